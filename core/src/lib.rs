@@ -1,0 +1,1 @@
+//! The node: pure composition and the reactor around it.

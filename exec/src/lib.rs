@@ -1,0 +1,1 @@
+//! Workflow definitions and the replicated machine.

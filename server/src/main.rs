@@ -1,0 +1,2 @@
+//! The distric binary.
+fn main() {}

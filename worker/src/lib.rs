@@ -1,0 +1,1 @@
+//! The task executors built into every worker.
