@@ -1,0 +1,226 @@
+//! From what was written to what it means: kinds are known, relations between values are checked here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::problem::ConfigProblem;
+use super::raw::RawConfig;
+use super::value::Value;
+use super::{
+    Config, CpuConfig, ExecConfig, HttpConfig, IoConfig, IoDriver, LimitsConfig, LogConfig, LogFormat, LogLevel, LogStoreKind, NodeConfig,
+    RaftConfig, Shards, StorageConfig, WireConfig, WorkerConfig,
+};
+
+/// An election must not start while heartbeats are merely late: at least so many heartbeats fit in the shortest timeout.
+pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 3;
+
+/// The layers above the defaults, as text.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Name and text of the configuration file.
+    pub file: Option<(String, String)>,
+    /// The process environment; other prefixes are skipped.
+    pub environment: Vec<(String, String)>,
+    /// Key, flag as typed, value.
+    pub flags: Vec<(String, String, String)>,
+}
+
+/// A checked configuration, and what was written for it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// What was written, with origins.
+    pub raw: RawConfig,
+}
+
+/// Lays all layers over each other and checks the result.
+///
+/// Errors: every problem that was found, in the order of the layers; never empty.
+pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigProblem>> {
+    let mut problems = Vec::new();
+    let mut raw = RawConfig::defaults();
+    if let Some((name, text)) = &sources.file {
+        raw.read_file(name, text, &mut problems);
+    }
+    raw.read_environment(sources.environment.iter().map(|(name, text)| (name.as_str(), text.as_str())), &mut problems);
+    for (name, flag, text) in &sources.flags {
+        raw.set_flag(name, flag, text, &mut problems);
+    }
+    let config = meaning(&raw);
+    check_relations(&config, &raw, &mut problems);
+    if problems.is_empty() { Ok(Loaded { config, raw }) } else { Err(problems) }
+}
+
+impl Default for Config {
+    /// The configuration of an empty file.
+    fn default() -> Self {
+        meaning(&RawConfig::defaults())
+    }
+}
+
+fn meaning(raw: &RawConfig) -> Config {
+    Config {
+        node: NodeConfig { name: text(raw, "node.name"), data_dir: path(raw, "node.data_dir") },
+        wire: WireConfig { bind: address(raw, "wire.bind") },
+        http: HttpConfig { enabled: truth(raw, "http.enabled"), bind: address(raw, "http.bind") },
+        insecure_bind: truth(raw, "insecure_bind"),
+        shards: match integer_if_any(raw, "shards") {
+            None => Shards::Auto,
+            Some(count) => Shards::Exactly(fits(count)),
+        },
+        partitions: fits(integer(raw, "partitions")),
+        cpu: CpuConfig { pin: truth(raw, "cpu.pin") },
+        io: IoConfig {
+            driver: match text(raw, "io.driver").as_str() {
+                "io_uring" => IoDriver::IoUring,
+                "epoll" => IoDriver::Epoll,
+                _ => IoDriver::Auto,
+            },
+        },
+        limits: LimitsConfig {
+            frame_bytes_max: fits(integer(raw, "limits.frame_bytes_max")),
+            frames_in_flight_max: fits(integer(raw, "limits.frames_in_flight_max")),
+            bytes_in_flight_max: integer(raw, "limits.bytes_in_flight_max"),
+            connections_max: fits(integer(raw, "limits.connections_max")),
+            requests_per_second: integer_if_any(raw, "limits.requests_per_second").map(fits),
+        },
+        raft: RaftConfig {
+            heartbeat_ms: fits(integer(raw, "raft.heartbeat_ms")),
+            election_timeout_ms_min: fits(integer(raw, "raft.election_timeout_ms_min")),
+            election_timeout_ms_max: fits(integer(raw, "raft.election_timeout_ms_max")),
+        },
+        storage: StorageConfig {
+            log: LogStoreKind::Lmdb,
+            map_bytes_initial: integer(raw, "storage.map_bytes_initial"),
+            map_bytes_max: integer(raw, "storage.map_bytes_max"),
+        },
+        exec: ExecConfig {
+            dedupe_window_ms: integer(raw, "exec.dedupe_window_ms"),
+            dedupe_bytes_max: integer(raw, "exec.dedupe_bytes_max"),
+            state_bytes_max: integer(raw, "exec.state_bytes_max"),
+            history_retention_ms: integer(raw, "exec.history_retention_ms"),
+        },
+        worker: WorkerConfig {
+            slots: fits(integer(raw, "worker.slots")),
+            prefetch: fits(integer(raw, "worker.prefetch")),
+            name: text(raw, "worker.name"),
+            labels: match value(raw, "worker.labels") {
+                Some(Value::Labels(labels)) => labels.clone(),
+                _ => Default::default(),
+            },
+            coordinators: match value(raw, "worker.coordinators") {
+                Some(Value::Addresses(all)) => all.clone(),
+                _ => Vec::new(),
+            },
+        },
+        log: LogConfig {
+            level: match text(raw, "log.level").as_str() {
+                "error" => LogLevel::Error,
+                "warn" => LogLevel::Warn,
+                "debug" => LogLevel::Debug,
+                "trace" => LogLevel::Trace,
+                _ => LogLevel::Info,
+            },
+            format: if text(raw, "log.format") == "text" { LogFormat::Text } else { LogFormat::Json },
+        },
+    }
+}
+
+fn check_relations(config: &Config, raw: &RawConfig, problems: &mut Vec<ConfigProblem>) {
+    let mut require = |holds: bool, key: &str, message: String, hint: &str| {
+        if !holds {
+            problems.push(ConfigProblem::new(raw.origin(key), key, message).with_hint(hint));
+        }
+    };
+    let listeners = [("wire.bind", config.wire.bind, true), ("http.bind", config.http.bind, config.http.enabled)];
+    for (key, bind, enabled) in listeners {
+        require(
+            !enabled || bind.ip().is_loopback() || config.insecure_bind,
+            key,
+            format!("{bind} can be reached from other machines, and clients are not authenticated"),
+            "listen on 127.0.0.1, or accept it in so many words with --insecure-bind",
+        );
+    }
+    require(
+        !config.http.enabled || config.wire.bind.port() == 0 || config.wire.bind != config.http.bind,
+        "http.bind",
+        format!("{} is also wire.bind", config.http.bind),
+        "give each listener a port of its own",
+    );
+    let raft = &config.raft;
+    require(
+        raft.election_timeout_ms_min >= HEARTBEATS_PER_ELECTION_MIN * raft.heartbeat_ms,
+        "raft.election_timeout_ms_min",
+        format!("{} ms is less than {HEARTBEATS_PER_ELECTION_MIN} heartbeats of {} ms", raft.election_timeout_ms_min, raft.heartbeat_ms),
+        "raise it, or lower raft.heartbeat_ms",
+    );
+    require(
+        raft.election_timeout_ms_max > raft.election_timeout_ms_min,
+        "raft.election_timeout_ms_max",
+        format!("{} ms is not above raft.election_timeout_ms_min, {} ms", raft.election_timeout_ms_max, raft.election_timeout_ms_min),
+        "twice the minimum is a good choice",
+    );
+    require(
+        config.limits.bytes_in_flight_max >= u64::from(config.limits.frame_bytes_max),
+        "limits.bytes_in_flight_max",
+        format!("{} bytes is less than one frame of limits.frame_bytes_max, {}", config.limits.bytes_in_flight_max, config.limits.frame_bytes_max),
+        "one legal frame must be sendable",
+    );
+    require(
+        config.storage.map_bytes_max >= config.storage.map_bytes_initial,
+        "storage.map_bytes_max",
+        format!("{} bytes is less than storage.map_bytes_initial, {}", config.storage.map_bytes_max, config.storage.map_bytes_initial),
+        "raise it, or lower the first size",
+    );
+}
+
+fn value<'a>(raw: &'a RawConfig, key: &str) -> Option<&'a Value> {
+    raw.written(key).map(|written| &written.value)
+}
+
+fn text(raw: &RawConfig, key: &str) -> String {
+    match value(raw, key) {
+        Some(Value::Text(text)) => text.clone(),
+        other => unreachable!("{key} is text with a default in the table, found {other:?}"),
+    }
+}
+
+fn truth(raw: &RawConfig, key: &str) -> bool {
+    match value(raw, key) {
+        Some(Value::Bool(value)) => *value,
+        other => unreachable!("{key} is a truth value with a default in the table, found {other:?}"),
+    }
+}
+
+fn address(raw: &RawConfig, key: &str) -> SocketAddr {
+    match value(raw, key) {
+        Some(Value::Address(address)) => *address,
+        other => unreachable!("{key} is an address with a default in the table, found {other:?}"),
+    }
+}
+
+fn path(raw: &RawConfig, key: &str) -> Option<PathBuf> {
+    match value(raw, key) {
+        Some(Value::Path(path)) => Some(path.clone()),
+        _ => None,
+    }
+}
+
+fn integer(raw: &RawConfig, key: &str) -> u64 {
+    match value(raw, key) {
+        Some(Value::Integer(number)) => *number,
+        other => unreachable!("{key} is a number with a default in the table, found {other:?}"),
+    }
+}
+
+fn integer_if_any(raw: &RawConfig, key: &str) -> Option<u64> {
+    match value(raw, key) {
+        Some(Value::Integer(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+fn fits<T: TryFrom<u64>>(number: u64) -> T {
+    T::try_from(number).unwrap_or_else(|_| unreachable!("{number} passed bounds that fit its type"))
+}

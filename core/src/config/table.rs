@@ -1,0 +1,286 @@
+//! The table of keys: the one place that knows name, kind, bounds, default and meaning of each.
+
+use distric_model::limits;
+
+/// Most shards of one node.
+pub const SHARDS_MAX: u16 = 64;
+/// Most shards that `auto` chooses: beyond this the edge, not the shards, is what more cores should serve.
+pub const SHARDS_AUTO_MAX: u16 = 4;
+/// Most work groups that can be asked for when a data directory is initialised.
+pub const PARTITIONS_MAX: u32 = 256;
+/// Smallest legal frame limit, bytes: a Hello and an error reply must fit.
+pub const FRAME_BYTES_MIN: u32 = 4 << 10;
+/// Most frames in flight that can be configured per connection.
+pub const FRAMES_IN_FLIGHT_CAP: u32 = 65_536;
+/// Most payload bytes in flight that can be configured per connection.
+pub const BYTES_IN_FLIGHT_CAP: u64 = 1 << 30;
+/// Most connections that can be configured.
+pub const CONNECTIONS_CAP: u32 = 100_000;
+/// Most slots of one worker.
+pub const WORKER_SLOTS_MAX: u32 = 4_096;
+/// Most labels of one worker.
+pub const WORKER_LABELS_MAX: usize = 32;
+/// Most coordinator addresses of one worker.
+pub const WORKER_COORDINATORS_MAX: usize = 32;
+/// Longest text value, bytes.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+
+const _: () = assert!(PARTITIONS_MAX <= limits::GROUP_COUNT_MAX, "configuration asks for no more groups than a cluster may have");
+const _: () = assert!(FRAME_BYTES_MIN <= limits::FRAME_BYTES_MAX_UNAUTHENTICATED, "the smallest frame limit is legal for strangers too");
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Name of `[A-Za-z0-9._-]`, at most so many bytes.
+    Name(usize),
+    /// A path of the file system.
+    Path,
+    /// `IP:port`, or `localhost:port`.
+    Address,
+    /// A list of `host:port`.
+    Addresses,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number with its bounds, both included.
+    Integer(Bounds),
+    /// `auto`, or a whole number.
+    AutoOr(Bounds),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A map of name to text.
+    Labels,
+}
+
+/// Bounds of a whole number, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Least legal value.
+    pub min: u64,
+    /// Greatest legal value.
+    pub max: u64,
+    /// What is counted.
+    pub unit: Unit,
+}
+
+/// What a whole number counts; also decides which suffixes may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things. No suffix.
+    Count,
+    /// Bytes; `KiB`, `MiB` and `GiB` may follow the number.
+    Bytes,
+    /// Milliseconds; `ms`, `s`, `m` and `h` may follow the number.
+    Milliseconds,
+}
+
+/// What holds when nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// This, as if it had been written.
+    Value(&'static str),
+    /// Nothing; the text says what that means.
+    Unset(&'static str),
+}
+
+/// One key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyInfo {
+    /// Dotted name, as in the file.
+    pub name: &'static str,
+    /// What a value may be.
+    pub kind: Kind,
+    /// What holds when nothing was written.
+    pub fallback: Fallback,
+    /// Meaning in one or two sentences.
+    pub doc: &'static str,
+}
+
+impl KeyInfo {
+    /// The environment variable that sets it: `wire.bind` is `DISTRIC_WIRE__BIND`.
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.to_ascii_uppercase().replace('.', "__"))
+    }
+}
+
+/// How every environment variable of the project begins.
+pub const VARIABLE_PREFIX: &str = "DISTRIC_";
+
+/// Variables that are no configuration keys but belong to the command line; any other `DISTRIC_` variable is an error.
+pub const COMMAND_VARIABLES: &[(&str, &str)] = &[
+    ("DISTRIC_CONFIG", "the configuration file, as `--config`"),
+    ("DISTRIC_ADDR", "the coordinator that client verbs talk to, as `--addr`"),
+    ("DISTRIC_NAMESPACE", "the namespace of client verbs, as `--namespace`"),
+    ("DISTRIC_API_KEY", "the credentials of client verbs and workers"),
+];
+
+/// The table, in the order of the reference.
+pub const KEYS: &[KeyInfo] = &[
+    key("node.name", Kind::Name(64), Fallback::Value("distric"), "Name of the node for people, in logs and listings."),
+    key(
+        "node.data_dir",
+        Kind::Path,
+        Fallback::Unset("`dev` uses a temporary directory and removes it; `coordinator` refuses to start"),
+        "Directory of log and state. One process at a time may use it.",
+    ),
+    key("wire.bind", Kind::Address, Fallback::Value("127.0.0.1:7400"), "Listener of the binary protocol. Port 0 takes a free one."),
+    key("http.enabled", Kind::Bool, Fallback::Value("true"), "Whether to serve HTTP."),
+    key("http.bind", Kind::Address, Fallback::Value("127.0.0.1:8080"), "Listener of the HTTP edge. Port 0 takes a free one."),
+    key(
+        "insecure_bind",
+        Kind::Bool,
+        Fallback::Value("false"),
+        "Allows listeners that other machines can reach, although clients are not authenticated yet.",
+    ),
+    key(
+        "shards",
+        Kind::AutoOr(count(1, SHARDS_MAX as u64)),
+        Fallback::Value("auto"),
+        "Threads that own connections and work groups. `auto` is one per core, at most 4.",
+    ),
+    key(
+        "partitions",
+        Kind::Integer(count(1, PARTITIONS_MAX as u64)),
+        Fallback::Value("4"),
+        "Work groups that the state is split into. Used when a data directory is initialised, fixed afterwards.",
+    ),
+    key("cpu.pin", Kind::Bool, Fallback::Value("true"), "Pin each shard to a core of its own where there are enough."),
+    key(
+        "io.driver",
+        Kind::Choice(&["auto", "io_uring", "epoll"]),
+        Fallback::Value("auto"),
+        "I/O driver of the shards. `auto` takes `io_uring` where the kernel allows it.",
+    ),
+    key(
+        "limits.frame_bytes_max",
+        Kind::Integer(bytes(FRAME_BYTES_MIN as u64, limits::FRAME_BYTES_HARD_CAP as u64)),
+        Fallback::Value("1MiB"),
+        "Largest frame payload after Hello.",
+    ),
+    key(
+        "limits.frames_in_flight_max",
+        Kind::Integer(count(1, FRAMES_IN_FLIGHT_CAP as u64)),
+        Fallback::Value("1024"),
+        "Most unanswered frames per connection.",
+    ),
+    key(
+        "limits.bytes_in_flight_max",
+        Kind::Integer(bytes(FRAME_BYTES_MIN as u64, BYTES_IN_FLIGHT_CAP)),
+        Fallback::Value("16MiB"),
+        "Most unanswered payload bytes per connection; at least one frame.",
+    ),
+    key(
+        "limits.connections_max",
+        Kind::Integer(count(1, CONNECTIONS_CAP as u64)),
+        Fallback::Value("1024"),
+        "Most connections of one node; more are told so and closed.",
+    ),
+    key(
+        "limits.requests_per_second",
+        Kind::Integer(count(1, 10_000_000)),
+        Fallback::Unset("unlimited"),
+        "Most requests per second and connection; more are refused with a time to wait.",
+    ),
+    key(
+        "raft.heartbeat_ms",
+        Kind::Integer(ms(5, 10_000)),
+        Fallback::Value("50"),
+        "Between two heartbeats of a leader.",
+    ),
+    key(
+        "raft.election_timeout_ms_min",
+        Kind::Integer(ms(20, 60_000)),
+        Fallback::Value("300"),
+        "Shortest silence before a campaign; at least three heartbeats.",
+    ),
+    key(
+        "raft.election_timeout_ms_max",
+        Kind::Integer(ms(20, 120_000)),
+        Fallback::Value("600"),
+        "Longest silence before a campaign; above the shortest.",
+    ),
+    key("storage.log", Kind::Choice(&["lmdb"]), Fallback::Value("lmdb"), "Store in which log entries become durable."),
+    key(
+        "storage.map_bytes_initial",
+        Kind::Integer(bytes(1 << 20, 1 << 40)),
+        Fallback::Value("64MiB"),
+        "First size of the log's memory map. It grows before it is full.",
+    ),
+    key(
+        "storage.map_bytes_max",
+        Kind::Integer(bytes(1 << 20, 1 << 42)),
+        Fallback::Value("64GiB"),
+        "The memory map grows up to this; then writes are refused.",
+    ),
+    key(
+        "exec.dedupe_window_ms",
+        Kind::Integer(ms(1_000, 7 * 24 * 3_600_000)),
+        Fallback::Value("10m"),
+        "How long an idempotency key is remembered.",
+    ),
+    key(
+        "exec.dedupe_bytes_max",
+        Kind::Integer(bytes(1 << 20, 1 << 36)),
+        Fallback::Value("256MiB"),
+        "Most memory for remembered keys per work group; beyond it new keys are refused, old ones never forgotten early.",
+    ),
+    key(
+        "exec.state_bytes_max",
+        Kind::Integer(bytes(1 << 20, 1 << 38)),
+        Fallback::Value("1GiB"),
+        "Most memory for the state of one work group; beyond it new messages are refused while running work goes on.",
+    ),
+    key(
+        "exec.history_retention_ms",
+        Kind::Integer(ms(1_000, 365 * 24 * 3_600_000)),
+        Fallback::Value("24h"),
+        "How long finished work stays queryable.",
+    ),
+    key("worker.slots", Kind::Integer(count(1, WORKER_SLOTS_MAX as u64)), Fallback::Value("64"), "Tasks that one worker runs at the same time."),
+    key(
+        "worker.prefetch",
+        Kind::Integer(count(0, WORKER_SLOTS_MAX as u64)),
+        Fallback::Value("64"),
+        "Tasks that a worker holds ready beyond the running ones.",
+    ),
+    key("worker.name", Kind::Name(64), Fallback::Value("worker"), "Name of the worker for people."),
+    key("worker.labels", Kind::Labels, Fallback::Value(""), "What placement may ask for: `zone=eu,gpu=no` in variables and flags, a map in the file."),
+    key(
+        "worker.coordinators",
+        Kind::Addresses,
+        Fallback::Value("127.0.0.1:7400"),
+        "Coordinators to connect to: comma-separated in variables and flags, a list in the file.",
+    ),
+    key(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        Fallback::Value("info"),
+        "Least severe level that is written to stderr.",
+    ),
+    key("log.format", Kind::Choice(&["json", "text"]), Fallback::Value("json"), "One JSON object a line, or plain text for a terminal."),
+];
+
+const fn key(name: &'static str, kind: Kind, fallback: Fallback, doc: &'static str) -> KeyInfo {
+    KeyInfo { name, kind, fallback, doc }
+}
+
+const fn count(min: u64, max: u64) -> Bounds {
+    Bounds { min, max, unit: Unit::Count }
+}
+
+const fn bytes(min: u64, max: u64) -> Bounds {
+    Bounds { min, max, unit: Unit::Bytes }
+}
+
+const fn ms(min: u64, max: u64) -> Bounds {
+    Bounds { min, max, unit: Unit::Milliseconds }
+}
+
+/// The key of this name.
+pub fn find(name: &str) -> Option<&'static KeyInfo> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The key of this environment variable.
+pub fn find_variable(variable: &str) -> Option<&'static KeyInfo> {
+    KEYS.iter().find(|key| key.variable() == variable)
+}
