@@ -164,7 +164,10 @@ fn check_relations(config: &Config, raw: &RawConfig, problems: &mut Vec<ConfigPr
     require(
         config.limits.bytes_in_flight_max >= u64::from(config.limits.frame_bytes_max),
         "limits.bytes_in_flight_max",
-        format!("{} bytes is less than one frame of limits.frame_bytes_max, {}", config.limits.bytes_in_flight_max, config.limits.frame_bytes_max),
+        format!(
+            "{} bytes is less than one frame of limits.frame_bytes_max, {}",
+            config.limits.bytes_in_flight_max, config.limits.frame_bytes_max
+        ),
         "one legal frame must be sendable",
     );
     require(

@@ -87,10 +87,13 @@ impl RawConfig {
             match find_variable(variable) {
                 Some(key) => self.set(key, origin, text, problems),
                 None => {
-                    let names: Vec<String> = KEYS.iter().map(KeyInfo::variable).chain(COMMAND_VARIABLES.iter().map(|(name, _)| (*name).to_owned())).collect();
+                    let names: Vec<String> =
+                        KEYS.iter().map(KeyInfo::variable).chain(COMMAND_VARIABLES.iter().map(|(name, _)| (*name).to_owned())).collect();
                     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                    let hint = did_you_mean(variable, &names)
-                        .map_or_else(|| "unset it, or see docs/config.md for the names".to_owned(), |guess| format!("did you mean `{guess}`?"));
+                    let hint = did_you_mean(variable, &names).map_or_else(
+                        || "unset it, or see docs/config.md for the names".to_owned(),
+                        |guess| format!("did you mean `{guess}`?"),
+                    );
                     problems.push(ConfigProblem::new(origin, "", "unknown variable").with_hint(hint));
                 }
             }

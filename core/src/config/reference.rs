@@ -61,7 +61,11 @@ pub fn to_yaml(raw: &RawConfig, origins: bool) -> String {
         let indent = if section.is_empty() { "" } else { "  " };
         // JSON scalars, lists and maps are YAML flow style, and null would be an error: an unset key is a comment.
         let comment = if origins { format!("  # {origin}") } else { String::new() };
-        let _ = if value.is_null() { writeln!(out, "{indent}# {member}: not set") } else { writeln!(out, "{indent}{member}: {value}{comment}") };
+        let _ = if value.is_null() {
+            writeln!(out, "{indent}# {member}: not set")
+        } else {
+            writeln!(out, "{indent}{member}: {value}{comment}")
+        };
     }
     out
 }

@@ -180,12 +180,7 @@ pub const KEYS: &[KeyInfo] = &[
         Fallback::Unset("unlimited"),
         "Most requests per second and connection; more are refused with a time to wait.",
     ),
-    key(
-        "raft.heartbeat_ms",
-        Kind::Integer(ms(5, 10_000)),
-        Fallback::Value("50"),
-        "Between two heartbeats of a leader.",
-    ),
+    key("raft.heartbeat_ms", Kind::Integer(ms(5, 10_000)), Fallback::Value("50"), "Between two heartbeats of a leader."),
     key(
         "raft.election_timeout_ms_min",
         Kind::Integer(ms(20, 60_000)),
@@ -235,7 +230,12 @@ pub const KEYS: &[KeyInfo] = &[
         Fallback::Value("24h"),
         "How long finished work stays queryable.",
     ),
-    key("worker.slots", Kind::Integer(count(1, WORKER_SLOTS_MAX as u64)), Fallback::Value("64"), "Tasks that one worker runs at the same time."),
+    key(
+        "worker.slots",
+        Kind::Integer(count(1, WORKER_SLOTS_MAX as u64)),
+        Fallback::Value("64"),
+        "Tasks that one worker runs at the same time.",
+    ),
     key(
         "worker.prefetch",
         Kind::Integer(count(0, WORKER_SLOTS_MAX as u64)),
@@ -243,7 +243,12 @@ pub const KEYS: &[KeyInfo] = &[
         "Tasks that a worker holds ready beyond the running ones.",
     ),
     key("worker.name", Kind::Name(64), Fallback::Value("worker"), "Name of the worker for people."),
-    key("worker.labels", Kind::Labels, Fallback::Value(""), "What placement may ask for: `zone=eu,gpu=no` in variables and flags, a map in the file."),
+    key(
+        "worker.labels",
+        Kind::Labels,
+        Fallback::Value(""),
+        "What placement may ask for: `zone=eu,gpu=no` in variables and flags, a map in the file.",
+    ),
     key(
         "worker.coordinators",
         Kind::Addresses,

@@ -99,7 +99,11 @@ fn all_problems_are_reported_at_once() {
 
 #[test]
 fn what_is_printed_can_be_read_again() {
-    let flags = [("worker.labels", "--labels", "zone=eu,tier=1"), ("worker.coordinators", "--coordinators", "a:1,b:2"), ("shards", "--shards", "2")];
+    let flags = [
+        ("worker.labels", "--labels", "zone=eu,tier=1"),
+        ("worker.coordinators", "--coordinators", "a:1,b:2"),
+        ("shards", "--shards", "2"),
+    ];
     let first = check(None, &[], &flags).unwrap();
     let again = check(Some(&to_yaml(&first.raw, true)), &[], &[]).unwrap();
     assert_eq!(first.config, again.config);

@@ -66,10 +66,13 @@ pub fn from_text(kind: Kind, text: &str) -> Result<Value, ValueError> {
         },
         Kind::Integer(bounds) => integer(text, bounds).map(Value::Integer),
         Kind::AutoOr(_) if text == "auto" => Ok(Value::Auto),
-        Kind::AutoOr(bounds) => integer(text, bounds).map(Value::Integer).map_err(|error| ValueError { hint: format!("auto, or {}", error.hint), ..error }),
+        Kind::AutoOr(bounds) => {
+            integer(text, bounds).map(Value::Integer).map_err(|error| ValueError { hint: format!("auto, or {}", error.hint), ..error })
+        }
         Kind::Choice(options) if options.contains(&text) => Ok(Value::Text(text.to_owned())),
         Kind::Choice(options) => {
-            let guess = distric_rules::document::did_you_mean(text, options).map(|guess| format!("did you mean `{guess}`? ")).unwrap_or_default();
+            let guess =
+                distric_rules::document::did_you_mean(text, options).map(|guess| format!("did you mean `{guess}`? ")).unwrap_or_default();
             Err(ValueError::new(format!("{text:?} is not known here"), format!("{guess}one of: {}", options.join(", "))))
         }
         Kind::Labels => labels(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| part.split_once('=').ok_or(part))),
@@ -113,7 +116,9 @@ fn address(text: &str) -> Result<SocketAddr, ValueError> {
     if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok()) {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    text.parse().map_err(|_| ValueError::new(format!("{text:?} is not an address to listen on"), "IP:port, for example 127.0.0.1:7400 or [::1]:7400"))
+    text.parse().map_err(|_| {
+        ValueError::new(format!("{text:?} is not an address to listen on"), "IP:port, for example 127.0.0.1:7400 or [::1]:7400")
+    })
 }
 
 fn addresses<'a>(parts: impl Iterator<Item = &'a str>) -> Result<Value, ValueError> {
@@ -136,7 +141,10 @@ fn labels<'a>(pairs: impl Iterator<Item = Result<(&'a str, &'a str), &'a str>>) 
     for pair in pairs {
         let (name, value) = pair.map_err(|part| ValueError::new(format!("{part:?} is not a label"), "name=value, comma-separated"))?;
         if !is_identifier(name, 64) || value.len() > 256 {
-            return Err(ValueError::new(format!("label {name:?} has a bad name or a value over 256 bytes"), "names of A-Z a-z 0-9 . _ -, up to 64"));
+            return Err(ValueError::new(
+                format!("label {name:?} has a bad name or a value over 256 bytes"),
+                "names of A-Z a-z 0-9 . _ -, up to 64",
+            ));
         }
         all.insert(name.to_owned(), value.to_owned());
         if all.len() > WORKER_LABELS_MAX {
@@ -217,7 +225,9 @@ impl Value {
             Self::Bool(value) => (*value).into(),
             Self::Integer(number) => (*number).into(),
             Self::Auto => "auto".into(),
-            Self::Labels(all) => all.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect::<serde_json::Map<_, _>>().into(),
+            Self::Labels(all) => {
+                all.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect::<serde_json::Map<_, _>>().into()
+            }
         }
     }
 }
