@@ -1,0 +1,35 @@
+//! Settings: the replicated limits of one machine. Every replica of a group starts from the same ones; a
+//! [`crate::Command::Configure`] in the log replaces them on all replicas at the same entry.
+
+use distric_model::limits::{DEDUPE_WINDOW_MS, HISTORY_RETENTION_MS};
+use serde::{Deserialize, Serialize};
+
+/// Limits that apply obeys. Part of the replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How long an idempotency key is remembered, milliseconds.
+    pub dedupe_window_ms: u64,
+    /// Most bytes of remembered keys; beyond it messages with new keys are refused, and no key is forgotten early.
+    pub dedupe_bytes_max: u64,
+    /// Most bytes of state, by this room's own accounting; beyond it nothing new is taken in, while results, cancels and ticks pass.
+    pub state_bytes_max: u64,
+    /// How long finished instances and unmatched messages stay, milliseconds.
+    pub history_retention_ms: u64,
+    /// Most finished instances kept; beyond it the oldest goes before its time.
+    pub history_instances_max: u64,
+    /// Most unmatched messages kept; beyond it the oldest goes before its time.
+    pub history_messages_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dedupe_window_ms: DEDUPE_WINDOW_MS,
+            dedupe_bytes_max: 256 << 20,
+            state_bytes_max: 4 << 30,
+            history_retention_ms: HISTORY_RETENTION_MS,
+            history_instances_max: 200_000,
+            history_messages_max: 200_000,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Stats: plain counters of one machine. Not part of the replicated state; a restarted replica counts again from its replay.
+
+/// Counters since this replica started, and gauges of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commands applied.
+    pub commands_count: u64,
+    /// Commands that meant nothing here: unknown workers, old generations, impossible contents.
+    pub commands_ignored_count: u64,
+    /// Messages taken in.
+    pub messages_count: u64,
+    /// Messages answered from an earlier send.
+    pub repeats_count: u64,
+    /// Messages and starts refused.
+    pub refusals_count: u64,
+    /// Instances started.
+    pub instances_started_count: u64,
+    /// Instances completed.
+    pub instances_completed_count: u64,
+    /// Instances failed, timed out or cancelled.
+    pub instances_failed_count: u64,
+    /// Attempts dispatched.
+    pub dispatches_count: u64,
+    /// Attempts that failed or timed out.
+    pub failures_count: u64,
+    /// Attempts lost with their worker.
+    pub losses_count: u64,
+    /// Retries scheduled.
+    pub retries_count: u64,
+    /// Results rejected because another attempt had taken their place.
+    pub stale_results_count: u64,
+    /// Transitions made.
+    pub transitions_count: u64,
+    /// Entries that left work for a `Continue`.
+    pub continues_count: u64,
+    /// Instances that have not ended, now.
+    pub instances_open: u64,
+    /// Instances in history, now.
+    pub instances_finished: u64,
+    /// Messages held, now.
+    pub messages_held: u64,
+    /// Tasks ready and not placed, now.
+    pub tasks_ready: u64,
+    /// Tasks with a worker, now.
+    pub tasks_assigned: u64,
+    /// Workers up, now.
+    pub workers_up: u64,
+    /// Timers set, now.
+    pub timers: u64,
+    /// Outbox records not acknowledged, now.
+    pub out_pending: u64,
+    /// Idempotency keys remembered, now.
+    pub dedupe_keys: u64,
+    /// Bytes of state by this room's own accounting, now.
+    pub state_bytes: u64,
+}

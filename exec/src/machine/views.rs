@@ -1,0 +1,282 @@
+//! Views: what queries see. Plain values with ids as text; times are microseconds since the epoch and named `*_us`.
+
+use std::sync::Arc;
+
+use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId, WorkerId};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// A message.
+#[derive(Clone, Debug, Serialize)]
+pub struct MessageView {
+    /// Its id.
+    pub message_id: MessageId,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// Its event type.
+    pub event_type: Option<Arc<str>>,
+    /// Its source.
+    pub source: Option<Arc<str>>,
+    /// When a coordinator received it.
+    pub received_at_us: u64,
+    /// The catalog that decided.
+    pub catalog_version: u64,
+    /// The rules that matched.
+    pub rules: Vec<Arc<str>>,
+    /// What they started.
+    pub instances: Vec<StartedView>,
+    /// The payload as sent; null when it is not JSON.
+    pub payload: Option<Box<RawValue>>,
+}
+
+/// An instance that a message started.
+#[derive(Clone, Debug, Serialize)]
+pub struct StartedView {
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// The instance.
+    pub id: InstanceId,
+    /// Its status; absent when retention has removed it.
+    pub status: Option<&'static str>,
+}
+
+/// An instance with its tasks and its history.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceView {
+    /// What lists show of it.
+    #[serde(flatten)]
+    pub summary: InstanceSummary,
+    /// Its input; null when it is not JSON.
+    pub input: Option<Box<RawValue>>,
+    /// Its tasks in the order of the definition. Empty before a delayed start.
+    pub tasks: Vec<TaskView>,
+    /// Its transitions, oldest first.
+    pub history: Vec<HistoryView>,
+    /// How many older transitions were dropped to keep the history within its bound.
+    pub history_dropped: u64,
+}
+
+/// An instance in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceSummary {
+    /// Its id.
+    pub id: InstanceId,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// Its version.
+    pub version: u64,
+    /// `scheduled`, `running`, `completed`, `failed`, `timed_out` or `cancelled`.
+    pub status: &'static str,
+    /// The rule that started it.
+    pub rule: Option<Arc<str>>,
+    /// The message that started it.
+    pub message_id: Option<MessageId>,
+    /// When it was created.
+    pub created_at_us: u64,
+    /// When its first tasks became ready.
+    pub started_at_us: Option<u64>,
+    /// When it ended.
+    pub ended_at_us: Option<u64>,
+    /// Why it did not complete.
+    pub error: Option<ErrorView>,
+    /// The log index of its last change.
+    pub revision: u64,
+}
+
+/// A task.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskView {
+    /// Its id.
+    pub id: TaskId,
+    /// Its instance.
+    pub instance: InstanceId,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// Its id in the workflow.
+    pub task: Arc<str>,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub task_type: Arc<str>,
+    /// `pending`, `ready`, `assigned`, `running`, `backing_off`, `completed`, `failed`, `timed_out`, `cancelled` or `skipped`.
+    pub status: &'static str,
+    /// Attempts started so far.
+    pub attempt: u32,
+    /// Most attempts.
+    pub max_attempts: u32,
+    /// Its priority; higher first.
+    pub priority: i32,
+    /// The worker of the latest attempt.
+    pub worker: Option<WorkerId>,
+    /// The token of the latest attempt; 0 before the first.
+    pub fencing_token: u64,
+    /// When the latest attempt was dispatched.
+    pub assigned_at_us: Option<u64>,
+    /// When the next attempt may start, while backing off.
+    pub next_attempt_at_us: Option<u64>,
+    /// When it ended.
+    pub ended_at_us: Option<u64>,
+    /// Its input, once it became ready.
+    pub input: Option<Box<RawValue>>,
+    /// Its output, once it completed.
+    pub output: Option<Box<RawValue>>,
+    /// What went wrong last.
+    pub error: Option<ErrorView>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ErrorView {
+    /// A short stable name.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+}
+
+/// One transition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HistoryView {
+    /// When.
+    pub at_us: u64,
+    /// The task's id in the workflow; absent for the instance.
+    pub task: Option<Arc<str>>,
+    /// The state before.
+    pub from: &'static str,
+    /// The state after.
+    pub to: &'static str,
+    /// The attempt; 0 before the first.
+    pub attempt: u32,
+    /// The worker concerned.
+    pub worker: Option<WorkerId>,
+    /// Why.
+    pub reason: Option<Arc<str>>,
+}
+
+/// A worker as this group sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which run of its process.
+    pub generation: u64,
+    /// `up`, `draining` or `down`.
+    pub status: &'static str,
+    /// Tasks it runs at once, over all groups.
+    pub slots: u32,
+    /// Tasks it takes beyond that.
+    pub prefetch: u32,
+    /// Credit leased to this group, in use included.
+    pub credit_granted: u32,
+    /// Credit in use in this group.
+    pub credit_in_use: u32,
+    /// Task types it offers.
+    pub task_types: Vec<Arc<str>>,
+    /// Its labels.
+    pub labels: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page<T> {
+    /// The items, by id ascending.
+    pub items: Vec<T>,
+    /// Where the next page starts; absent when this is the last one. A page may be short, even empty, and not the last.
+    pub next_cursor: Option<String>,
+}
+
+/// Why a task is where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WhyView {
+    /// The task.
+    pub task: TaskId,
+    /// The group that holds it.
+    pub group: GroupId,
+    /// Its id in the workflow.
+    pub name: Arc<str>,
+    /// Its status.
+    pub status: &'static str,
+    /// Everything that keeps it from going on; empty when nothing does.
+    pub blockers: Vec<Blocker>,
+}
+
+/// One thing that keeps a task from going on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Blocker {
+    /// The instance starts later.
+    Delayed {
+        /// When.
+        until_us: u64,
+    },
+    /// Tasks it depends on have not ended.
+    WaitingForTasks {
+        /// Their ids in the workflow.
+        tasks: Vec<Arc<str>>,
+    },
+    /// No worker that is up offers its type.
+    NoWorkerOffersType {
+        /// The type.
+        task_type: Arc<str>,
+    },
+    /// Workers offer its type, but none of them has its labels.
+    NoWorkerWithLabels {
+        /// The labels that are asked for.
+        labels: Vec<(Arc<str>, Arc<str>)>,
+        /// How many workers offer the type.
+        offering_count: usize,
+    },
+    /// The workers that could run it are draining.
+    WorkersDraining {
+        /// They.
+        workers: Vec<WorkerId>,
+    },
+    /// The workers that could run it have no free credit for this group.
+    NoCredit {
+        /// They.
+        workers: Vec<WorkerId>,
+    },
+    /// Other tasks of its type are before it.
+    Queued {
+        /// How many.
+        ahead_count: usize,
+    },
+    /// It is placed as soon as the leader continues.
+    Placing,
+    /// Its last attempt failed.
+    BackingOff {
+        /// When the next one may start.
+        until_us: u64,
+        /// The attempts so far.
+        attempt: u32,
+        /// Most attempts.
+        max_attempts: u32,
+        /// Why the last one failed.
+        error: Option<ErrorView>,
+    },
+    /// A worker has it.
+    AssignedTo {
+        /// The worker.
+        worker: WorkerId,
+        /// Since when.
+        since_us: u64,
+        /// The attempt's token.
+        fencing_token: u64,
+        /// When the attempt times out.
+        timeout_at_us: Option<u64>,
+    },
+    /// It waits for its time.
+    WaitingUntil {
+        /// Which is.
+        until_us: u64,
+    },
+    /// Its message is on its way to another group.
+    WaitingForDelivery {
+        /// The number of the outbox record.
+        seq: u64,
+    },
+}
