@@ -10,6 +10,15 @@ pub mod duration;
 pub mod expr;
 pub mod retry;
 
+mod catalog;
+mod decision;
+mod explain;
+mod ruleset;
+
+pub use catalog::Catalog;
+pub use decision::{Action, Decision, Envelope, Note, PayloadError};
 pub use document::{Problem, Problems, Severity, did_you_mean};
 pub use duration::parse_duration_ms;
+pub use explain::Explanation;
 pub use retry::RetryPolicy;
+pub use ruleset::{CheckContext, Checked, Rule, RuleSet, check, check_rule};

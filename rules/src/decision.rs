@@ -1,0 +1,103 @@
+//! What the catalog is asked with, and what it answers: plain values that go into the log.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::retry::RetryPolicy;
+
+/// What a message carries beside its payload. Rules read it as `$namespace`, `$event_type`, `$source`, `$timestamp`, `$headers.x`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Envelope<'a> {
+    /// The namespace that the message was sent to.
+    pub namespace: &'a str,
+    /// The event type; when absent, the payload's member `event_type` is it.
+    pub event_type: Option<&'a str>,
+    /// Who sent it, in the sender's words.
+    pub source: Option<&'a str>,
+    /// The sender's time, microseconds since the Unix epoch. Rules see it as RFC 3339 text in UTC.
+    pub timestamp_us: Option<u64>,
+    /// Headers; rules compare their names without regard to ASCII case.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The content type of the payload.
+    pub content_type: Option<&'a str>,
+}
+
+/// What one version of the catalog says about one message. Replicas replay it; they do not evaluate again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The version of the catalog that decided.
+    pub catalog_version: u64,
+    /// Ids of all matching rules in the order of evaluation: priority, then id, after the rules they come `after`.
+    pub rules: Vec<Arc<str>>,
+    /// The payload after the transforms of all matching rules; absent when none of them has any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub derived: Option<Value>,
+    /// What to start, in the order of the rules.
+    pub actions: Vec<Action>,
+    /// The envelope's event type, else the payload's when that is a string.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event_type: Option<Arc<str>>,
+    /// Templates and expressions that had no value for this message. They count as null, and nothing else stops.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notes: Vec<Note>,
+}
+
+/// One workflow to start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Action {
+    /// The rule that asks for it.
+    pub rule: Arc<str>,
+    /// The workflow to start.
+    pub workflow: Arc<str>,
+    /// The pinned version; `None` is the latest one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<u64>,
+    /// Parameters, an object, with templates filled in.
+    pub params: Value,
+    /// Limit for the whole workflow, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeout_ms: Option<u64>,
+    /// Default for the workflow's tasks.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retry: Option<RetryPolicy>,
+    /// Instances with one key run one after another.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ordering_key: Option<String>,
+    /// At most so many instances with this key run at once.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub concurrency: Option<(String, u32)>,
+    /// Wait before the start, milliseconds.
+    pub delay_ms: u64,
+}
+
+/// A template or expression of a matching rule that could not be evaluated for this message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The rule.
+    pub rule: Arc<str>,
+    /// Where in the rule: `transform[1]`, `actions[0].params`.
+    pub path: String,
+    /// Why it has no value.
+    pub message: String,
+}
+
+/// The payload is no JSON document that can be judged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// Not JSON (RFC 8259), or a number beyond the range of a double.
+    #[error("the payload is not valid JSON at byte {offset}: {message}")]
+    NotJson {
+        /// Byte of the payload, from 0, at which reading failed.
+        offset: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// Deeper than `NESTING_MAX`.
+    #[error("the payload nests deeper than {limit} levels")]
+    TooDeep {
+        /// The limit, levels.
+        limit: usize,
+    },
+}
