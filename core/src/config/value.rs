@@ -108,7 +108,7 @@ pub fn from_node(kind: Kind, node: &Node) -> Result<Value, ValueError> {
             }
             labels(pairs.iter().map(|(name, value)| Ok((name.as_str(), value.as_str()))))
         }
-        (other, _) => Err(ValueError::new(format!("{} does not fit here", shape(other)), expected(kind))),
+        _ => Err(ValueError::new(format!("{} does not fit here", node.kind()), expected(kind))),
     }
 }
 
@@ -200,17 +200,6 @@ pub fn expected(kind: Kind) -> String {
         Kind::AutoOr(bounds) => format!("auto, or {}", range(bounds)),
         Kind::Choice(options) => options.join(", "),
         Kind::Labels => format!("map of name to text, up to {WORKER_LABELS_MAX}"),
-    }
-}
-
-fn shape(value: &NodeValue) -> &'static str {
-    match value {
-        NodeValue::Null => "null",
-        NodeValue::Bool(_) => "a truth value",
-        NodeValue::Number(_) => "a number",
-        NodeValue::String(_) => "text",
-        NodeValue::List(_) => "a list",
-        NodeValue::Map(_) => "a map",
     }
 }
 

@@ -203,7 +203,7 @@ fn payment(draw: &mut Draw, number: u64, user: &User) -> Value {
 }
 
 fn order(draw: &mut Draw, number: u64, user: &User) -> Value {
-    let lines = 1 + draw.below(4);
+    let lines = 1 + draw.below(3);
     let mut total_cents = 0;
     let items: Vec<Value> = (0..lines)
         .map(|_| {
