@@ -1,0 +1,130 @@
+//! What a replica is told at its start.
+
+use distric_model::limits::{FRAME_BYTES_HARD_CAP, MESSAGE_BYTES_MAX};
+use distric_model::{GroupId, NodeId};
+
+/// Settings of one replica. All replicas of a group should have equal times.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// The group, for logs only.
+    pub group: GroupId,
+    /// The shortest time without a leader after which a follower asks for an election. Also how long a replica
+    /// that heard from a leader refuses to vote another in.
+    pub election_timeout_ms_min: u64,
+    /// The longest such time, drawn anew for every attempt. Also how long a leader leads without hearing from a
+    /// majority.
+    pub election_timeout_ms_max: u64,
+    /// How often a leader says that it leads.
+    pub heartbeat_ms: u64,
+    /// Most bytes of entries that may wait for commitment before proposals are refused.
+    pub uncommitted_bytes_max: u64,
+    /// Largest command.
+    pub command_bytes_max: u64,
+    /// Most bytes of entries in one message; a single larger entry goes alone.
+    pub append_bytes_max: u64,
+    /// Most unanswered appends to one follower.
+    pub in_flight_messages_max: usize,
+    /// Most unanswered bytes of entries to one follower.
+    pub in_flight_bytes_max: u64,
+    /// Bytes of committed and durable entries kept in memory for followers that are a little behind; others are
+    /// read from the log store.
+    pub cache_bytes_max: u64,
+    /// Most bytes asked for in one [`crate::Load`].
+    pub load_bytes_max: u64,
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Elections could not be told apart by their timeouts.
+    #[error("election timeout of {min_ms} to {max_ms} ms: the longest must exceed the shortest")]
+    ElectionTimeout {
+        /// Shortest.
+        min_ms: u64,
+        /// Longest.
+        max_ms: u64,
+    },
+    /// A healthy leader would be deposed.
+    #[error("heartbeat of {heartbeat_ms} ms must be above zero and at most half of the shortest election timeout of {min_ms} ms")]
+    Heartbeat {
+        /// The heartbeat.
+        heartbeat_ms: u64,
+        /// The shortest election timeout.
+        min_ms: u64,
+    },
+    /// Nothing could be sent, kept or loaded.
+    #[error("{name} must be above zero")]
+    Zero {
+        /// The setting.
+        name: &'static str,
+    },
+}
+
+impl Config {
+    /// Defaults for a local network: heartbeat 50 ms, election after 300 to 600 ms.
+    pub const fn new(id: NodeId, group: GroupId) -> Self {
+        Self {
+            id,
+            group,
+            election_timeout_ms_min: 300,
+            election_timeout_ms_max: 600,
+            heartbeat_ms: 50,
+            uncommitted_bytes_max: 64 << 20,
+            command_bytes_max: COMMAND_BYTES_MAX,
+            append_bytes_max: 512 << 10,
+            in_flight_messages_max: 64,
+            in_flight_bytes_max: 8 << 20,
+            cache_bytes_max: 8 << 20,
+            load_bytes_max: 1 << 20,
+        }
+    }
+
+    /// Errors: the first setting that cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (min_ms, max_ms) = (self.election_timeout_ms_min, self.election_timeout_ms_max);
+        if !(min_ms > 0 && max_ms > min_ms) {
+            return Err(ConfigError::ElectionTimeout { min_ms, max_ms });
+        }
+        if !(self.heartbeat_ms > 0 && self.heartbeat_ms <= min_ms / 2) {
+            return Err(ConfigError::Heartbeat { heartbeat_ms: self.heartbeat_ms, min_ms });
+        }
+        let sizes = [
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max),
+            ("command_bytes_max", self.command_bytes_max),
+            ("append_bytes_max", self.append_bytes_max),
+            ("in_flight_messages_max", self.in_flight_messages_max as u64),
+            ("in_flight_bytes_max", self.in_flight_bytes_max),
+            ("load_bytes_max", self.load_bytes_max),
+        ];
+        match sizes.into_iter().find(|(_, size)| *size == 0) {
+            Some((name, _)) => Err(ConfigError::Zero { name }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Largest command by default, bytes: a whole message with its decision, and far below any frame.
+const COMMAND_BYTES_MAX: u64 = 4 << 20;
+
+const _: () = assert!(COMMAND_BYTES_MAX as usize >= 2 * MESSAGE_BYTES_MAX, "a message and what rules derived from it fit in a command");
+const _: () = assert!(COMMAND_BYTES_MAX <= FRAME_BYTES_HARD_CAP as u64 / 2, "a command fits in a frame between nodes");
+
+#[cfg(test)]
+mod tests {
+    use distric_model::{Slot, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_contradictions_are_named() {
+        let id = NodeId::new(Timestamp::from_us(0), Slot::truncate(0), 1);
+        let mut config = Config::new(id, GroupId::META);
+        assert_eq!(config.check(), Ok(()));
+        config.heartbeat_ms = 200;
+        assert!(matches!(config.check(), Err(ConfigError::Heartbeat { .. })));
+        config.election_timeout_ms_max = 300;
+        assert!(matches!(config.check(), Err(ConfigError::ElectionTimeout { .. })));
+    }
+}

@@ -1,0 +1,94 @@
+//! Seeing inside: what a replica is and has counted.
+
+use distric_model::{GroupId, NodeId};
+
+use crate::door::RoleKind;
+use crate::membership::Membership;
+use crate::position::{LogIndex, Position, Term};
+
+/// A replica at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// This node.
+    pub id: NodeId,
+    /// Its group.
+    pub group: GroupId,
+    /// Its term.
+    pub term: Term,
+    /// Its role.
+    pub role: RoleKind,
+    /// The leader it knows; itself when it leads.
+    pub leader: Option<NodeId>,
+    /// Whom it voted for in `term`.
+    pub vote: Option<NodeId>,
+    /// The last entry.
+    pub last: Position,
+    /// Entries up to here are on its disk.
+    pub durable: LogIndex,
+    /// Entries up to here are committed.
+    pub commit: LogIndex,
+    /// Entries up to here were handed out in [`crate::Outputs::committed`].
+    pub handed_out: LogIndex,
+    /// Bytes of own proposals waiting for commitment; leaders only.
+    pub uncommitted_bytes: u64,
+    /// Bytes of entries held in memory.
+    pub cache_bytes: u64,
+    /// The members in force.
+    pub membership: Membership,
+    /// What a leader knows of the others.
+    pub peers: Vec<PeerStatus>,
+    /// Counters since the start of the process.
+    pub stats: Stats,
+}
+
+/// What a leader knows of one other member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who.
+    pub id: NodeId,
+    /// Durable there up to here.
+    pub matched: LogIndex,
+    /// The next entry to send.
+    pub next: LogIndex,
+    /// Whether entries stream, rather than the place to start from being searched.
+    pub streaming: bool,
+    /// Unanswered appends.
+    pub in_flight_messages: usize,
+    /// Unanswered bytes of entries.
+    pub in_flight_bytes: u64,
+}
+
+/// Counters since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Pre-vote rounds started.
+    pub pre_votes_count: u64,
+    /// Elections started.
+    pub elections_count: u64,
+    /// Elections won.
+    pub elections_won_count: u64,
+    /// Times a leader stood down because it heard from no majority.
+    pub quorum_lost_count: u64,
+    /// Messages of an older term.
+    pub stale_messages_count: u64,
+    /// Messages that no correct peer sends: impossible index, broken order, a second leader in one term.
+    pub impossible_messages_count: u64,
+    /// Vote requests not looked at because a leader is alive.
+    pub sticky_votes_count: u64,
+    /// Replies dropped because too many already waited for the disk.
+    pub withheld_dropped_count: u64,
+    /// Appends that a follower refused.
+    pub append_refusals_count: u64,
+    /// Appends found to be lost.
+    pub appends_lost_count: u64,
+    /// Proposals refused.
+    pub refused_count: u64,
+    /// Entries cut off because a leader had others.
+    pub truncated_entries_count: u64,
+    /// Requests to the log store for old entries.
+    pub loads_count: u64,
+    /// Answers of the log store that did not fit.
+    pub useless_loads_count: u64,
+    /// Times that a follower needed entries that are compacted away.
+    pub snapshots_needed_count: u64,
+}

@@ -1,0 +1,164 @@
+//! A log in memory, with the one thing that memory lacks: a difference between written and durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use distric_model::GroupId;
+use distric_raft::{Entry, LogIndex, Recovered};
+
+use crate::error::{Corruption, DeviceError};
+use crate::identity::Identity;
+use crate::record::GroupRecord;
+use crate::store::{GroupWrite, LogStore, TAIL_BYTES_MAX};
+
+/// A log store for tests and simulations. A clone is a copy of the disk as it is.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    groups: BTreeMap<GroupId, GroupLog>,
+    identity: Option<Identity>,
+    /// Written, not flushed.
+    staged: VecDeque<Vec<GroupWrite>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct GroupLog {
+    record: GroupRecord,
+    entries: VecDeque<Entry>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes without flushing: not durable, not read back, until [`MemoryStore::flush`].
+    pub fn stage(&mut self, writes: Vec<GroupWrite>) {
+        self.staged.push_back(writes);
+    }
+
+    /// Makes everything staged durable.
+    pub fn flush(&mut self) -> Result<(), DeviceError> {
+        while let Some(writes) = self.staged.pop_front() {
+            self.apply(&writes)?;
+        }
+        Ok(())
+    }
+
+    /// A power cut: what was staged and not flushed is lost.
+    pub fn crash(&mut self) {
+        self.staged.clear();
+    }
+
+    /// A power cut at which the disk happened to have written the first `count` staged writes already.
+    pub fn crash_after(&mut self, count: usize) -> Result<(), DeviceError> {
+        self.staged.truncate(count);
+        self.flush()
+    }
+
+    /// How many staged writes wait for a flush.
+    pub fn staged_count(&self) -> usize {
+        self.staged.len()
+    }
+
+    fn apply(&mut self, writes: &[GroupWrite]) -> Result<(), DeviceError> {
+        for write in writes {
+            let log = self.groups.entry(write.group).or_default();
+            if let Some(hard_state) = write.hard_state {
+                log.record.hard_state = hard_state;
+            }
+            if let Some(cut) = write.truncate_from {
+                log.cut(cut);
+            }
+            for entry in &write.entries {
+                let expected = log.record.last.index.next();
+                if entry.index != expected {
+                    return Err(DeviceError::Corrupt { group: write.group, index: expected, reason: Corruption::Missing });
+                }
+                log.record.last = entry.position();
+                log.entries.push_back(entry.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GroupLog {
+    fn cut(&mut self, from: LogIndex) {
+        while self.entries.back().is_some_and(|entry| entry.index >= from) {
+            self.entries.pop_back();
+        }
+        self.record.last = self.entries.back().map_or(self.record.base, Entry::position);
+    }
+}
+
+impl LogStore for MemoryStore {
+    fn recover(&mut self) -> Result<Vec<(GroupId, Recovered)>, DeviceError> {
+        let mut all = Vec::with_capacity(self.groups.len());
+        for (group, log) in &self.groups {
+            let GroupRecord { hard_state, base, .. } = log.record;
+            let mut recovered = Recovered { hard_state, base, last: base, ..Recovered::default() };
+            log.entries.iter().for_each(|entry| recovered.note(entry));
+            let mut bytes = 0;
+            let kept = log.entries.iter().rev().take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.cost_bytes();
+                first || bytes <= TAIL_BYTES_MAX
+            });
+            recovered.tail = kept.cloned().collect();
+            recovered.tail.reverse();
+            recovered.check().map_err(|error| DeviceError::Corrupt {
+                group: *group,
+                index: recovered.last.index,
+                reason: Corruption::Contradiction(error),
+            })?;
+            all.push((*group, recovered));
+        }
+        Ok(all)
+    }
+
+    fn write(&mut self, writes: &[GroupWrite]) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.apply(writes)
+    }
+
+    fn read(&mut self, group: GroupId, from: LogIndex, upto: LogIndex, bytes_max: u64) -> Result<Vec<Entry>, DeviceError> {
+        let mut found = Vec::new();
+        let Some(log) = self.groups.get(&group) else { return Ok(found) };
+        let mut bytes = 0;
+        let skip = usize::try_from(from.prev().since(log.record.base.index)).expect("a log in memory fits in memory");
+        if from <= log.record.base.index {
+            return Ok(found);
+        }
+        for entry in log.entries.iter().skip(skip).take_while(|entry| entry.index <= upto) {
+            found.push(entry.clone());
+            bytes += entry.cost_bytes();
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn truncate_prefix(&mut self, group: GroupId, upto: LogIndex) -> Result<(), DeviceError> {
+        self.flush()?;
+        let Some(log) = self.groups.get_mut(&group) else { return Ok(()) };
+        while log.entries.front().is_some_and(|entry| entry.index <= upto) {
+            log.record.base = log.entries.pop_front().map_or(log.record.base, |entry| entry.position());
+        }
+        Ok(())
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    fn set_identity(&mut self, identity: Identity) -> Result<(), DeviceError> {
+        match self.identity {
+            Some(found) if found != identity => Err(DeviceError::ForeignIdentity { found, given: identity }),
+            _ => {
+                self.identity = Some(identity);
+                Ok(())
+            }
+        }
+    }
+}
