@@ -1,0 +1,62 @@
+//! Requests that change something and are not messages.
+
+use uuid::Uuid;
+
+use crate::code::numbered;
+use crate::tlv::structs::tlv_struct;
+
+tlv_struct! {
+    /// A change. Answered by a [`crate::client::QueryReply`] or a [`crate::client::Rejection`]. Which fields count depends on the kind.
+    struct Command<'a> = 0x400E {
+        /// A [`CommandKind`].
+        1 kind: required u16,
+        /// Namespace; absent means `default`.
+        2 namespace: optional &'a str,
+        /// Rule id, workflow id or task type.
+        3 name: optional &'a str,
+        /// Which instance or worker.
+        4 id: optional Uuid,
+        /// Input, rules or workflows.
+        5 body: optional &'a [u8],
+        /// Content type of the body: `application/json` (also when absent) or `application/yaml`.
+        6 content_type: optional &'a str,
+        /// What makes a resend recognisable.
+        7 idempotency_key: optional &'a str,
+        /// Refuse unless this is the current version.
+        8 if_match: optional u64,
+        /// Check and answer as if, but change nothing.
+        9 dry_run: default bool,
+        /// Who asks, for the audit log.
+        10 author: optional &'a str,
+        /// Why, for the audit log.
+        11 reason: optional &'a str,
+        /// W3C trace context.
+        12 traceparent: optional &'a str,
+    }
+}
+
+numbered! {
+    /// What a [`Command`] does.
+    CommandKind: u16 {
+        /// Start the workflow `name` with `body` as its input.
+        StartWorkflow = 1 "start_workflow",
+        /// Start one task of type `name` with `body` as its input, in a workflow of its own.
+        StartTask = 2 "start_task",
+        /// Replace the whole rule set (and workflows, when the body has them), at once or not at all.
+        ApplyCatalog = 3 "apply_catalog",
+        /// Add or replace one rule.
+        PutRule = 4 "put_rule",
+        /// Remove one rule.
+        DeleteRule = 5 "delete_rule",
+        /// Add a version of one workflow.
+        PutWorkflow = 6 "put_workflow",
+        /// Remove one workflow; its running instances go on.
+        DeleteWorkflow = 7 "delete_workflow",
+        /// Cancel one instance.
+        CancelInstance = 8 "cancel_instance",
+        /// Give a worker no more tasks.
+        DrainWorker = 9 "drain_worker",
+        /// Give a worker tasks again.
+        UndrainWorker = 10 "undrain_worker",
+    }
+}

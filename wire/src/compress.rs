@@ -1,0 +1,165 @@
+//! Compression of payloads: one LZ4 frame (the LZ4 Frame Format, version 1.6.x), with its content size given.
+//!
+//! The content size is required, so that what a small payload becomes is known, and refused, before it is unpacked.
+//! Only the frame's own header is read here; `lz4_flex` does the rest. Invariant: neither the output nor the block
+//! buffers of the decoder are larger than the frame limit (or one smallest block, 64 KiB, if that is more).
+
+use std::io::{Read, Write};
+
+use lz4_flex::frame::{BlockMode, FrameDecoder, FrameEncoder, FrameInfo};
+
+use crate::error::Problem;
+
+/// Payloads up to this size are sent as they are, bytes: below, a frame fits few packets and compression only costs time.
+pub const COMPRESS_ABOVE_BYTES: usize = 4 << 10;
+
+/// First bytes of an LZ4 frame.
+const LZ4_MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
+/// The smallest block size that the LZ4 frame format knows.
+const LZ4_BLOCK_BYTES_MIN: u64 = 64 << 10;
+/// Magic, FLG, BD, content size, header checksum.
+const LZ4_HEADER_BYTES: usize = 4 + 1 + 1 + 8 + 1;
+
+/// Appends `payload` as one LZ4 frame: independent blocks, content size, content checksum off (the frame has a CRC).
+pub(crate) fn compress(payload: &[u8], out: &mut Vec<u8>) {
+    let info = FrameInfo::new().block_mode(BlockMode::Independent).content_size(Some(payload.len() as u64));
+    let mut encoder = FrameEncoder::with_frame_info(info, out);
+    encoder.write_all(payload).expect("writing to a Vec cannot fail");
+    encoder.finish().expect("the content size given is the payload's");
+}
+
+/// Writes the content of the LZ4 frame `packed` into `out`, cleared first.
+pub(crate) fn decompress(packed: &[u8], limit: u32, out: &mut Vec<u8>) -> Result<(), Problem> {
+    out.clear();
+    let content_bytes = content_bytes(packed, limit)?;
+    // Reserved whole, so that unpacking never grows it; one more byte lets a lying frame show itself.
+    let mut decoder = FrameDecoder::new(packed);
+    out.resize(content_bytes, 0);
+    let mut filled = 0;
+    while filled < content_bytes {
+        match decoder.read(&mut out[filled..]) {
+            Ok(0) => return Err(bad("it ends before its content size")),
+            Ok(count) => filled += count,
+            Err(_) => return Err(bad("a block does not decode")),
+        }
+    }
+    // The end mark and, where present, the content checksum.
+    match decoder.read(&mut [0]) {
+        Ok(0) => {}
+        Ok(_) => return Err(bad("it goes on after its content size")),
+        Err(_) => return Err(bad("its end does not decode")),
+    }
+    if decoder.get_ref().is_empty() { Ok(()) } else { Err(bad("bytes follow it")) }
+}
+
+/// Checks the LZ4 frame header against the limit. Returns the content size.
+fn content_bytes(packed: &[u8], limit: u32) -> Result<usize, Problem> {
+    let Some(header) = packed.first_chunk::<LZ4_HEADER_BYTES>() else { return Err(bad("its header is cut")) };
+    if header[..4] != LZ4_MAGIC {
+        return Err(bad("it does not begin with the LZ4 frame magic"));
+    }
+    let (flg, bd) = (header[4], header[5]);
+    if flg >> 6 != 1 {
+        return Err(bad("its version is not 01"));
+    }
+    if flg & 0x08 == 0 {
+        return Err(bad("its content size is missing"));
+    }
+    if flg & 0x01 != 0 {
+        return Err(bad("it uses a dictionary"));
+    }
+    let [_, _, _, _, _, _, size @ .., _] = *header;
+    let content_bytes = u64::from_le_bytes(size);
+    if content_bytes > u64::from(limit) {
+        return Err(Problem::DecompressedTooLarge { content_bytes, limit });
+    }
+    // Block sizes are 64 KiB, 256 KiB, 1 MiB, 4 MiB, numbered 4 to 7. The decoder makes room for one block ahead of
+    // reading it, so a block must not be allowed to be larger than the content needs it to be.
+    let block_bytes = match (bd >> 4) & 7 {
+        number @ 4..=7 => LZ4_BLOCK_BYTES_MIN << (2 * (number - 4)),
+        _ => return Err(bad("its block size is unknown")),
+    };
+    if block_bytes > LZ4_BLOCK_BYTES_MIN && block_bytes > u64::from(limit) {
+        return Err(bad("its blocks may be larger than frame_bytes_max"));
+    }
+    Ok(content_bytes as usize)
+}
+
+const fn bad(what: &'static str) -> Problem {
+    Problem::BadCompression { what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u32 = 1 << 20;
+
+    fn packed(payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        compress(payload, &mut out);
+        out
+    }
+
+    fn unpacked(bytes: &[u8], limit: u32) -> Result<Vec<u8>, Problem> {
+        let mut out = Vec::new();
+        decompress(bytes, limit, &mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn content_survives_at_every_block_boundary() {
+        for bytes in [0, 1, 4096, (64 << 10) - 1, 64 << 10, (64 << 10) + 1, 300_000, 1 << 20] {
+            let payload: Vec<u8> = (0..bytes).map(|i: usize| (i / 7) as u8).collect();
+            assert_eq!(unpacked(&packed(&payload), LIMIT), Ok(payload), "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_its_announced_size_and_makes_no_room() {
+        let bomb = packed(&vec![0; 4 << 20]);
+        assert!(bomb.len() < 64 << 10, "a bomb is small: {}", bomb.len());
+        let mut out = Vec::new();
+        assert_eq!(decompress(&bomb, LIMIT, &mut out), Err(Problem::DecompressedTooLarge { content_bytes: 4 << 20, limit: LIMIT }));
+        assert_eq!(out.capacity(), 0);
+    }
+
+    #[test]
+    fn a_bomb_that_lies_about_its_size_is_refused() {
+        let payload = vec![0; 200_000];
+        let mut info = FrameInfo::new().block_mode(BlockMode::Linked);
+        info = info.content_size(Some(200_000));
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&payload).unwrap();
+        let mut lying = encoder.finish().unwrap();
+        assert_eq!(unpacked(&lying, LIMIT), Ok(payload), "linked blocks are legal");
+        lying[6..14].copy_from_slice(&100_u64.to_le_bytes());
+        assert!(matches!(unpacked(&lying, LIMIT), Err(Problem::BadCompression { .. })), "the header checksum no longer fits");
+    }
+
+    #[test]
+    fn a_frame_without_a_content_size_is_refused() {
+        let mut encoder = FrameEncoder::new(Vec::new());
+        encoder.write_all(&[7; 5000]).unwrap();
+        assert_eq!(unpacked(&encoder.finish().unwrap(), LIMIT), Err(bad("its content size is missing")));
+    }
+
+    #[test]
+    fn cut_and_extended_frames_are_refused() {
+        let whole = packed(&[42; 10_000]);
+        for end in 0..whole.len() {
+            assert!(matches!(unpacked(&whole[..end], LIMIT), Err(Problem::BadCompression { .. })), "cut at {end}");
+        }
+        let mut extended = whole;
+        extended.push(0);
+        assert_eq!(unpacked(&extended, LIMIT), Err(bad("bytes follow it")));
+    }
+
+    #[test]
+    fn blocks_larger_than_the_limit_are_refused() {
+        let info = FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max4MB).content_size(Some(10));
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&[1; 10]).unwrap();
+        assert_eq!(unpacked(&encoder.finish().unwrap(), 64 << 10), Err(bad("its blocks may be larger than frame_bytes_max")));
+    }
+}

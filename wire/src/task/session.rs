@@ -1,0 +1,46 @@
+//! A worker's introduction and its heartbeat.
+
+use uuid::Uuid;
+
+use crate::tlv::structs::tlv_struct;
+use crate::tlv::views::{Headers, Strs, U32s};
+
+tlv_struct! {
+    /// What a worker is and can do. Sent once per connection, after the Welcome. Answered by a [`WorkerWelcome`].
+    struct WorkerHello<'a> = 0x3004 {
+        /// The worker, stable over its reconnects.
+        1 worker_id: required Uuid,
+        /// Greater at every start of the process; an older one is turned away.
+        2 generation: required u64,
+        /// Name for people.
+        3 name: required &'a str,
+        /// Tasks that it runs at once.
+        4 slots: required u32,
+        /// Tasks that it holds beyond those.
+        5 prefetch: required u32,
+        /// Task types that it runs.
+        6 task_types: required Strs<'a>,
+        /// What placement may ask for, such as zone to eu.
+        7 labels: default Headers<'a>,
+    }
+}
+
+tlv_struct! {
+    /// The answer to a [`WorkerHello`]; sent again when leadership moves.
+    struct WorkerWelcome<'a> = 0x3005 {
+        /// Groups whose leader answers on this connection.
+        1 groups: required U32s<'a>,
+    }
+}
+
+tlv_struct! {
+    /// A worker's heartbeat.
+    struct Status = 0x3003 {
+        /// Tasks that run.
+        1 running: required u32,
+        /// Tasks that wait in the worker.
+        2 queued: required u32,
+        /// Whether the worker takes no more.
+        3 draining: required bool,
+    }
+}
