@@ -7,6 +7,7 @@
 //! Start reading at [`Machine::apply`].
 
 pub mod command;
+pub mod definition;
 pub mod machine;
 pub mod octets;
 

@@ -41,6 +41,11 @@ impl Template {
         Ok(Self { root: compile_part(value, &mut Vec::new())? })
     }
 
+    /// A template that renders to `value` as it is, whatever its strings hold.
+    pub fn constant(value: Value) -> Self {
+        Self { root: Part::Constant(value) }
+    }
+
     /// Compiles one string. Errors: a bad expression, with its position inside the string.
     pub fn compile_text(text: &str) -> Result<Self, ExprError> {
         Ok(Self { root: compile_text(text)? })

@@ -1,0 +1,81 @@
+//! The canonical JSON of a definition: what the log and the catalog carry. It is the language itself, with everything written out.
+
+use distric_rules::document::{Cursor, Node, Problem, Problems};
+use distric_rules::duration::duration_text;
+use serde_json::{Map, Value, json};
+
+use super::{Definition, Join, Strategy, TaskDefinition, read};
+
+impl Definition {
+    /// Its canonical JSON.
+    pub fn to_json(&self) -> Value {
+        let mut members = Map::new();
+        members.insert("id".into(), json!(self.id));
+        if self.version > 0 {
+            members.insert("version".into(), json!(self.version));
+        }
+        if let Some(description) = &self.description {
+            members.insert("description".into(), json!(description));
+        }
+        members.insert("timeout".into(), json!(duration_text(self.timeout_ms)));
+        members.insert("tasks".into(), self.tasks.iter().map(|task| self.task_json(task)).collect());
+        Value::Object(members)
+    }
+
+    /// Reads canonical JSON back.
+    ///
+    /// Only its shape and graph are checked, so that a definition that an older version accepted stays readable:
+    /// references, expressions and configs are the business of [`super::check_workflows`] and [`Definition::compile`].
+    /// Errors: the problems, without line and column.
+    pub fn from_json(value: &Value) -> Result<Self, Vec<Problem>> {
+        let node = Node::from_json(value);
+        let mut problems = Problems::new("definition");
+        let draft = read::read_workflow(&Cursor::root(&node), &mut problems);
+        match draft {
+            Some(draft) if !problems.has_errors() => Ok(draft.definition),
+            _ => Err(problems.into_sorted()),
+        }
+    }
+
+    fn task_json(&self, task: &TaskDefinition) -> Value {
+        let mut members = Map::new();
+        members.insert("id".into(), json!(task.id));
+        members.insert("type".into(), json!(task.task_type));
+        if !task.config.is_null() {
+            members.insert("config".into(), task.config.clone());
+        }
+        if !task.depends_on.is_empty() {
+            let names: Vec<&str> = task.depends_on.iter().map(|index| &*self.tasks[*index].id).collect();
+            members.insert("depends_on".into(), json!(names));
+        }
+        if task.join != Join::All {
+            members.insert("join".into(), json!(word(&Join::WORDS, task.join)));
+        }
+        if let Some(when) = &task.when {
+            members.insert("when".into(), json!(when));
+        }
+        if !task.critical {
+            members.insert("critical".into(), json!(false));
+        }
+        if !task.runs_in_machine() {
+            if let Some(input) = &task.input {
+                members.insert("input".into(), input.clone());
+            }
+            members.insert("timeout".into(), json!(duration_text(task.timeout_ms)));
+            if let Some(retry) = &task.retry {
+                members.insert("retry".into(), retry.to_json());
+            }
+            members.insert("priority".into(), json!(task.priority));
+            let strategy = word(&Strategy::WORDS, task.placement.strategy);
+            members.insert("placement".into(), json!({ "strategy": strategy, "labels": task.placement.labels }));
+            if let Some(key) = &task.idempotency_key {
+                members.insert("idempotency_key".into(), json!(key));
+            }
+        }
+        Value::Object(members)
+    }
+}
+
+fn word<T: PartialEq>(words: &[(&'static str, T)], wanted: T) -> &'static str {
+    words.iter().find(|(_, value)| *value == wanted).map_or("", |(word, _)| word)
+}

@@ -1,0 +1,182 @@
+//! Checking a text of workflows before it is accepted.
+
+use std::collections::BTreeMap;
+
+use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Problems, parse_documents};
+use distric_rules::did_you_mean;
+
+use super::graph::Upstream;
+use super::read::{Draft, TaskSource, read_workflow, unsupported};
+use super::references::{Place, References};
+use super::{Definition, KnownTypes, MACHINE_TYPES, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, config};
+
+/// What came of a text of workflows.
+#[derive(Clone, Debug, Default)]
+pub struct CheckedWorkflows {
+    /// The workflows without errors, in the order of the text. To be used only when [`Self::is_ok`].
+    pub definitions: Vec<Definition>,
+    /// Everything that is wrong, in the order of the text.
+    pub problems: Vec<Problem>,
+}
+
+impl CheckedWorkflows {
+    /// Whether nothing is wrong but what is only worth a warning.
+    pub fn is_ok(&self) -> bool {
+        self.problems.iter().all(|problem| problem.severity != distric_rules::Severity::Error)
+    }
+}
+
+/// Checks a text that holds `workflow:` (one), `workflows:` (a list), or one workflow as it is; a YAML text may hold several such documents.
+///
+/// Every problem has line, column and path. Whoever applies the text does so only when there is no error in it.
+pub fn check_workflows(source_name: &str, text: &str, known_types: &KnownTypes) -> CheckedWorkflows {
+    let documents = match parse_documents(source_name, text) {
+        Ok(documents) => documents,
+        Err(problem) => return CheckedWorkflows { definitions: Vec::new(), problems: vec![problem] },
+    };
+    let mut problems = Problems::new(source_name);
+    if documents.is_empty() {
+        problems.error(Position { line: 1, column: 1 }, "", "there is no workflow in this text", Some(EXPECTED_ROOT));
+    }
+    let mut definitions = Vec::new();
+    let mut first_at: BTreeMap<String, Position> = BTreeMap::new();
+    for cursor in documents.iter().flat_map(|document| workflows_of(document, &mut problems)).collect::<Vec<_>>() {
+        let errors_before = problems.errors_count();
+        if definitions.len() == WORKFLOWS_MAX {
+            cursor.error(&mut problems, "the text has more workflows than WORKFLOWS_MAX", Some(&format!("at most {WORKFLOWS_MAX}")));
+            break;
+        }
+        let Some(draft) = read_workflow(&cursor, &mut problems) else {
+            continue;
+        };
+        if let Some(id) = draft.id.as_ref().filter(|_| !draft.definition.id.is_empty()) {
+            match first_at.get(&*draft.definition.id) {
+                Some(first) => {
+                    let message = format!(
+                        "the workflow `{}` is given twice, first at line {} column {}",
+                        draft.definition.id, first.line, first.column
+                    );
+                    id.error(&mut problems, message, None);
+                }
+                None => {
+                    first_at.insert(draft.definition.id.to_string(), id.at());
+                }
+            }
+        }
+        check_tasks(&draft, known_types, &mut problems);
+        if problems.errors_count() == errors_before {
+            definitions.push(draft.definition);
+        }
+    }
+    CheckedWorkflows { definitions, problems: problems.into_sorted() }
+}
+
+const EXPECTED_ROOT: &str = "`workflow:` or `workflows:`";
+
+/// The workflows of one document.
+fn workflows_of<'a>(document: &'a Document, problems: &mut Problems) -> Vec<Cursor<'a>> {
+    let root = Cursor::root(&document.root);
+    if !matches!(root.node.value, NodeValue::Map(_)) {
+        root.error(problems, format!("found {}", root.node.kind()), Some(EXPECTED_ROOT));
+        return Vec::new();
+    }
+    let is_bare = root.node.get("tasks").is_some() && root.node.get("workflow").is_none() && root.node.get("workflows").is_none();
+    if is_bare {
+        return vec![root];
+    }
+    let Some(members) = root.map(problems, &["workflow", "workflows"]) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Cursor<'a>> = members.get("workflow").into_iter().collect();
+    match members.get("workflows") {
+        Some(list) => found.extend(list.list(problems).unwrap_or_default()),
+        None if found.is_empty() => root.error(problems, "there is no workflow in this document", Some(EXPECTED_ROOT)),
+        None => {}
+    }
+    found
+}
+
+fn check_tasks(draft: &Draft<'_>, known_types: &KnownTypes, problems: &mut Problems) {
+    let definition = &draft.definition;
+    // With tasks that are not linked (a cycle, an unknown name), what is upstream is not known: those references are not judged.
+    let upstream = Upstream::of(definition);
+    let is_linked = definition.order.len() == definition.tasks.len()
+        && draft.tasks.iter().zip(&definition.tasks).all(|(source, task)| source.depends_on.len() == task.depends_on.len());
+    for (index, (task, source)) in definition.tasks.iter().zip(&draft.tasks).enumerate() {
+        check_type(task, source, known_types, problems);
+        if let Some(members) = &source.members {
+            config::check(&task.task_type, members, problems);
+        }
+        let references = References { definition, upstream: if is_linked { Some(&upstream) } else { None }, index };
+        check_expressions(task, source, &references, problems);
+    }
+}
+
+fn check_type(task: &TaskDefinition, source: &TaskSource<'_>, known_types: &KnownTypes, problems: &mut Problems) {
+    let name = &*task.task_type;
+    if name.is_empty() || MACHINE_TYPES.contains(&name) || WORKER_TYPES.contains(&name) || known_types.custom.contains(name) {
+        return;
+    }
+    let place = source.member("type");
+    if UNSUPPORTED_TYPES.contains(&name) {
+        return place.error(problems, unsupported(&format!("the task type `{name}`")), None);
+    }
+    if known_types.any_custom {
+        return;
+    }
+    let custom = known_types.custom.iter().map(String::as_str);
+    let known: Vec<&str> = WORKER_TYPES.into_iter().chain(MACHINE_TYPES).chain(custom).collect();
+    let message = match did_you_mean(name, &known) {
+        Some(near) => format!("there is no task type `{name}`, did you mean `{near}`?"),
+        None => format!("there is no task type `{name}`"),
+    };
+    let listed = known.len().min(TYPES_LISTED_MAX);
+    place.error(problems, message, Some(&format!("one of {}", known[..listed].join(", "))));
+}
+
+/// Most task types that a message lists.
+const TYPES_LISTED_MAX: usize = 32;
+
+fn check_expressions(task: &TaskDefinition, source: &TaskSource<'_>, references: &References<'_>, problems: &mut Problems) {
+    let Some(members) = &source.members else {
+        return;
+    };
+    if let Some(when) = members.get("when") {
+        references.expression(&when, Place::BeforeAttempts, problems);
+    }
+    if let Some(key) = members.get("idempotency_key") {
+        references.template(&key, Place::BeforeAttempts, problems);
+    }
+    let input = members.get("input");
+    if let Some(input) = &input {
+        references.template(input, Place::Attempt, problems);
+    }
+    let Some(config) = members.get("config") else {
+        return;
+    };
+    match &*task.task_type {
+        "transform" => {
+            // Wrong shapes were reported with the config.
+            let mut shapes = Problems::new("");
+            let Some(config) = config.any_map(&mut shapes) else {
+                return;
+            };
+            if let Some(expr) = config.get("expr") {
+                references.transform(&expr, input.as_ref(), problems);
+            }
+            if let Some(set) = config.get("set").and_then(|set| set.any_map(&mut shapes)) {
+                set.iter().for_each(|(_, value)| references.transform(&value, input.as_ref(), problems));
+            }
+        }
+        "branch" => {
+            let mut shapes = Problems::new("");
+            let cases = config.any_map(&mut shapes).and_then(|config| config.get("cases"));
+            for case in cases.and_then(|cases| cases.list(&mut shapes)).unwrap_or_default() {
+                if let Some(when) = case.any_map(&mut shapes).and_then(|case| case.get("when")) {
+                    references.expression(&when, Place::Attempt, problems);
+                }
+            }
+        }
+        _ => references.template(&config, Place::Attempt, problems),
+    }
+}

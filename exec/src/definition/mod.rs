@@ -1,0 +1,184 @@
+//! The workflow language: from text to checked definitions, and from definitions to what the machine runs.
+//!
+//! In: YAML or JSON text; canonical JSON of the log.  Out: [`Definition`]s, problems with line and column; [`Compiled`] definitions.
+//! May touch: `model`, `rules` (documents, expressions, retry policies).  Never: clocks, sockets, files.
+//! Invariant: what a definition says is either done or refused when it is checked; nothing is ignored.
+//! Invariant: `from_json(to_json(d)) == d`.
+//! Start reading at [`check_workflows`], then [`Definition::compile`]; the names that expressions see are in [`RunNames`].
+
+mod read;
+mod config;
+mod graph;
+mod references;
+mod check;
+mod canonical;
+mod compile;
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use distric_rules::RetryPolicy;
+use serde_json::Value;
+
+pub use check::{CheckedWorkflows, check_workflows};
+pub use compile::{BranchCase, CompileError, Compiled, CompiledTask, Wait, Work};
+pub use names::{MessageNames, RunNames, TaskNames};
+
+/// Limit of a whole workflow that does not say, milliseconds.
+pub const WORKFLOW_TIMEOUT_MS_DEFAULT: u64 = 60 * 60 * 1_000;
+/// Limit of one attempt at a task that does not say, milliseconds, from its dispatch.
+pub const TASK_TIMEOUT_MS_DEFAULT: u64 = 30 * 1_000;
+/// Most workflows in one text.
+pub const WORKFLOWS_MAX: usize = 10_000;
+/// Greatest and, negated, least priority of a task.
+pub const PRIORITY_MAX: i32 = 1_000;
+/// Most labels that one task may ask for.
+pub const LABELS_MAX: usize = 64;
+
+/// One version of a workflow: a directed acyclic graph of tasks. Immutable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// Its id, `[A-Za-z0-9._-]{1,128}`, unique within its namespace.
+    pub id: Arc<str>,
+    /// Its version; 0 until the catalog assigns one.
+    pub version: u64,
+    /// Free text for people.
+    pub description: Option<String>,
+    /// Limit of the whole workflow, milliseconds, when whoever starts it gives none.
+    pub timeout_ms: u64,
+    /// What happens when a critical task has failed for good.
+    pub on_failure: OnFailure,
+    /// The tasks, in the order of the text. All indexes below point in here.
+    pub tasks: Vec<TaskDefinition>,
+    /// Indexes of all tasks, each after everything that it depends on; among those that are free, the first in the text first.
+    pub order: Vec<usize>,
+}
+
+/// What happens when a critical task has failed for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// The workflow fails.
+    #[default]
+    Fail,
+}
+
+/// One task of a workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskDefinition {
+    /// Its id, `[A-Za-z0-9._-]{1,128}`, unique within the workflow.
+    pub id: Arc<str>,
+    /// What it does: a built-in type, or a name that workers offer.
+    pub task_type: Arc<str>,
+    /// Its settings: a JSON tree with `${expression}` in its strings, by the rules of its type. `null` when none are given.
+    pub config: Value,
+    /// What it works on: a template. Absent: see [`RunNames::default_input`].
+    pub input: Option<Value>,
+    /// The tasks that it waits for, without repetition, in the order of the text.
+    pub depends_on: Vec<usize>,
+    /// The tasks that wait for it, ascending.
+    pub dependents: Vec<usize>,
+    /// Which outcomes of those it waits for let it run.
+    pub join: Join,
+    /// A condition: when it is false, the task is skipped, and so is what depends only on it.
+    pub when: Option<String>,
+    /// Limit of one attempt, milliseconds. Of no meaning for types that run in the machine.
+    pub timeout_ms: u64,
+    /// Its retries; absent: those of whoever starts the workflow, else none.
+    pub retry: Option<RetryPolicy>,
+    /// Greater is dispatched earlier, `-PRIORITY_MAX..=PRIORITY_MAX`.
+    pub priority: i32,
+    /// Which worker may and should run it.
+    pub placement: Placement,
+    /// The outward idempotency key: a template of text. Absent: the id of the task's instance.
+    pub idempotency_key: Option<String>,
+    /// Whether its failure fails the workflow.
+    pub critical: bool,
+}
+
+/// When a task may run, given the outcomes of what it depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Join {
+    /// When all have completed.
+    #[default]
+    All,
+    /// When the first has completed.
+    Any,
+    /// When all have ended, however.
+    AllDone,
+}
+
+impl Join {
+    /// Every join, as it is written.
+    pub const WORDS: [(&str, Join); 3] = [("all", Join::All), ("any", Join::Any), ("all_done", Join::AllDone)];
+}
+
+/// Which worker may and should run a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// How to choose among the workers that may.
+    pub strategy: Strategy,
+    /// Labels that a worker must have, with these values.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How to choose among the workers that may run a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// The one with the most free credit.
+    #[default]
+    LeastLoaded,
+    /// The next in turn.
+    RoundRobin,
+}
+
+impl Strategy {
+    /// Every strategy, as it is written.
+    pub const WORDS: [(&str, Strategy); 2] = [("least_loaded", Strategy::LeastLoaded), ("round_robin", Strategy::RoundRobin)];
+}
+
+/// The task types that run inside the machine, without a worker.
+pub const MACHINE_TYPES: [&str; 4] = ["wait", "branch", "fail", "publish"];
+/// The task types that every worker offers.
+pub const WORKER_TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
+/// Words of the language that are task types in other versions.
+const UNSUPPORTED_TYPES: [&str; 8] = ["aggregate", "sql", "for_each", "while", "sub_workflow", "wait_for_signal", "shell", "exec"];
+
+/// The task types, beside the built-in ones, that a workflow may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownTypes {
+    /// Names that workers offer.
+    pub custom: BTreeSet<String>,
+    /// Whether every other name is taken for one that some worker will offer.
+    pub any_custom: bool,
+}
+
+impl KnownTypes {
+    /// The built-in types only.
+    pub fn builtin() -> Self {
+        Self::default()
+    }
+
+    /// Built-in types, and any other name that is no word of the language.
+    pub fn any() -> Self {
+        Self { custom: BTreeSet::new(), any_custom: true }
+    }
+}
+
+impl TaskDefinition {
+    /// Whether it runs inside the machine, without a worker.
+    pub fn runs_in_machine(&self) -> bool {
+        MACHINE_TYPES.contains(&&*self.task_type)
+    }
+}
+
+impl Definition {
+    /// The index of the task with this id.
+    pub fn task_index(&self, id: &str) -> Option<usize> {
+        self.tasks.iter().position(|task| &*task.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

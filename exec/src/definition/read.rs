@@ -1,0 +1,262 @@
+//! The shape of the language: keys, types and ranges, from a positioned tree to a definition.
+//!
+//! What needs more than one look (dependencies, references, configs) is checked elsewhere, with the places kept here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use distric_model::limits::{NAME_BYTES_MAX, WORKFLOW_TASKS_MAX};
+use distric_model::namespace::is_identifier;
+use distric_rules::RetryPolicy;
+use distric_rules::document::{Cursor, Members, NodeValue, Problems, did_you_mean};
+use distric_rules::duration::read_duration_ms;
+use serde_json::Value;
+
+use super::compile::bare;
+use super::{
+    Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy, TASK_TIMEOUT_MS_DEFAULT, TaskDefinition,
+    WORKFLOW_TIMEOUT_MS_DEFAULT, config, graph,
+};
+
+/// A definition together with the places that its parts came from.
+pub(super) struct Draft<'a> {
+    pub definition: Definition,
+    pub id: Option<Cursor<'a>>,
+    /// One for each task, at the same index.
+    pub tasks: Vec<TaskSource<'a>>,
+}
+
+/// Where a task stands in the text.
+pub(super) struct TaskSource<'a> {
+    pub cursor: Cursor<'a>,
+    pub members: Option<Members<'a>>,
+    /// The entries of `depends_on` that are texts.
+    pub depends_on: Vec<Cursor<'a>>,
+}
+
+impl<'a> TaskSource<'a> {
+    /// The member, or the task itself when it is not there: a place for a problem.
+    pub fn member(&self, name: &str) -> Cursor<'a> {
+        self.members.as_ref().and_then(|members| members.get(name)).unwrap_or_else(|| self.cursor.clone())
+    }
+}
+
+const WORKFLOW_KEYS: [&str; 6] = ["id", "version", "description", "timeout", "on_failure", "tasks"];
+const WORKFLOW_KEYS_UNSUPPORTED: [&str; 7] =
+    ["input_schema", "output_schema", "concurrency", "ordering_key", "debounce", "schedule", "labels"];
+const TASK_KEYS: [&str; 13] = [
+    "id", "type", "config", "input", "depends_on", "join", "when", "timeout", "retry", "priority", "placement", "idempotency_key",
+    "critical",
+];
+const TASK_KEYS_UNSUPPORTED: [&str; 6] = ["compensate", "for_each", "while", "debounce", "on_failure", "concurrency"];
+const PLACEMENT_KEYS: [&str; 2] = ["strategy", "labels"];
+const PLACEMENT_KEYS_UNSUPPORTED: [&str; 3] = ["affinity_key", "affinity", "anti_affinity"];
+const STRATEGIES_UNSUPPORTED: [&str; 4] = ["affinity", "locality", "custom", "random"];
+/// Members of a task that only mean something on a worker.
+const WORKER_KEYS: [&str; 6] = ["input", "timeout", "retry", "priority", "placement", "idempotency_key"];
+
+/// Says that a word of the language cannot be used yet.
+pub(super) fn unsupported(what: &str) -> String {
+    format!("{what} is not supported by this version")
+}
+
+/// Reads one workflow. `None` when it is not even a map; else a definition as far as it could be read, and linked.
+pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) -> Option<Draft<'a>> {
+    let members = known_members(cursor, problems, &WORKFLOW_KEYS, &WORKFLOW_KEYS_UNSUPPORTED)?;
+    let id = members.required(problems, "id");
+    let timeout_ms = members.get("timeout").and_then(|timeout| read_duration_ms(&timeout, problems, 1));
+    let version = members.get("version").and_then(|version| version.integer(problems, 1, i64::MAX));
+    let mut definition = Definition {
+        id: id.as_ref().and_then(|id| name(id, problems)).unwrap_or_default(),
+        version: version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0),
+        description: members.get("description").and_then(|text| text.string(problems)).map(str::to_owned),
+        timeout_ms: timeout_ms.unwrap_or(WORKFLOW_TIMEOUT_MS_DEFAULT),
+        on_failure: members.get("on_failure").map(|on_failure| read_on_failure(&on_failure, problems)).unwrap_or_default(),
+        tasks: Vec::new(),
+        order: Vec::new(),
+    };
+    let tasks = members.required(problems, "tasks");
+    let listed = tasks.as_ref().and_then(|tasks| tasks.list(problems)).unwrap_or_default();
+    if let Some(tasks) = tasks.filter(|tasks| matches!(&tasks.node.value, NodeValue::List(items) if items.is_empty())) {
+        tasks.error(problems, "a workflow has at least one task", None);
+    }
+    let mut sources = Vec::new();
+    for (index, task) in listed.into_iter().enumerate() {
+        if index == WORKFLOW_TASKS_MAX {
+            task.error(problems, "the workflow has more tasks than WORKFLOW_TASKS_MAX", Some(&format!("at most {WORKFLOW_TASKS_MAX}")));
+            break;
+        }
+        let (task, source) = read_task(task, problems);
+        definition.tasks.push(task);
+        sources.push(source);
+    }
+    let mut draft = Draft { definition, id, tasks: sources };
+    graph::link(&mut draft, problems);
+    Some(draft)
+}
+
+fn read_on_failure(cursor: &Cursor<'_>, problems: &mut Problems) -> OnFailure {
+    match cursor.node.as_str() {
+        Some("compensate") => cursor.error(problems, unsupported("`on_failure: compensate`"), Some("fail")),
+        None if cursor.node.get("workflow").is_some() => {
+            cursor.error(problems, unsupported("`on_failure: { workflow: … }`"), Some("fail"));
+        }
+        _ => {
+            cursor.word(problems, &["fail"]);
+        }
+    }
+    OnFailure::Fail
+}
+
+fn read_task<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition, TaskSource<'a>) {
+    let mut task = TaskDefinition {
+        id: Arc::default(),
+        task_type: Arc::default(),
+        config: Value::Null,
+        input: None,
+        depends_on: Vec::new(),
+        dependents: Vec::new(),
+        join: Join::All,
+        when: None,
+        timeout_ms: TASK_TIMEOUT_MS_DEFAULT,
+        retry: None,
+        priority: 0,
+        placement: Placement::default(),
+        idempotency_key: None,
+        critical: true,
+    };
+    let Some(members) = known_members(&cursor, problems, &TASK_KEYS, &TASK_KEYS_UNSUPPORTED) else {
+        return (task, TaskSource { cursor, members: None, depends_on: Vec::new() });
+    };
+    if let Some(id) = members.required(problems, "id").and_then(|id| name(&id, problems)) {
+        task.id = id;
+    }
+    if let Some(task_type) = members.required(problems, "type").and_then(|task_type| name(&task_type, problems)) {
+        task.task_type = task_type;
+    }
+    if let Some(config) = members.get("config") {
+        task.config = config::canonical(&task.task_type, config.node.to_json());
+    }
+    task.input = members.get("input").map(|input| input.node.to_json());
+    if let Some(join) = members.get("join") {
+        task.join = word_of(&join, problems, &Join::WORDS).unwrap_or_default();
+    }
+    task.when = members.get("when").and_then(|when| read_condition(&when, problems));
+    if let Some(timeout) = members.get("timeout") {
+        task.timeout_ms = read_duration_ms(&timeout, problems, 1).unwrap_or(task.timeout_ms);
+    }
+    if let Some(retry) = members.get("retry") {
+        task.retry = RetryPolicy::parse(&retry, problems, &["retry_on"]);
+        if let Some(retry_on) = retry.node.get("retry_on") {
+            problems.error(retry_on.at, &format!("{}.retry_on", retry.path), unsupported("`retry_on`"), None);
+        }
+    }
+    if let Some(priority) = members.get("priority") {
+        let max = i64::from(PRIORITY_MAX);
+        task.priority = priority.integer(problems, -max, max).and_then(|priority| i32::try_from(priority).ok()).unwrap_or(0);
+    }
+    if let Some(placement) = members.get("placement") {
+        task.placement = read_placement(&placement, problems);
+    }
+    task.idempotency_key = members.get("idempotency_key").and_then(|key| key.string(problems)).map(str::to_owned);
+    if let Some(critical) = members.get("critical") {
+        task.critical = critical.bool(problems).unwrap_or(true);
+    }
+    if MACHINE_TYPES.contains(&&*task.task_type) {
+        for (key, member) in members.iter().filter(|(key, _)| WORKER_KEYS.contains(&key.text.as_str())) {
+            let message = format!("`{}` means nothing for a `{}`, which runs without a worker", key.text, task.task_type);
+            problems.error(key.at, &member.path, message, None);
+        }
+    }
+    let depends_on = members.get("depends_on").map(|names| read_names(&names, problems)).unwrap_or_default();
+    (task, TaskSource { cursor, members: Some(members), depends_on })
+}
+
+/// A condition as its bare text. `true` and `false` may be written as they are.
+fn read_condition(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
+    match cursor.node.value {
+        NodeValue::Bool(value) => Some(value.to_string()),
+        _ => cursor.string_or(problems, "an expression").map(|text| bare(text).to_owned()),
+    }
+}
+
+/// A list of names, or one name.
+fn read_names<'a>(cursor: &Cursor<'a>, problems: &mut Problems) -> Vec<Cursor<'a>> {
+    if cursor.node.as_str().is_some() {
+        return vec![cursor.clone()];
+    }
+    let items = cursor.list(problems).unwrap_or_default();
+    items.into_iter().filter(|item| item.string_or(problems, "the id of a task").is_some()).collect()
+}
+
+fn read_placement(cursor: &Cursor<'_>, problems: &mut Problems) -> Placement {
+    let mut placement = Placement::default();
+    let Some(members) = known_members(cursor, problems, &PLACEMENT_KEYS, &PLACEMENT_KEYS_UNSUPPORTED) else {
+        return placement;
+    };
+    if let Some(strategy) = members.get("strategy") {
+        match strategy.node.as_str() {
+            Some(word) if STRATEGIES_UNSUPPORTED.contains(&word) => {
+                let expected = Strategy::WORDS.map(|(word, _)| word).join(" or ");
+                strategy.error(problems, unsupported(&format!("the strategy `{word}`")), Some(&expected));
+            }
+            _ => placement.strategy = word_of(&strategy, problems, &Strategy::WORDS).unwrap_or_default(),
+        }
+    }
+    if let Some(labels) = members.get("labels").and_then(|labels| labels.any_map(problems)) {
+        placement.labels = read_labels(&labels, problems);
+    }
+    placement
+}
+
+fn read_labels(labels: &Members<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let mut read = BTreeMap::new();
+    for (index, (key, label)) in labels.iter().enumerate() {
+        if index == LABELS_MAX {
+            problems.error(key.at, &label.path, "the task asks for more labels than LABELS_MAX", Some(&format!("at most {LABELS_MAX}")));
+            break;
+        }
+        if let Some(value) = label.string_or(problems, "a string") {
+            read.insert(key.text.clone(), value.to_owned());
+        }
+    }
+    read
+}
+
+/// A name that a user chooses.
+pub(super) fn name(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<Arc<str>> {
+    let text = cursor.string_or(problems, "a name")?;
+    if is_identifier(text, NAME_BYTES_MAX) {
+        return Some(Arc::from(text));
+    }
+    let expected = format!("1 to {NAME_BYTES_MAX} characters of A-Z a-z 0-9 . _ -");
+    cursor.error(problems, "not a name", Some(&expected));
+    None
+}
+
+fn word_of<T: Copy>(cursor: &Cursor<'_>, problems: &mut Problems, words: &[(&str, T)]) -> Option<T> {
+    let texts: Vec<&str> = words.iter().map(|(text, _)| *text).collect();
+    cursor.word(problems, &texts).map(|index| words[index].1)
+}
+
+/// The members of a map. A key of `later` is an error that says so; any other unknown key is one with a suggestion.
+pub(super) fn known_members<'a>(cursor: &Cursor<'a>, problems: &mut Problems, known: &[&str], later: &[&str]) -> Option<Members<'a>> {
+    let members = cursor.any_map(problems)?;
+    for (key, member) in members.iter() {
+        let text = key.text.as_str();
+        if known.contains(&text) {
+            continue;
+        }
+        let (message, expected) = if later.contains(&text) {
+            (unsupported(&format!("`{text}`")), None)
+        } else {
+            let message = match did_you_mean(text, known) {
+                Some(near) => format!("unknown key `{text}`, did you mean `{near}`?"),
+                None => format!("unknown key `{text}`"),
+            };
+            (message, Some(format!("one of {}", known.join(", "))))
+        };
+        problems.error(key.at, &member.path, message, expected.as_deref());
+    }
+    Some(members)
+}
