@@ -25,11 +25,25 @@ mod quorum;
 mod recovered;
 mod status;
 
+mod node;
+mod role;
+
+mod election;
+mod follower;
+mod leader;
+mod progress;
+
+mod core;
+mod durability;
+mod log;
+mod random;
+
 pub use config::{Config, ConfigError};
 pub use door::{Accepted, Input, Load, Outputs, Persist, Refusal, Refused, RoleChange, RoleKind};
 pub use entry::{Entry, EntryKind};
 pub use membership::{Membership, MembershipError};
 pub use message::{AppendOutcome, Body, Message};
+pub use node::{Raft, StartError};
 pub use position::{HardState, LogIndex, Position, Term, Ticket};
 pub use recovered::{Recovered, RecoveredError, TermRun};
 pub use status::{PeerStatus, Stats, Status};

@@ -104,13 +104,18 @@ impl Recovered {
         }
         let mut before = TermRun { first: self.base.index, term: self.base.term };
         for (at, run) in self.term_runs.iter().enumerate() {
-            let follows = if at == 0 { run.first == self.base.index.next() && run.term >= before.term } else { run.first > before.first && run.term > before.term };
+            let follows = if at == 0 {
+                run.first == self.base.index.next() && run.term >= before.term
+            } else {
+                run.first > before.first && run.term > before.term
+            };
             if !(follows && run.first <= last) {
                 return fits(run.first);
             }
             before = *run;
         }
-        let ends_well = if last == self.base.index { self.term_runs.is_empty() && self.last == self.base } else { before.term == self.last.term };
+        let ends_well =
+            if last == self.base.index { self.term_runs.is_empty() && self.last == self.base } else { before.term == self.last.term };
         if !ends_well {
             return fits(last);
         }

@@ -174,7 +174,11 @@ impl LmdbStore {
 
     /// The position of an entry that is known to exist, or the base.
     fn position_at(
-        &self, txn: &RoTxn<'_, WithoutTls>, group: GroupId, index: LogIndex, known: &GroupRecord,
+        &self,
+        txn: &RoTxn<'_, WithoutTls>,
+        group: GroupId,
+        index: LogIndex,
+        known: &GroupRecord,
     ) -> heed::Result<distric_raft::Position> {
         if index == known.base.index {
             return Ok(known.base);

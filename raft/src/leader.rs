@@ -1,0 +1,257 @@
+//! A leader: brings its log to the others and finds out what is committed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use distric_model::{Instant, NodeId};
+
+use crate::core::Core;
+use crate::door::{Accepted, Outputs, Refusal};
+use crate::entry::{Entry, EntryKind};
+use crate::message::{AppendOutcome, Body};
+use crate::position::{LogIndex, Position};
+use crate::progress::{Flow, Progress};
+use crate::status::PeerStatus;
+
+pub(crate) struct Leader {
+    peers: BTreeMap<NodeId, Progress>,
+    pub(crate) heartbeat_due: Instant,
+    /// Counts rounds of heartbeats in this term.
+    round: u64,
+    /// The first entry of this term, which is the no-op.
+    term_first: LogIndex,
+    /// Bytes of entries of this term that are not committed.
+    uncommitted_bytes: u64,
+    /// Whose turn it was to have entries loaded.
+    loaded_for: Option<NodeId>,
+}
+
+impl Leader {
+    /// Takes over: everybody is unknown, and a no-op is appended, without which nothing of earlier terms could be
+    /// committed (Raft section 5.4.2).
+    pub(crate) fn new(core: &mut Core, now: Instant, out: &mut Outputs) -> Self {
+        let last = core.log.last().index;
+        let others = core.log.membership().members().filter(|member| *member != core.config.id);
+        let mut leader = Self {
+            peers: others.map(|member| (member, Progress::new(last, now))).collect(),
+            heartbeat_due: now.plus_ms(core.config.heartbeat_ms),
+            round: 0,
+            term_first: last.next(),
+            uncommitted_bytes: 0,
+            loaded_for: None,
+        };
+        leader.append(core, EntryKind::Noop, Bytes::new());
+        leader.send_to_all(core, out);
+        leader
+    }
+
+    pub(crate) const fn uncommitted_bytes(&self) -> u64 {
+        self.uncommitted_bytes
+    }
+
+    pub(crate) fn on_propose(&mut self, core: &mut Core, commands: Vec<Bytes>, out: &mut Outputs) {
+        let first = core.log.last().index.next();
+        let mut is_full = false;
+        for command in commands {
+            match self.refusal(core, &command, is_full) {
+                None => self.append(core, EntryKind::Command, command),
+                Some(reason) => {
+                    // Behind a command that has to come back later nothing is taken, so that order can be kept.
+                    is_full |= matches!(reason, Refusal::Full { .. });
+                    core.refuse(command, reason, out);
+                }
+            }
+        }
+        let count = core.log.last().index.next().since(first);
+        if count > 0 {
+            out.accepted.push(Accepted { first, count, term: core.hard.term });
+            self.send_to_all(core, out);
+        }
+    }
+
+    fn refusal(&self, core: &Core, command: &Bytes, is_full: bool) -> Option<Refusal> {
+        let (bytes, config) = (command.len() as u64, &core.config);
+        if bytes > config.command_bytes_max {
+            return Some(Refusal::TooLarge { limit_bytes: config.command_bytes_max });
+        }
+        // One alone is always taken, so that a small limit cannot stop the group.
+        let is_full = is_full || self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes > config.uncommitted_bytes_max;
+        is_full.then_some(Refusal::Full { limit_bytes: config.uncommitted_bytes_max })
+    }
+
+    fn append(&mut self, core: &mut Core, kind: EntryKind, data: Bytes) {
+        let entry = Entry { index: core.log.last().index.next(), term: core.hard.term, kind, data };
+        if kind == EntryKind::Command {
+            self.uncommitted_bytes += entry.cost_bytes();
+        }
+        core.log.append(entry);
+    }
+
+    fn send_to_all(&mut self, core: &mut Core, out: &mut Outputs) {
+        for (peer, progress) in &mut self.peers {
+            send_appends(core, self.round, *peer, progress, out);
+        }
+    }
+
+    /// Sends the heartbeats of one round. Returns whether a majority was heard from in time; if not, nothing was
+    /// sent, and this leader must stand down: others may have another by now (Ongaro 2014, section 6.2).
+    pub(crate) fn on_heartbeat_due(&mut self, core: &mut Core, now: Instant, out: &mut Outputs) -> bool {
+        let heard_at = core.log.membership().reached_by_majority(|voter| self.heard_at(core, voter, now));
+        let is_heard = heard_at.is_some_and(|at| now.since_us(at) < core.config.election_timeout_ms_max * 1_000);
+        if !is_heard {
+            return false;
+        }
+        self.round += 1;
+        self.heartbeat_due = now.plus_ms(core.config.heartbeat_ms);
+        for (peer, progress) in &mut self.peers {
+            // Never beyond what the follower has acknowledged: it may hold other entries there.
+            let commit = core.hard.commit.min(progress.matched);
+            progress.on_heartbeat_sent(self.round);
+            core.send(*peer, Body::Heartbeat { commit, round: self.round }, out);
+        }
+        true
+    }
+
+    fn heard_at(&self, core: &Core, voter: NodeId, now: Instant) -> Instant {
+        if voter == core.config.id { now } else { self.peers.get(&voter).map_or(Instant::default(), |progress| progress.heard_at) }
+    }
+
+    pub(crate) fn on_append_reply(&mut self, core: &mut Core, now: Instant, from: NodeId, outcome: AppendOutcome, out: &mut Outputs) {
+        let Some(progress) = self.peers.get_mut(&from) else {
+            core.stats.impossible_messages_count += 1;
+            return;
+        };
+        progress.heard_at = now;
+        match outcome {
+            AppendOutcome::Matched { matched } => self.on_matched(core, from, matched, true, out),
+            AppendOutcome::Refused { prev, hint } => {
+                core.stats.append_refusals_count += 1;
+                if !(progress.is_refusal_current(prev) && prev < progress.next) {
+                    return;
+                }
+                // The last entry that can be equal: not above the hint in index, nor in term.
+                let limit = Position::new(hint.term, hint.index.min(prev.prev()));
+                progress.become_probe(core.log.highest_not_above(limit).index.next().min(prev));
+                send_appends(core, self.round, from, progress, out);
+            }
+            // Of this very term, which cannot be.
+            AppendOutcome::Stale => core.stats.impossible_messages_count += 1,
+        }
+    }
+
+    pub(crate) fn on_heartbeat_reply(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        from: NodeId,
+        round: u64,
+        matched: LogIndex,
+        received: LogIndex,
+        out: &mut Outputs,
+    ) {
+        let Some(progress) = self.peers.get_mut(&from).filter(|_| round <= self.round && matched <= received) else {
+            core.stats.impossible_messages_count += 1;
+            return;
+        };
+        progress.heard_at = now;
+        if progress.on_heartbeat_answered(round, received) {
+            core.stats.appends_lost_count += 1;
+        }
+        self.on_matched(core, from, matched, false, out);
+    }
+
+    fn on_matched(&mut self, core: &mut Core, from: NodeId, matched: LogIndex, answers_append: bool, out: &mut Outputs) {
+        let Some(progress) = self.peers.get_mut(&from).filter(|_| matched <= core.log.last().index) else {
+            core.stats.impossible_messages_count += 1;
+            return;
+        };
+        if progress.on_matched(matched, answers_append) {
+            self.advance_commit(core);
+        }
+        if let Some(progress) = self.peers.get_mut(&from) {
+            send_appends(core, self.round, from, progress, out);
+        }
+    }
+
+    /// Commits what a majority of disks holds. Only an entry of this term is counted; those before it follow from
+    /// log matching. Counting copies of an older term's entry can commit what is later overwritten (figure 8).
+    pub(crate) fn advance_commit(&mut self, core: &mut Core) {
+        let own = core.durability.durable();
+        let matched =
+            |voter| if voter == core.config.id { own } else { self.peers.get(&voter).map_or(LogIndex::ZERO, |peer| peer.matched) };
+        let Some(reached) = core.log.membership().reached_by_majority(matched) else { return };
+        let before = core.hard.commit;
+        if !(reached > before && core.log.term_at(reached) == Some(core.hard.term)) {
+            return;
+        }
+        core.commit_upto(reached);
+        let mut index = before.next().max(self.term_first);
+        while index <= reached {
+            let entry = core.log.cached(index).expect("entries stay in memory until they are committed and handed out");
+            if entry.kind == EntryKind::Command {
+                self.uncommitted_bytes -= entry.cost_bytes();
+            }
+            index = index.next();
+        }
+    }
+
+    /// Goes on with the followers that waited for entries from the log store.
+    pub(crate) fn on_loaded(&mut self, core: &mut Core, out: &mut Outputs) {
+        for (peer, progress) in self.peers.iter_mut().filter(|(_, progress)| progress.wants_load) {
+            send_appends(core, self.round, *peer, progress, out);
+        }
+    }
+
+    /// The next index to load, by turns among those who wait.
+    pub(crate) fn wanted_load(&mut self, core: &Core) -> Option<LogIndex> {
+        // Some were brought past what they waited for by an acknowledgement.
+        let is_waiting = |progress: &Progress| progress.wants_load && progress.next < core.log.cache_first();
+        let waiting = || self.peers.iter().filter(|(_, progress)| is_waiting(progress)).map(|(peer, progress)| (*peer, progress.next));
+        let (peer, next) = waiting().find(|(peer, _)| Some(*peer) > self.loaded_for).or_else(|| waiting().next())?;
+        self.loaded_for = Some(peer);
+        Some(next)
+    }
+
+    pub(crate) fn peers(&self) -> Vec<PeerStatus> {
+        let status = |(id, progress): (&NodeId, &Progress)| {
+            let (streaming, in_flight_messages, in_flight_bytes) = match &progress.flow {
+                Flow::Probe { sent_in_round } => (false, usize::from(sent_in_round.is_some()), 0),
+                Flow::Stream { window } => (true, window.messages(), window.bytes()),
+            };
+            PeerStatus { id: *id, matched: progress.matched, next: progress.next, streaming, in_flight_messages, in_flight_bytes }
+        };
+        self.peers.iter().map(status).collect()
+    }
+
+    pub(crate) fn assert_invariants(&self, core: &Core) {
+        assert!(core.durability.vote_is_durable(&core.hard), "leads term {} before its vote is durable", core.hard.term);
+        self.peers.values().for_each(Progress::assert_invariants);
+    }
+}
+
+/// Sends one follower what it may be sent.
+fn send_appends(core: &mut Core, round: u64, peer: NodeId, progress: &mut Progress, out: &mut Outputs) {
+    progress.wants_load = false;
+    while progress.may_send(&core.config) {
+        let last = core.log.last().index;
+        let is_probe = matches!(progress.flow, Flow::Probe { .. });
+        if progress.next > last && !is_probe {
+            return;
+        }
+        let before = progress.next.prev();
+        let Some(term) = core.log.term_at(before) else {
+            // Compacted away. The search is over until a snapshot brings the follower forward.
+            core.stats.snapshots_needed_count += 1;
+            return progress.on_sent(before, 0, round);
+        };
+        let entries: Vec<Entry> = core.log.held(progress.next, last, core.config.append_bytes_max).cloned().collect();
+        if entries.is_empty() && progress.next <= last {
+            progress.wants_load = true;
+            return;
+        }
+        let bytes = entries.iter().map(Entry::cost_bytes).sum();
+        let upto = before.plus(entries.len() as u64);
+        core.send(peer, Body::Append { prev: Position::new(term, before), entries, commit: core.hard.commit }, out);
+        progress.on_sent(upto, bytes, round);
+    }
+}
