@@ -1,18 +1,99 @@
-//! door
+//! The catalog: a compiled rule set that decides about messages. Shared read-only between threads.
+
+use std::sync::Arc;
+
 use serde_json::Value;
+
+use crate::compile::Program;
 use crate::decision::{Decision, Envelope, PayloadError};
 use crate::document::Problem;
+use crate::explain::{Explanation, explain};
+use crate::message::Message;
+use crate::payload;
 use crate::ruleset::RuleSet;
-/// A compiled rule set.
+use crate::walk::{Rules, Walk};
+
+/// One version of the rules, compiled.
 #[derive(Debug)]
-pub struct Catalog { version: u64, rules: RuleSet }
-#[allow(missing_docs, unused)]
+pub struct Catalog {
+    version: u64,
+    set: RuleSet,
+    program: Program,
+}
+
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Catalog>();
+};
+
 impl Catalog {
-    pub fn compile(version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> { Ok(Self { version, rules: rules.clone() }) }
-    pub fn decide(&self, envelope: &Envelope<'_>, payload: &[u8]) -> Result<Decision, PayloadError> { Ok(Decision::default()) }
-    pub fn decide_value(&self, envelope: &Envelope<'_>, payload: &Value) -> Decision { Decision::default() }
-    pub fn explain(&self, envelope: &Envelope<'_>, payload: &Value, rule: Option<&str>) -> crate::explain::Explanation { crate::explain::Explanation::default() }
-    pub fn version(&self) -> u64 { self.version }
-    pub fn rules(&self) -> &RuleSet { &self.rules }
-    pub fn keep_unmatched(&self) -> bool { self.rules.keep_unmatched() }
+    /// Compiles a checked rule set as the catalog of this version.
+    ///
+    /// Errors: what only shows over all rules: a cycle, or a chain with more transforming rules than
+    /// [`TRANSFORMING_ANCESTORS_MAX`](crate::TRANSFORMING_ANCESTORS_MAX).
+    pub fn compile(version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
+        Ok(Self { version, set: rules.clone(), program: Program::compile(rules)? })
+    }
+
+    /// The version that every decision names.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The rules that it was compiled from, disabled ones included.
+    pub fn rules(&self) -> &RuleSet {
+        &self.set
+    }
+
+    /// Whether messages that no rule matches are kept in the log.
+    pub fn keep_unmatched(&self) -> bool {
+        self.set.keep_unmatched()
+    }
+
+    /// Decides about a message whose payload is JSON text.
+    ///
+    /// Errors: the payload is not valid JSON, or nests too deep; then no rule was evaluated.
+    pub fn decide(&self, envelope: &Envelope<'_>, payload: &[u8]) -> Result<Decision, PayloadError> {
+        Ok(self.decide_value(envelope, &payload::parse(payload)?))
+    }
+
+    /// Decides about a message whose payload is parsed already. A payload that is no object has no fields.
+    pub fn decide_value(&self, envelope: &Envelope<'_>, payload: &Value) -> Decision {
+        let timestamp = self.timestamp(envelope);
+        let message = Message { payload, envelope, timestamp: timestamp.as_deref() };
+        let mut walk = Walk::run(&self.walk_rules(), message);
+        Decision {
+            catalog_version: self.version,
+            rules: walk.matched.iter().map(|place| self.program.rules[*place as usize].rule.id.clone()).collect(),
+            derived: walk.derive_all(payload),
+            actions: std::mem::take(&mut walk.actions),
+            event_type: event_type(envelope, payload),
+            notes: std::mem::take(&mut walk.notes),
+        }
+    }
+
+    /// Says for every rule, or for one, what each of its conditions saw and came to. Decides exactly as [`Catalog::decide_value`].
+    pub fn explain(&self, envelope: &Envelope<'_>, payload: &Value, rule: Option<&str>) -> Explanation {
+        let timestamp = envelope.timestamp_us.and_then(timestamp_text);
+        let message = Message { payload, envelope, timestamp: timestamp.as_deref() };
+        explain(self, &self.walk_rules(), message, rule)
+    }
+
+    fn walk_rules(&self) -> Rules<'_> {
+        Rules { program: &self.program, lookups: self.set.lookups(), fail_fast: self.set.fail_fast() }
+    }
+
+    fn timestamp(&self, envelope: &Envelope<'_>) -> Option<String> {
+        envelope.timestamp_us.filter(|_| self.program.uses_timestamp).and_then(timestamp_text)
+    }
+}
+
+/// The event type of a message: the envelope's, else the payload's when that is a string.
+pub(crate) fn event_type(envelope: &Envelope<'_>, payload: &Value) -> Option<Arc<str>> {
+    envelope.event_type.or_else(|| payload.get("event_type")?.as_str()).map(Arc::from)
+}
+
+/// RFC 3339 text in UTC; `None` beyond the year 9999.
+fn timestamp_text(us: u64) -> Option<String> {
+    jiff::Timestamp::from_microsecond(i64::try_from(us).ok()?).ok().map(|at| at.to_string())
 }

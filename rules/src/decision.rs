@@ -32,15 +32,12 @@ pub struct Decision {
     /// Ids of all matching rules in the order of evaluation: priority, then id, after the rules they come `after`.
     pub rules: Vec<Arc<str>>,
     /// The payload after the transforms of all matching rules; absent when none of them has any.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub derived: Option<Value>,
     /// What to start, in the order of the rules.
     pub actions: Vec<Action>,
     /// The envelope's event type, else the payload's when that is a string.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub event_type: Option<Arc<str>>,
     /// Templates and expressions that had no value for this message. They count as null, and nothing else stops.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<Note>,
 }
 
@@ -52,21 +49,16 @@ pub struct Action {
     /// The workflow to start.
     pub workflow: Arc<str>,
     /// The pinned version; `None` is the latest one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<u64>,
     /// Parameters, an object, with templates filled in.
     pub params: Value,
     /// Limit for the whole workflow, milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_ms: Option<u64>,
     /// Default for the workflow's tasks.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub retry: Option<RetryPolicy>,
     /// Instances with one key run one after another.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ordering_key: Option<String>,
     /// At most so many instances with this key run at once.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concurrency: Option<(String, u32)>,
     /// Wait before the start, milliseconds.
     pub delay_ms: u64,

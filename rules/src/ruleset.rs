@@ -1,49 +1,194 @@
-//! door
-use std::collections::BTreeSet;
-use serde_json::Value;
-use crate::document::Problem;
+//! Rule sets: checked text, the form in which a catalog is stored, replaced and printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::action::parse_name;
+use crate::document::{Cursor, Document, Node, Problem, Problems, parse_document};
+use crate::lint;
+use crate::rule::Rule;
+
 /// What a check may know about its surroundings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CheckContext<'a> {
-    /// The workflows that exist, when that is known.
+    /// The workflows that exist, when that is known: a rule that starts another one is wrong.
     pub known_workflows: Option<&'a BTreeSet<String>>,
 }
+
 /// A checked text.
 #[derive(Debug)]
 pub struct Checked {
-    /// The rule set, when there is no error.
+    /// The rule set, when there is no error; there may be warnings.
     pub catalog: Option<RuleSet>,
     /// Everything found, in the order of the text.
     pub problems: Vec<Problem>,
 }
-/// Checked rules.
+
+/// A table for `lookup`: key to value.
+pub(crate) type Table = BTreeMap<String, Value>;
+
+/// Checked rules with their lookup tables and options. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct RuleSet {}
-/// One checked rule.
-#[derive(Clone, Debug)]
-pub struct Rule {}
-#[allow(missing_docs, unused)]
-impl Rule {
-    pub fn id(&self) -> &str { "" }
-    pub fn priority(&self) -> i64 { 0 }
-    pub fn enabled(&self) -> bool { true }
-    pub fn to_json(&self) -> Value { Value::Null }
+pub struct RuleSet {
+    rules: BTreeMap<Arc<str>, Arc<Rule>>,
+    lookups: Arc<BTreeMap<String, Table>>,
+    fail_fast: bool,
+    keep_unmatched: bool,
 }
-/// Checks a catalog file: `rules:`, `lookups:`, `fail_fast:`, `keep_unmatched:`.
-pub fn check(_source_name: &str, _text: &str, _context: &CheckContext<'_>) -> Checked { Checked { catalog: None, problems: vec![] } }
-/// Checks the text of one rule (a map with `id`, ...), as the body of a request has it.
-pub fn check_rule(_source_name: &str, _text: &str) -> Result<Rule, Vec<Problem>> { Err(vec![]) }
-#[allow(missing_docs, unused)]
+
+/// Checks a catalog: `rules`, `lookups`, `fail_fast`, `keep_unmatched`, in YAML or JSON.
+///
+/// All problems are found, not just the first one; only a text that cannot be read as YAML or JSON gives a single one.
+pub fn check(source_name: &str, text: &str, context: &CheckContext<'_>) -> Checked {
+    match parse_document(source_name, text) {
+        Ok(Document { root }) => check_node(source_name, &root, context),
+        Err(problem) => Checked { catalog: None, problems: vec![problem] },
+    }
+}
+
+/// Checks the text of one rule, a map with `id` and so on. What it needs of others (lookup tables, rules that it comes
+/// after, workflows) is checked by [`RuleSet::with_rule`].
+pub fn check_rule(source_name: &str, text: &str) -> Result<Rule, Vec<Problem>> {
+    let document = parse_document(source_name, text).map_err(|problem| vec![problem])?;
+    let mut problems = Problems::new(source_name);
+    let rule = Rule::parse(&Cursor::root(&document.root), &mut problems, None);
+    rule.ok_or_else(|| problems.into_sorted())
+}
+
+fn check_node(source_name: &str, root: &Node, context: &CheckContext<'_>) -> Checked {
+    let mut problems = Problems::new(source_name);
+    let cursor = Cursor::root(root);
+    let Some(members) = cursor.map(&mut problems, &["rules", "lookups", "fail_fast", "keep_unmatched"]) else {
+        return Checked { catalog: None, problems: problems.into_sorted() };
+    };
+    let lookups = members.get("lookups").map(|at| parse_lookups(&at, &mut problems)).unwrap_or_default();
+    let tables: Vec<&str> = lookups.keys().map(String::as_str).collect();
+    let fail_fast = members.get("fail_fast").and_then(|at| at.bool(&mut problems)).unwrap_or(false);
+    let keep_unmatched = members.get("keep_unmatched").and_then(|at| at.bool(&mut problems)).unwrap_or(false);
+
+    let items = members.required(&mut problems, "rules").and_then(|at| at.list(&mut problems)).unwrap_or_default();
+    // Names of rules with an error in them count as known, so that one mistake is not reported twice.
+    let mut declared: BTreeMap<&str, String> = BTreeMap::new();
+    let mut rules = BTreeMap::new();
+    for item in &items {
+        if let Some(id_node) = item.node.get("id")
+            && let Some(id) = id_node.as_str()
+        {
+            match declared.get(id) {
+                Some(first) => {
+                    let message = format!("the id `{id}` is given twice, first in {first}");
+                    problems.error(id_node.at, &format!("{}.id", item.path), message, Some("a unique id"));
+                }
+                None => {
+                    declared.insert(id, item.path.clone());
+                }
+            }
+        }
+        if let Some(rule) = Rule::parse(item, &mut problems, Some(&tables)) {
+            rules.entry(rule.id.clone()).or_insert_with(|| Arc::new(rule));
+        }
+    }
+    let set = RuleSet { rules, lookups: Arc::new(lookups), fail_fast, keep_unmatched };
+    set.finish(&declared.keys().copied().collect(), context, problems)
+}
+
+fn parse_lookups(at: &Cursor<'_>, problems: &mut Problems) -> BTreeMap<String, Table> {
+    let mut tables = BTreeMap::new();
+    let Some(members) = at.any_map(problems) else { return tables };
+    for (key, table_at) in members.iter() {
+        let name = Node { value: crate::document::NodeValue::String(key.text.clone()), at: key.at };
+        parse_name(&Cursor { node: &name, path: table_at.path.clone() }, problems, "a table's name");
+        let Some(rows) = table_at.any_map(problems) else { continue };
+        tables.insert(key.text.clone(), rows.iter().map(|(key, value)| (key.text.clone(), value.node.to_json())).collect());
+    }
+    tables
+}
+
 impl RuleSet {
-    /// The rules by id.
-    pub fn iter(&self) -> impl Iterator<Item = &Rule> { std::iter::empty() }
-    pub fn rule(&self, id: &str) -> Option<&Rule> { None }
-    pub fn fail_fast(&self) -> bool { false }
-    pub fn keep_unmatched(&self) -> bool { false }
-    pub fn to_json(&self) -> Value { Value::Null }
-    pub fn from_json(value: &Value) -> Result<Self, Vec<Problem>> { Err(vec![]) }
-    /// Adds the rule or replaces the one with its id.
-    pub fn with_rule(&self, rule: Rule, context: &CheckContext<'_>) -> Checked { Checked { catalog: None, problems: vec![] } }
-    /// `None`: no rule has this id.
-    pub fn without_rule(&self, id: &str) -> Option<Checked> { None }
+    /// The rules in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.values().map(|rule| &**rule)
+    }
+
+    /// How many rules there are, disabled ones included.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rule with this id.
+    pub fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.get(id).map(|rule| &**rule)
+    }
+
+    pub(crate) fn shared_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules.values()
+    }
+
+    /// Whether the first match that has actions ends the walk.
+    pub fn fail_fast(&self) -> bool {
+        self.fail_fast
+    }
+
+    /// Whether messages that no rule matches are kept in the log.
+    pub fn keep_unmatched(&self) -> bool {
+        self.keep_unmatched
+    }
+
+    /// The lookup tables by name.
+    pub(crate) fn lookups(&self) -> &Arc<BTreeMap<String, Table>> {
+        &self.lookups
+    }
+
+    /// Canonical JSON: rules by id, one spelling of everything, defaults left out. [`RuleSet::from_json`] reads it back.
+    pub fn to_json(&self) -> Value {
+        let mut map = Map::new();
+        map.insert("rules".into(), self.iter().map(Rule::to_json).collect());
+        if !self.lookups.is_empty() {
+            map.insert("lookups".into(), json!(*self.lookups));
+        }
+        if self.fail_fast {
+            map.insert("fail_fast".into(), json!(true));
+        }
+        if self.keep_unmatched {
+            map.insert("keep_unmatched".into(), json!(true));
+        }
+        Value::Object(map)
+    }
+
+    /// Reads a rule set from JSON, canonical or not. Errors: every problem, without lines and columns.
+    pub fn from_json(value: &Value) -> Result<Self, Vec<Problem>> {
+        let checked = check_node("catalog", &Node::from_json(value), &CheckContext::default());
+        checked.catalog.ok_or(checked.problems)
+    }
+
+    /// The set with this rule added, or in place of the rule with its id.
+    pub fn with_rule(&self, rule: Rule, context: &CheckContext<'_>) -> Checked {
+        let problems = Problems::new(&rule.source);
+        let mut set = self.clone();
+        set.rules.insert(rule.id.clone(), Arc::new(rule));
+        set.finish(&BTreeSet::new(), context, problems)
+    }
+
+    /// The set without the rule with this id; `None` when there is no such rule.
+    pub fn without_rule(&self, id: &str) -> Option<Checked> {
+        let mut set = self.clone();
+        let rule = set.rules.remove(id)?;
+        Some(set.finish(&BTreeSet::new(), &CheckContext::default(), Problems::new(&rule.source)))
+    }
+
+    /// Checks what rules need of each other and of the surroundings.
+    fn finish(self, declared: &BTreeSet<&str>, context: &CheckContext<'_>, mut problems: Problems) -> Checked {
+        lint::check_references(&self, declared, context, &mut problems);
+        if !problems.has_errors() {
+            lint::lint(&self, &mut problems);
+        }
+        Checked { catalog: (!problems.has_errors()).then_some(self), problems: problems.into_sorted() }
+    }
 }
