@@ -76,6 +76,19 @@ impl Budget {
     }
 }
 
+/// Refuses a value that is nested deeper than [`VALUE_DEPTH_MAX`].
+pub(super) fn check_depth(value: &Value) -> Result<(), Trouble> {
+    fn fits(value: &Value, depth: usize) -> bool {
+        depth <= VALUE_DEPTH_MAX
+            && match value {
+                Value::Array(items) => items.iter().all(|item| fits(item, depth + 1)),
+                Value::Object(members) => members.values().all(|item| fits(item, depth + 1)),
+                _ => true,
+            }
+    }
+    if fits(value, 0) { Ok(()) } else { Err(Trouble::exhausted("the value is nested too deep")) }
+}
+
 /// What one part of a value counts beyond its text, bytes. Near the size of a short JSON number, so that a payload of the
 /// largest size fits the default budget unless it is made of nothing but single digits.
 pub(super) const PART_BYTES: usize = 8;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
 
+use super::VALUE_DEPTH_MAX;
 use super::budget::{Budget, PART_BYTES, Trouble};
 use super::scope::Binding;
 use super::tree::Operator;
-use super::VALUE_DEPTH_MAX;
 
 /// A value in flight.
 #[derive(Clone, Debug)]
@@ -251,9 +251,8 @@ pub(super) fn order(operator: &str, left: &Datum<'_>, right: &Datum<'_>, budget:
             // UTF-8 sorts as its code points do.
             Ok(a.as_bytes().cmp(b.as_bytes()))
         }
-        _ => order_of_numbers(left, right).ok_or_else(|| {
-            Trouble::value(format!("`{operator}` does not take {} and {}", left.type_name(), right.type_name()))
-        }),
+        _ => order_of_numbers(left, right)
+            .ok_or_else(|| Trouble::value(format!("`{operator}` does not take {} and {}", left.type_name(), right.type_name()))),
     }
 }
 

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-use super::budget::{Budget, PART_BYTES, Trouble};
+use super::budget::{Budget, PART_BYTES, Trouble, check_depth};
 use super::datum::{Datum, arithmetic, equal, negate, order};
 use super::functions;
 use super::scope::{Found, Scope};
@@ -17,7 +17,10 @@ use super::{ExprError, ExprErrorKind, position_of};
 pub(super) fn evaluate(text: &str, root: &Node, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, ExprError> {
     let mut interpreter = Interpreter { text, budget };
     let datum = interpreter.eval(root, Names { scope, element: None })?;
-    interpreter.value(root, datum)
+    let value = interpreter.value(root, datum)?;
+    let checked = check_depth(&value);
+    interpreter.place(root, checked)?;
+    Ok(value)
 }
 
 pub(super) fn evaluate_bool(text: &str, root: &Node, scope: &Scope<'_>, budget: &mut Budget) -> Result<bool, ExprError> {
@@ -121,9 +124,9 @@ impl Interpreter<'_> {
     fn select<'e>(&mut self, node: &Node, operand: &'e Node, field: &str, names: Names<'e>) -> Result<Datum<'e>, ExprError> {
         let found = match self.eval(operand, names)? {
             Datum::Null => Err(Trouble::missing(format!("{} is null, so it has no `{field}`", describe(operand)))),
-            value => value.field(field).and_then(|found| {
-                found.ok_or_else(|| Trouble::missing(format!("{} has no field `{field}`", describe(operand))))
-            }),
+            value => value
+                .field(field)
+                .and_then(|found| found.ok_or_else(|| Trouble::missing(format!("{} has no field `{field}`", describe(operand))))),
         };
         self.place(node, found)
     }

@@ -28,14 +28,14 @@
 //! - ``a.`b-c` `` selects a field whose name is no identifier, as does `a["b-c"]`. A name may start with `$`.
 
 mod budget;
-mod lexer;
-mod tree;
-mod parser;
-mod scope;
 mod datum;
 mod functions;
 mod interpreter;
+mod lexer;
+mod parser;
+mod scope;
 mod template;
+mod tree;
 
 pub use budget::Budget;
 pub use scope::{Binding, Scope};

@@ -8,22 +8,58 @@ use std::sync::Arc;
 use super::functions::{PATTERN_BYTES_MAX, compile_pattern};
 use super::lexer::{Token, TokenKind, next_token, string_value, syntax};
 use super::tree::{Function, Kind, Node, Operator, Walk, WalkKind};
-use crate::document::did_you_mean;
 use super::{EXPR_DEPTH_MAX, EXPR_NODES_MAX, EXPR_TEXT_BYTES_MAX, ExprError};
+use crate::document::did_you_mean;
 
 const _: () = assert!(EXPR_DEPTH_MAX < u8::MAX as usize, "a node keeps its depth in one byte");
 const _: () = assert!(EXPR_TEXT_BYTES_MAX < u32::MAX as usize, "a node keeps its offset in 32 bits");
 
 /// Words of the grammar, and words that CEL keeps for other languages.
 const RESERVED: [&str; 21] = [
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop", "namespace", "null",
-    "package", "return", "true", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Every name that may be called, for messages.
 pub(super) const CALLABLE: [&str; 19] = [
-    "all", "bool", "contains", "default", "double", "endsWith", "exists", "exists_one", "filter", "has", "int", "map", "matches", "max",
-    "min", "size", "startsWith", "string", "uint",
+    "all",
+    "bool",
+    "contains",
+    "default",
+    "double",
+    "endsWith",
+    "exists",
+    "exists_one",
+    "filter",
+    "has",
+    "int",
+    "map",
+    "matches",
+    "max",
+    "min",
+    "size",
+    "startsWith",
+    "string",
+    "uint",
 ];
 
 pub(super) fn parse(text: &str) -> Result<Node, ExprError> {
@@ -340,7 +376,11 @@ impl<'t> Parser<'t> {
                 (_, 2) | (WalkKind::Map, 3) => {
                     let variable = arguments.remove(0);
                     let Kind::Name(name) = variable.kind else {
-                        return Err(syntax(self.text, variable.at as usize, format!("the first argument of `{name}` is a name for the element")));
+                        return Err(syntax(
+                            self.text,
+                            variable.at as usize,
+                            format!("the first argument of `{name}` is a name for the element"),
+                        ));
                     };
                     let body = arguments.pop().expect("two or three arguments were counted");
                     let walk = Walk { kind, over: operand, name, filter: arguments.pop(), body };
@@ -397,16 +437,20 @@ impl<'t> Parser<'t> {
     }
 
     fn unknown_function(&self, at: usize, name: &str) -> ExprError {
-        syntax(self.text, at, match name {
-            "now" | "timestamp" | "duration" | "random" | "rand" => {
-                format!("there is no function `{name}`: an expression gives the same answer whenever it runs")
-            }
-            _ if CALLABLE.contains(&name) => format!("`{name}` is called the other way round, as a method or as a function"),
-            _ => match did_you_mean(name, &CALLABLE) {
-                Some(near) => format!("there is no function `{name}`, did you mean `{near}`?"),
-                None => format!("there is no function `{name}`, only {}", CALLABLE.join(", ")),
+        syntax(
+            self.text,
+            at,
+            match name {
+                "now" | "timestamp" | "duration" | "random" | "rand" => {
+                    format!("there is no function `{name}`: an expression gives the same answer whenever it runs")
+                }
+                _ if CALLABLE.contains(&name) => format!("`{name}` is called the other way round, as a method or as a function"),
+                _ => match did_you_mean(name, &CALLABLE) {
+                    Some(near) => format!("there is no function `{name}`, did you mean `{near}`?"),
+                    None => format!("there is no function `{name}`, only {}", CALLABLE.join(", ")),
+                },
             },
-        })
+        )
     }
 
     fn unexpected(&self, wanted: &str) -> ExprError {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::budget::{PART_BYTES, Trouble};
+use super::budget::{PART_BYTES, Trouble, check_depth};
 use super::lexer::{TokenKind, next_token, syntax};
 use super::{Budget, Expr, ExprError, Reference, Scope, VALUE_DEPTH_MAX, dotted};
 
@@ -53,7 +53,9 @@ impl Template {
 
     /// The value with every expression replaced. Errors: as [`Expr::evaluate`]; positions count inside the expression's string.
     pub fn render(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, ExprError> {
-        render_part(&self.root, scope, budget)
+        let value = render_part(&self.root, scope, budget)?;
+        check_depth(&value).map_err(unplaced)?;
+        Ok(value)
     }
 
     /// Renders to text, as an expression inside a longer string does. Errors: as [`Template::render`].
