@@ -1,6 +1,6 @@
 //! Commands: what the log of a work group carries, and how it is written there.
 //!
-//! In: bytes of a log entry.  Out: a [`Command`].  May touch: `model`.
+//! In: bytes of a log entry.  Out: a [`Command`].  May touch: `model`, and the retry policy of `rules`.
 //! Form: MessagePack; an enum is a map of one pair, its variant's name and its content; a struct is an array of its
 //! fields in the order written here. The rule of change: variants are never renamed, fields never reordered or removed;
 //! a new field goes last and has a default, so that entries of older versions decode for ever.
@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, WorkerId};
+use distric_rules::RetryPolicy;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Settings;
@@ -144,6 +145,26 @@ pub struct Retry {
     pub max_backoff_ms: u64,
     /// Width of the random part, thousandths of the wait: 200 is up to 20 % more or less.
     pub jitter_permille: u32,
+}
+
+impl Retry {
+    /// One attempt and no other.
+    pub const NONE: Self =
+        Self { max_attempts: 1, initial_backoff_ms: 1_000, multiplier_permille: 2_000, max_backoff_ms: 60_000, jitter_permille: 200 };
+}
+
+/// Thousandths, rounded: the log and apply know whole numbers only, which every machine multiplies alike.
+impl From<RetryPolicy> for Retry {
+    fn from(policy: RetryPolicy) -> Self {
+        let permille = |factor: f64| (factor * 1_000.0).round().clamp(0.0, f64::from(u32::MAX)) as u32;
+        Self {
+            max_attempts: policy.max_attempts.max(1),
+            initial_backoff_ms: policy.initial_backoff_ms,
+            multiplier_permille: permille(policy.multiplier),
+            max_backoff_ms: policy.max_backoff_ms,
+            jitter_permille: permille(policy.jitter),
+        }
+    }
 }
 
 /// One workflow started without a rule.

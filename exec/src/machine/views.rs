@@ -208,11 +208,6 @@ pub struct WhyView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Blocker {
-    /// The instance starts later.
-    Delayed {
-        /// When.
-        until_us: u64,
-    },
     /// Tasks it depends on have not ended.
     WaitingForTasks {
         /// Their ids in the workflow.

@@ -1,0 +1,177 @@
+//! Control tasks: those that the machine runs itself, without a worker: `wait`, `branch`, `fail`, `publish`.
+
+use std::sync::Arc;
+
+use distric_model::limits::{HEADERS_MAX, HOPS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX};
+use distric_model::{MessageId, Slot, Timestamp};
+use distric_rules::expr::{Budget, Scope, Template};
+use serde_json::json;
+
+use super::Machine;
+use super::effects::{Effect, OutBody, Published};
+use super::instances::{Failure, Instance, TaskAt};
+use super::rendering::expression_failure;
+use super::state::State;
+use super::timers::Timer;
+use super::turn::Turn;
+use crate::command::{OutAck, OutResult};
+use crate::definition::Work;
+use crate::octets::Octets;
+
+/// What a control task does next.
+enum Step {
+    WaitUntil(Timestamp),
+    Complete(Octets),
+    Fail(Failure),
+    Publish(Box<Message>),
+}
+
+/// A message as its task describes it.
+struct Message {
+    event_type: String,
+    payload: Octets,
+    routing_key: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl Machine {
+    /// Runs a control task: to its end, or to what it waits for.
+    pub(super) fn run_control(&mut self, turn: &mut Turn<'_>, at: TaskAt) {
+        let Some(instance) = self.instances.get(&at.instance) else { return };
+        let now = turn.now;
+        let work = &instance.program.tasks[usize::from(at.index)].work;
+        let step = self.with_scope(instance, at.index, |scope| step_of(work, now, scope, &mut Budget::default()));
+        self.with_instance(at.instance, |instance| {
+            let task = &mut instance.tasks[usize::from(at.index)];
+            task.attempt = 1;
+            task.assigned_at = Some(now);
+            instance.move_task(turn, at.index, State::Running, None);
+        });
+        match step {
+            Ok(Step::WaitUntil(due)) if due > now => {
+                let timer = self.timers.set(due, Timer::WaitEnd(at));
+                if let Some(instance) = self.instances.get_mut(&at.instance) {
+                    let task = &mut instance.tasks[usize::from(at.index)];
+                    task.timer = Some(timer);
+                    task.next_attempt_at = Some(due);
+                }
+            }
+            Ok(Step::WaitUntil(_)) => self.complete(turn, at, Octets::from("null")),
+            Ok(Step::Complete(output)) => self.complete(turn, at, output),
+            Ok(Step::Fail(failure)) | Err(failure) => self.fail_for_good(turn, at, failure, State::Failed),
+            Ok(Step::Publish(message)) => self.publish(turn, at, *message),
+        }
+    }
+
+    /// A `wait` is over.
+    pub(super) fn end_wait(&mut self, turn: &mut Turn<'_>, at: TaskAt) {
+        let Some(task) = self.task_mut(at) else { return };
+        if task.status == State::Running {
+            task.timer = None;
+            self.complete(turn, at, Octets::from("null"));
+        }
+    }
+
+    fn publish(&mut self, turn: &mut Turn<'_>, at: TaskAt, message: Message) {
+        let Some(instance) = self.instances.get(&at.instance) else { return };
+        let hops = instance.origin.hops.saturating_add(1);
+        if let Err(failure) = check_published(&message, hops) {
+            return self.fail_for_good(turn, at, failure, State::Failed);
+        }
+        let published = self.published(turn, instance, at, message, hops);
+        let out = self.outbox.add(published.message_id.slot(), OutBody::Publish(Box::new(published)), at);
+        self.state_bytes += super::outbox::out_bytes(&out);
+        if let Some(task) = self.task_mut(at) {
+            task.out_seq = Some(out.seq);
+        }
+        turn.out.push(Effect::Out(out));
+    }
+
+    fn published(&self, turn: &mut Turn<'_>, instance: &Instance, at: TaskAt, message: Message, hops: u8) -> Published {
+        let namespace = instance.program.namespace.clone();
+        let idempotency_key: Arc<str> = Arc::from(at.id().to_string());
+        let key = message.routing_key.as_deref().unwrap_or(&idempotency_key);
+        let slot = Slot::of(namespace.as_str(), key.as_bytes());
+        Published {
+            message_id: MessageId::new(turn.now, slot, turn.mint(1)),
+            namespace,
+            event_type: Some(Arc::from(message.event_type)),
+            source: Some(instance.program.workflow.clone()),
+            headers: message.headers,
+            payload: message.payload,
+            routing_key: message.routing_key,
+            idempotency_key,
+            traceparent: instance.origin.traceparent.clone(),
+            hops,
+            at: turn.now,
+        }
+    }
+
+    /// The target of an outbox record has it: the record goes, and the task that waits for it ends.
+    pub(super) fn apply_out_ack(&mut self, turn: &mut Turn<'_>, ack: OutAck) {
+        let Some((out, at)) = self.outbox.remove(ack.seq) else {
+            self.stats.commands_ignored_count += 1;
+            return;
+        };
+        self.state_bytes -= super::outbox::out_bytes(&out);
+        let waits = |task: &mut super::instances::Task| task.status == State::Running && task.out_seq == Some(ack.seq);
+        if !self.task_mut(at).is_some_and(waits) {
+            return;
+        }
+        match ack.result {
+            OutResult::Accepted { message_id, instances } => {
+                let (workflows, ids): (Vec<_>, Vec<_>) = instances.into_iter().map(|(workflow, id)| (workflow, id.to_string())).unzip();
+                let output = json!({ "message_id": message_id.to_string(), "workflows": workflows, "instances": ids });
+                self.complete(turn, at, Octets::from(&output));
+            }
+            OutResult::Refused { code, reason } => self.fail_for_good(turn, at, Failure::new(&code, &reason), State::Failed),
+        }
+    }
+}
+
+fn step_of(work: &Work, now: Timestamp, scope: &Scope<'_>, budget: &mut Budget) -> Result<Step, Failure> {
+    let text = |member: &str, template: &Template, budget: &mut Budget| {
+        template.render_text(scope, budget).map_err(|error| expression_failure(member, &error))
+    };
+    match work {
+        Work::Wait(wait) => {
+            let due = wait.due(now, scope, budget).map_err(|error| expression_failure("config", &error))?;
+            Ok(Step::WaitUntil(due))
+        }
+        Work::Branch { cases, default } => {
+            for case in cases {
+                if case.when.evaluate_bool(scope, budget).map_err(|error| expression_failure("config.cases", &error))? {
+                    return Ok(Step::Complete(Octets::from(&json!({ "branch": case.name }))));
+                }
+            }
+            Ok(Step::Complete(Octets::from(&json!({ "branch": default }))))
+        }
+        Work::Fail { code, message } => {
+            Ok(Step::Fail(Failure::new(&text("config.code", code, budget)?, &text("config.message", message, budget)?)))
+        }
+        Work::Publish { event_type, payload, routing_key, headers } => {
+            let payload = payload.render(scope, budget).map_err(|error| expression_failure("config.payload", &error))?;
+            let routing_key = routing_key.as_ref().map(|key| text("config.routing_key", key, budget)).transpose()?;
+            let event_type = text("config.event_type", event_type, budget)?;
+            let headers = headers.iter().map(|(name, value)| Ok((name.clone(), text("config.headers", value, budget)?)));
+            let headers = headers.collect::<Result<_, Failure>>()?;
+            Ok(Step::Publish(Box::new(Message { event_type, payload: Octets::from(&payload), routing_key, headers })))
+        }
+        Work::Worker { .. } => Err(Failure::new("internal", "a worker's task is not the machine's")),
+    }
+}
+
+/// Whether a message may leave. Errors: which bound it exceeds.
+fn check_published(message: &Message, hops: u8) -> Result<(), Failure> {
+    let within = |name: &str, count: usize, count_max: usize| {
+        if count <= count_max { Ok(()) } else { Err(Failure::new("bad_message", &format!("{name} {count} exceeds {count_max}"))) }
+    };
+    if hops > HOPS_MAX {
+        let text = format!("the message behind it was published {HOPS_MAX} times already; it may go round in a circle");
+        return Err(Failure::new("hops_exceeded", &text));
+    }
+    within("payload_bytes", message.payload.len(), MESSAGE_BYTES_MAX)?;
+    within("event_type_bytes", message.event_type.len(), NAME_BYTES_MAX)?;
+    within("routing_key_bytes", message.routing_key.as_ref().map_or(0, String::len), KEY_BYTES_MAX)?;
+    within("headers", message.headers.len(), HEADERS_MAX)
+}

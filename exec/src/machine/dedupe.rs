@@ -1,0 +1,141 @@
+//! Dedupe: idempotency keys and their first outcomes, for a window of machine time.
+//!
+//! Invariant: a key is not forgotten before its window is over. When the table is full, new keys are refused instead.
+//! Source: the window and its refusal are a contract with SDKs that resend: forgetting early would run an effect twice.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use distric_model::{InstanceId, MessageId, Namespace, Timestamp};
+use serde::Serialize;
+
+use super::digest::Fnv;
+use super::effects::{Refusal, RefusalCode, Reply};
+use super::settings::Settings;
+
+/// A key in its namespace. The hash comes first so that comparisons in the tree rarely look at text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct Key {
+    hash: u64,
+    namespace: Namespace,
+    key: Arc<str>,
+}
+
+impl Key {
+    pub fn new(namespace: &Namespace, key: &Arc<str>) -> Self {
+        let mut hash = Fnv::default();
+        hash.update(namespace.as_str().as_bytes());
+        hash.update(&[0]);
+        hash.update(key.as_bytes());
+        Self { hash: hash.finish(), namespace: namespace.clone(), key: key.clone() }
+    }
+}
+
+/// What the first send led to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) enum Outcome {
+    Message { message_id: MessageId, catalog_version: u64, rules: Arc<[Arc<str>]>, instances: Arc<[(Arc<str>, InstanceId)]> },
+    Start { instance: InstanceId },
+}
+
+impl Outcome {
+    /// What a resend is answered.
+    pub fn repeated(&self) -> Reply {
+        match self {
+            Self::Message { message_id, catalog_version, rules, instances } => Reply::Accepted {
+                message_id: *message_id,
+                catalog_version: *catalog_version,
+                rules: rules.clone(),
+                instances: instances.clone(),
+                repeat: true,
+            },
+            Self::Start { instance } => Reply::Started { instance: *instance, repeat: true },
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Remembered {
+    payload_hash: u64,
+    outcome: Outcome,
+}
+
+/// The remembered keys.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Dedupe {
+    table: BTreeMap<Key, Remembered>,
+    /// In order of arrival, which is the order of forgetting: the window is the same for all.
+    order: VecDeque<(Timestamp, Key)>,
+    bytes: u64,
+}
+
+impl Dedupe {
+    /// What a send under this key is answered, when the key is remembered.
+    pub fn recall(&self, key: &Key, payload_hash: u64) -> Option<Reply> {
+        let remembered = self.table.get(key)?;
+        if remembered.payload_hash == payload_hash {
+            return Some(remembered.outcome.repeated());
+        }
+        let message_id = match remembered.outcome {
+            Outcome::Message { message_id, .. } => Some(message_id),
+            Outcome::Start { .. } => None,
+        };
+        Some(Reply::Conflict { message_id })
+    }
+
+    /// Whether another key fits. Errors: `dedupe_full`, with the time until the oldest key is forgotten.
+    pub fn room_for(&self, key: &Key, settings: &Settings, now: Timestamp) -> Result<(), Refusal> {
+        if self.bytes + key_bytes(key) <= settings.dedupe_bytes_max {
+            return Ok(());
+        }
+        let oldest_due = self.order.front().map_or(now, |(at, _)| at.plus_ms(settings.dedupe_window_ms));
+        Err(Refusal {
+            code: RefusalCode::DedupeFull,
+            reason: format!("{} idempotency keys are remembered, and none may be forgotten early", self.table.len()),
+            limit: Some(("dedupe_bytes_max", settings.dedupe_bytes_max)),
+            retry_after_ms: Some(oldest_due.since_us(now) / 1_000 + 1),
+        })
+    }
+
+    /// Remembers the first outcome of a key.
+    pub fn remember(&mut self, key: Key, now: Timestamp, payload_hash: u64, outcome: Outcome) {
+        self.bytes += key_bytes(&key);
+        self.order.push_back((now, key.clone()));
+        self.table.insert(key, Remembered { payload_hash, outcome });
+    }
+
+    /// Forgets at most `count_max` keys whose window is over. Returns whether more are.
+    pub fn forget(&mut self, now: Timestamp, window_ms: u64, count_max: usize) -> bool {
+        for _ in 0..count_max {
+            if !self.is_due(now, window_ms) {
+                return false;
+            }
+            if let Some((_, key)) = self.order.pop_front() {
+                self.bytes -= key_bytes(&key);
+                self.table.remove(&key);
+            }
+        }
+        self.is_due(now, window_ms)
+    }
+
+    /// When the oldest key's window is over.
+    pub fn next_due(&self, window_ms: u64) -> Option<Timestamp> {
+        self.order.front().map(|(at, _)| at.plus_ms(window_ms))
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn is_due(&self, now: Timestamp, window_ms: u64) -> bool {
+        self.next_due(window_ms).is_some_and(|due| due <= now)
+    }
+}
+
+/// What one key is charged: the text, and the constant of the format for all around it.
+fn key_bytes(key: &Key) -> u64 {
+    key.key.len() as u64 + KEY_BYTES_AROUND
+}
+
+/// Tree node share, queue entry and outcome of one key.
+const KEY_BYTES_AROUND: u64 = 160;

@@ -1,0 +1,293 @@
+//! Ingest: messages come in, with what the rules decided about them; workflows are started without a message.
+//!
+//! The order of the checks is part of the contract: a resend is recognised before anything else, then what can be mended by
+//! proposing again (`Undefined`), then what is refused. Until all have passed, nothing changes.
+
+use std::sync::Arc;
+
+use distric_model::limits::{HEADERS_MAX, HOPS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use distric_model::{GroupId, InstanceId, MessageId, Namespace, Timestamp};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use super::Machine;
+use super::dedupe::{Key, Outcome};
+use super::effects::{Effect, InResult, Refusal, RefusalCode, Reply};
+use super::instances::Origin;
+use super::programs::Program;
+use super::turn::Turn;
+use crate::command::{In, Ingest, OutResult, Start, StartAction};
+use crate::octets::Octets;
+
+/// Most workflows that one message starts.
+pub const ACTIONS_PER_MESSAGE_MAX: usize = 256;
+/// Keys whose window is over that every ingest forgets, so that a steady stream needs no ticks for it.
+const FORGOTTEN_PER_INGEST_MAX: usize = 4;
+/// What a message is charged beside its content.
+const MESSAGE_BYTES_AROUND: u64 = 360;
+/// When a full machine may be asked again, milliseconds: room comes with retention, which is slow.
+const STORAGE_FULL_RETRY_MS: u64 = 5_000;
+
+/// A message, kept as long as an instance that it started; unmatched ones as long as history.
+#[derive(Debug, Serialize)]
+pub(super) struct Message {
+    pub id: MessageId,
+    pub namespace: Namespace,
+    pub event_type: Option<Arc<str>>,
+    pub source: Option<Arc<str>>,
+    pub timestamp_us: Option<u64>,
+    pub headers: Vec<(String, String)>,
+    pub payload: Octets,
+    pub payload_hash: u64,
+    pub received_us: u64,
+    pub catalog_version: u64,
+    pub rules: Arc<[Arc<str>]>,
+    pub instances: Arc<[(Arc<str>, InstanceId)]>,
+    /// Instances that are not forgotten.
+    pub instances_left_count: usize,
+    pub bytes: u64,
+}
+
+impl Machine {
+    /// Takes a message in, or says why not.
+    pub(super) fn ingest(&mut self, turn: &mut Turn<'_>, ingest: Ingest) -> Reply {
+        self.dedupe.forget(turn.now, self.settings.dedupe_window_ms, FORGOTTEN_PER_INGEST_MAX);
+        let key = ingest.idempotency_key.as_ref().map(|key| Key::new(&ingest.namespace, key));
+        if let Some(reply) = self.recall_message(key.as_ref(), &ingest) {
+            self.stats.repeats_count += 1;
+            return reply;
+        }
+        let programs = match self.programs_of(&ingest) {
+            Ok(programs) => programs,
+            Err(undefined) => return undefined,
+        };
+        if let Err(refusal) = check_message(&ingest).and_then(|()| self.check_room(key.as_ref(), turn.now)) {
+            self.stats.refusals_count += 1;
+            return Reply::Refused(refusal);
+        }
+        self.stats.messages_count += 1;
+        self.accept(turn, key, ingest, programs)
+    }
+
+    fn accept(&mut self, turn: &mut Turn<'_>, key: Option<Key>, ingest: Ingest, programs: Vec<Arc<Program>>) -> Reply {
+        let payload = ingest.derived.as_ref().unwrap_or(&ingest.payload).clone();
+        let actions = ingest.actions.iter().zip(programs);
+        let instances = actions.map(|(action, program)| {
+            let origin = origin_of(&ingest, action, payload.clone());
+            (action.workflow.clone(), self.create_instance(turn, ingest.message_id.slot(), program, origin, action.delay_ms))
+        });
+        let instances: Arc<[(Arc<str>, InstanceId)]> = instances.collect();
+        let rules: Arc<[Arc<str>]> = Arc::from(ingest.rules);
+        let headers_bytes: usize = ingest.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let derived_bytes = ingest.derived.as_ref().map_or(0, |derived| derived.len());
+        let message = Message {
+            id: ingest.message_id,
+            namespace: ingest.namespace,
+            event_type: ingest.event_type,
+            source: ingest.source,
+            timestamp_us: ingest.timestamp_us,
+            headers: ingest.headers,
+            bytes: (ingest.payload.len() + headers_bytes + derived_bytes) as u64 + MESSAGE_BYTES_AROUND,
+            payload: ingest.payload,
+            payload_hash: ingest.payload_hash,
+            received_us: ingest.received_us,
+            catalog_version: ingest.catalog_version,
+            rules: rules.clone(),
+            instances: instances.clone(),
+            instances_left_count: instances.len(),
+        };
+        let outcome = Outcome::Message { message_id: message.id, catalog_version: message.catalog_version, rules, instances };
+        let reply = match outcome.repeated() {
+            Reply::Accepted { message_id, catalog_version, rules, instances, .. } => {
+                Reply::Accepted { message_id, catalog_version, rules, instances, repeat: false }
+            }
+            other => other,
+        };
+        if let Some(key) = key {
+            self.dedupe.remember(key, turn.now, message.payload_hash, outcome);
+        }
+        self.state_bytes += message.bytes;
+        if message.instances.is_empty() {
+            self.retention.message_kept(turn.now, message.id);
+        }
+        self.messages.insert(message.id, message);
+        if self.retention.kept_count() > self.settings.history_messages_max {
+            self.forget_oldest_kept_message();
+        }
+        reply
+    }
+
+    /// What a message that came before is answered: one with the same idempotency key, or with the same id.
+    fn recall_message(&self, key: Option<&Key>, ingest: &Ingest) -> Option<Reply> {
+        if let Some(reply) = key.and_then(|key| self.dedupe.recall(key, ingest.payload_hash)) {
+            return Some(reply);
+        }
+        let message = self.messages.get(&ingest.message_id)?;
+        if message.payload_hash != ingest.payload_hash || message.namespace != ingest.namespace {
+            return Some(Reply::Conflict { message_id: Some(message.id) });
+        }
+        Some(Reply::Accepted {
+            message_id: message.id,
+            catalog_version: message.catalog_version,
+            rules: message.rules.clone(),
+            instances: message.instances.clone(),
+            repeat: true,
+        })
+    }
+
+    fn programs_of(&self, ingest: &Ingest) -> Result<Vec<Arc<Program>>, Reply> {
+        let programs = ingest.actions.iter().map(|action| self.program_of(&ingest.namespace, &action.workflow, action.version));
+        programs.collect()
+    }
+
+    fn program_of(&self, namespace: &Namespace, workflow: &Arc<str>, version: u64) -> Result<Arc<Program>, Reply> {
+        let program = self.programs.get(namespace, workflow, version).cloned();
+        program.ok_or_else(|| Reply::Undefined { workflow: workflow.clone(), version })
+    }
+
+    /// Whether there is room for something new. Errors: which limit is met.
+    fn check_room(&self, key: Option<&Key>, now: Timestamp) -> Result<(), Refusal> {
+        if self.state_bytes >= self.settings.state_bytes_max {
+            return Err(Refusal {
+                code: RefusalCode::StorageFull,
+                reason: format!("the partition holds {} bytes", self.state_bytes),
+                limit: Some(("state_bytes_max", self.settings.state_bytes_max)),
+                retry_after_ms: Some(STORAGE_FULL_RETRY_MS),
+            });
+        }
+        key.map_or(Ok(()), |key| self.dedupe.room_for(key, &self.settings, now))
+    }
+
+    /// Starts a workflow without a message, or says why not.
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>, start: Start) -> Reply {
+        self.dedupe.forget(turn.now, self.settings.dedupe_window_ms, FORGOTTEN_PER_INGEST_MAX);
+        let key = start.idempotency_key.as_ref().map(|key| Key::new(&start.namespace, key));
+        if let Some(reply) = key.as_ref().and_then(|key| self.dedupe.recall(key, start.payload_hash)) {
+            self.stats.repeats_count += 1;
+            return reply;
+        }
+        let program = match self.program_of(&start.namespace, &start.workflow, start.version) {
+            Ok(program) => program,
+            Err(undefined) => return undefined,
+        };
+        let checked = check_key(start.idempotency_key.as_ref())
+            .and_then(|()| check_json("input", &start.input))
+            .and_then(|()| self.check_room(key.as_ref(), turn.now));
+        if let Err(refusal) = checked {
+            self.stats.refusals_count += 1;
+            return Reply::Refused(refusal);
+        }
+        let origin = Origin {
+            message: None,
+            rule: None,
+            payload: start.input,
+            params: Octets::default(),
+            timeout_ms: start.timeout_ms,
+            retry: start.retry,
+            traceparent: start.traceparent,
+            hops: 0,
+        };
+        let instance = self.create_instance(turn, start.slot, program, origin, start.delay_ms);
+        if let Some(key) = key {
+            self.dedupe.remember(key, turn.now, start.payload_hash, Outcome::Start { instance });
+        }
+        Reply::Started { instance, repeat: false }
+    }
+
+    /// Takes in a record of another group's outbox, unless it was before.
+    pub(super) fn apply_in(&mut self, turn: &mut Turn<'_>, record: In) {
+        let In { from, seq, body } = record;
+        let result = if self.inbox.has_seen(from, seq) {
+            InResult::Final(self.seen_result(&body))
+        } else if self.inbox.has_room(from, seq) {
+            self.apply_unseen(turn, from, seq, body)
+        } else {
+            InResult::Later(refusal(RefusalCode::StorageFull, "too many records of the source are ahead of a missing one".into()))
+        };
+        turn.out.push(Effect::InApplied { from, seq, result });
+    }
+
+    fn apply_unseen(&mut self, turn: &mut Turn<'_>, from: GroupId, seq: u64, body: Ingest) -> InResult {
+        let result = match self.ingest(turn, body) {
+            Reply::Undefined { workflow, version } => return InResult::Undefined { workflow, version },
+            Reply::Refused(refusal) if refusal.code != RefusalCode::BadArgument => return InResult::Later(refusal),
+            reply => out_result(reply),
+        };
+        self.inbox.note(from, seq);
+        InResult::Final(result)
+    }
+
+    /// What became of a record that was applied before: as far as it is remembered.
+    fn seen_result(&self, body: &Ingest) -> OutResult {
+        if let Err(refusal) = check_message(body) {
+            return out_result(Reply::Refused(refusal));
+        }
+        let key = body.idempotency_key.as_ref().map(|key| Key::new(&body.namespace, key));
+        match self.recall_message(key.as_ref(), body) {
+            Some(reply) => out_result(reply),
+            None => OutResult::Accepted { message_id: body.message_id, instances: Vec::new() },
+        }
+    }
+}
+
+fn out_result(reply: Reply) -> OutResult {
+    let refused = |code: &str, reason: &str| OutResult::Refused { code: code.to_owned(), reason: reason.to_owned() };
+    match reply {
+        Reply::Accepted { message_id, instances, .. } => OutResult::Accepted { message_id, instances: instances.to_vec() },
+        Reply::Refused(refusal) => refused(refusal.code.as_str(), &refusal.reason),
+        _ => refused("idempotency_conflict", "its idempotency key was used for something else"),
+    }
+}
+
+fn origin_of(ingest: &Ingest, action: &StartAction, payload: Octets) -> Origin {
+    Origin {
+        message: Some(ingest.message_id),
+        rule: Some(action.rule.clone()),
+        payload,
+        params: action.params.clone(),
+        timeout_ms: action.timeout_ms,
+        retry: action.retry,
+        traceparent: ingest.traceparent.clone(),
+        hops: ingest.hops,
+    }
+}
+
+/// Whether a message is within its bounds. Errors: which one it exceeds. Pure: the same message is judged alike for ever.
+fn check_message(ingest: &Ingest) -> Result<(), Refusal> {
+    let within = |name: &'static str, count: usize, count_max: usize| {
+        let limit = Some((name, count_max as u64));
+        let refused = |reason| Refusal { limit, ..refusal(RefusalCode::BadArgument, reason) };
+        if count <= count_max { Ok(()) } else { Err(refused(format!("{count} is more than {name} {count_max}"))) }
+    };
+    check_key(ingest.idempotency_key.as_ref())?;
+    within("payload_bytes_max", ingest.payload.len(), MESSAGE_BYTES_MAX)?;
+    within("headers_max", ingest.headers.len(), HEADERS_MAX)?;
+    within("actions_per_message_max", ingest.actions.len(), ACTIONS_PER_MESSAGE_MAX)?;
+    within("hops_max", usize::from(ingest.hops), usize::from(HOPS_MAX))?;
+    check_json("payload", &ingest.payload)?;
+    ingest.derived.as_ref().map_or(Ok(()), |derived| check_json("derived", derived))?;
+    ingest.actions.iter().try_for_each(|action| check_json("params", &action.params))
+}
+
+fn check_key(key: Option<&Arc<str>>) -> Result<(), Refusal> {
+    match key {
+        Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX => {
+            let reason = format!("an idempotency key of {} bytes is not within 1 and {KEY_BYTES_MAX}", key.len());
+            Err(Refusal { limit: Some(("key_bytes_max", KEY_BYTES_MAX as u64)), ..refusal(RefusalCode::BadArgument, reason) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Empty bytes stand for an absent value; all else must be JSON, because inputs are put together from it as text.
+fn check_json(name: &str, octets: &Octets) -> Result<(), Refusal> {
+    if octets.is_empty() || serde_json::from_slice::<IgnoredAny>(octets).is_ok() {
+        Ok(())
+    } else {
+        Err(refusal(RefusalCode::BadArgument, format!("the {name} is not JSON")))
+    }
+}
+
+fn refusal(code: RefusalCode, reason: String) -> Refusal {
+    Refusal { code, reason, limit: None, retry_after_ms: None }
+}

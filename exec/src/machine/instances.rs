@@ -1,0 +1,436 @@
+//! Instances: one run of a workflow, from its creation to its end.
+//!
+//! An instance begins (its tasks appear), each task is considered when what it depends on has ended, and when no task is open the
+//! instance ends. The first failure of a critical task decides the outcome: what has not ended is cancelled, except the
+//! tasks that clean up (`join: all_done`, and what follows them). Start reading at [`Machine::create_instance`].
+
+use std::sync::Arc;
+
+use distric_model::{InstanceId, MessageId, Slot, TaskId, Timestamp, WorkerId};
+use serde::{Serialize, Serializer};
+
+use super::effects::{Effect, Event};
+use super::history::{History, Transition};
+use super::programs::Program;
+use super::state::State;
+use super::timers::{Timer, TimerKey};
+use super::turn::Turn;
+use super::{Errand, Machine};
+use crate::command::Retry;
+use crate::definition::Join;
+use crate::octets::Octets;
+
+/// A task by its place: the tasks of an instance stand in the order of its definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct TaskAt {
+    pub instance: InstanceId,
+    pub index: u16,
+}
+
+impl TaskAt {
+    /// The task's id. Ids of an instance and its tasks are consecutive numbers, so that no table of tasks is needed.
+    pub fn id(self) -> TaskId {
+        let number = u128::from_be_bytes(self.instance.to_bytes()) + 1 + u128::from(self.index);
+        TaskId::from_bytes(number.to_be_bytes()).expect("the numbers of an entry's ids stay in the low bits")
+    }
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Failure {
+    pub code: Arc<str>,
+    pub message: Arc<str>,
+}
+
+impl Failure {
+    pub fn new(code: &str, message: &str) -> Self {
+        Self { code: super::history::reason(code), message: super::history::reason(message) }
+    }
+
+    /// As one line for a history.
+    pub fn line(&self) -> Arc<str> {
+        Arc::from(format!("{}: {}", self.code, self.message))
+    }
+}
+
+/// One run of a workflow.
+#[derive(Debug, Serialize)]
+pub(super) struct Instance {
+    pub id: InstanceId,
+    #[serde(serialize_with = "program_key")]
+    pub program: Arc<Program>,
+    pub status: State,
+    pub origin: Origin,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// The wait for the beginning, then the limit of the whole.
+    pub timer: Option<TimerKey>,
+    /// Empty before the beginning.
+    pub tasks: Vec<Task>,
+    /// Tasks that have not ended.
+    pub open_count: usize,
+    /// How it will end, when that is decided before its last task has ended.
+    pub verdict: Option<State>,
+    pub failure: Option<Failure>,
+    pub history: History,
+    /// The log index of its last change.
+    pub revision: u64,
+    /// What it is charged.
+    pub bytes: u64,
+}
+
+/// Why an instance exists, and what it was given.
+#[derive(Debug, Serialize)]
+pub(super) struct Origin {
+    pub message: Option<MessageId>,
+    pub rule: Option<Arc<str>>,
+    /// The message's payload, after transforms; or the input of a start. Shared with the message.
+    pub payload: Octets,
+    /// The action's parameters; empty for none.
+    pub params: Octets,
+    pub timeout_ms: Option<u64>,
+    pub retry: Option<Retry>,
+    pub traceparent: Option<Arc<str>>,
+    pub hops: u8,
+}
+
+/// One task of an instance.
+#[derive(Debug, Serialize)]
+pub(super) struct Task {
+    pub status: State,
+    /// Attempts that started.
+    pub attempt: u32,
+    /// Attempts that ended with their worker.
+    pub losses_count: u32,
+    /// The token of the latest attempt.
+    pub token: u64,
+    /// The token whose result was accepted last.
+    pub settled_token: u64,
+    pub worker: Option<WorkerId>,
+    pub assigned_at: Option<Timestamp>,
+    pub next_attempt_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub timer: Option<TimerKey>,
+    /// Its place in its queue among equals in priority.
+    pub arrival: u64,
+    /// Dependencies that have not ended.
+    pub waiting_count: u16,
+    pub input: Option<Octets>,
+    pub config: Option<Octets>,
+    pub idempotency_key: Option<Arc<str>>,
+    pub output: Option<Octets>,
+    pub failure: Option<Failure>,
+    /// The outbox record that it waits for.
+    pub out_seq: Option<u64>,
+}
+
+/// What an instance, and each of its tasks, is charged beside its content. Constants of the format: replicas must agree.
+const INSTANCE_BYTES: u64 = 400;
+const TASK_BYTES: u64 = 280;
+
+fn program_key<S: Serializer>(program: &Arc<Program>, serializer: S) -> Result<S::Ok, S::Error> {
+    (&program.namespace, &program.workflow, program.version).serialize(serializer)
+}
+
+impl Instance {
+    /// Notes a transition in the history and tells the world.
+    pub fn record(&mut self, turn: &mut Turn<'_>, task: Option<u16>, from: State, to: State, reason: Option<Arc<str>>) {
+        turn.transitions += 1;
+        self.revision = turn.index;
+        let (attempt, worker) = task.map_or((0, None), |index| {
+            let task = &self.tasks[usize::from(index)];
+            (task.attempt, task.worker)
+        });
+        self.bytes += self.history.push(Transition { at: turn.now, task, from, to, attempt, worker, reason: reason.clone() });
+        turn.out.push(Effect::Event(Box::new(Event {
+            index: turn.index,
+            instance: self.id,
+            at: turn.now,
+            task: task.map(|index| self.program.steps[usize::from(index)].id.clone()),
+            from: from.as_str(),
+            to: to.as_str(),
+            attempt,
+            worker,
+            reason,
+            last: task.is_none() && to.is_end(),
+        })));
+    }
+
+    /// Moves a task on and records it.
+    pub fn move_task(&mut self, turn: &mut Turn<'_>, index: u16, to: State, reason: Option<Arc<str>>) {
+        let task = &mut self.tasks[usize::from(index)];
+        assert!(!task.status.is_end(), "task {index} moves from {:?} to {to:?}", task.status);
+        let from = std::mem::replace(&mut task.status, to);
+        self.record(turn, Some(index), from, to, reason);
+    }
+
+    /// Whether a task may still start: not when the outcome is decided, unless it cleans up.
+    pub fn may_start(&self, index: u16) -> bool {
+        self.status == State::Running
+            && match self.verdict {
+                None => true,
+                Some(State::Failed) => self.program.steps[usize::from(index)].cleans_up,
+                Some(_) => false,
+            }
+    }
+}
+
+/// What a task's dependencies say about it.
+enum Readiness {
+    Waits,
+    Runs,
+    Skipped(&'static str),
+}
+
+impl Machine {
+    /// Creates an instance; it begins in this entry, or `delay_ms` later.
+    pub(super) fn create_instance(
+        &mut self,
+        turn: &mut Turn<'_>,
+        slot: Slot,
+        program: Arc<Program>,
+        origin: Origin,
+        delay_ms: u64,
+    ) -> InstanceId {
+        let id = InstanceId::new(turn.now, slot, turn.mint(1 + program.steps.len() as u64));
+        let mut instance = Instance {
+            id,
+            status: State::Scheduled,
+            created_at: turn.now,
+            started_at: None,
+            ended_at: None,
+            timer: None,
+            tasks: Vec::new(),
+            open_count: 0,
+            verdict: None,
+            failure: None,
+            history: History::default(),
+            revision: turn.index,
+            bytes: INSTANCE_BYTES + program.steps.len() as u64 * TASK_BYTES + origin.params.len() as u64,
+            program: program.clone(),
+            origin,
+        };
+        // The payload of a message is charged to the message.
+        if instance.origin.message.is_none() {
+            instance.bytes += instance.origin.payload.len() as u64;
+        }
+        if delay_ms > 0 {
+            instance.timer = Some(self.timers.set(turn.now.plus_ms(delay_ms), Timer::Begin(id)));
+        } else {
+            self.errands.push_back(Errand::Begin(id));
+        }
+        self.programs.used(&program);
+        self.state_bytes += instance.bytes;
+        self.instances.insert(id, instance);
+        self.open_count += 1;
+        self.stats.instances_started_count += 1;
+        id
+    }
+
+    /// Changes an instance and keeps the account of bytes.
+    pub(super) fn with_instance<T>(&mut self, id: InstanceId, change: impl FnOnce(&mut Instance) -> T) -> Option<T> {
+        let instance = self.instances.get_mut(&id)?;
+        let bytes_before = instance.bytes;
+        let result = change(instance);
+        self.state_bytes = self.state_bytes + instance.bytes - bytes_before;
+        Some(result)
+    }
+
+    /// The tasks appear; those that depend on nothing are considered.
+    pub(super) fn begin(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        if instance.status != State::Scheduled {
+            return;
+        }
+        let program = instance.program.clone();
+        let timeout_ms = instance.origin.timeout_ms.unwrap_or(program.timeout_ms);
+        self.timers.remove(instance.timer);
+        let timer = self.timers.set(turn.now.plus_ms(timeout_ms), Timer::InstanceTimeout(id));
+        self.with_instance(id, |instance| {
+            instance.timer = Some(timer);
+            instance.started_at = Some(turn.now);
+            instance.tasks = program.steps.iter().map(|step| Task::pending(step.depends_on.len() as u16)).collect();
+            instance.open_count = instance.tasks.len();
+            instance.status = State::Running;
+            instance.record(turn, None, State::Scheduled, State::Running, None);
+        });
+        let roots = (0..).zip(&program.steps).filter(|(_, step)| step.depends_on.is_empty());
+        self.errands.extend(roots.map(|(index, _)| Errand::Consider(TaskAt { instance: id, index })));
+        self.end_if_all_tasks_have(turn, id);
+    }
+
+    /// A task whose dependencies have changed: does it run, wait, or is it skipped?
+    pub(super) fn consider(&mut self, turn: &mut Turn<'_>, at: TaskAt) {
+        let Some(instance) = self.instances.get(&at.instance) else { return };
+        if instance.tasks.get(usize::from(at.index)).is_none_or(|task| task.status != State::Pending) {
+            return;
+        }
+        if !instance.may_start(at.index) {
+            return self.close_task(turn, at, State::Cancelled, None);
+        }
+        match readiness(instance, at.index) {
+            Readiness::Waits => {}
+            Readiness::Runs => self.start_task(turn, at),
+            Readiness::Skipped(reason) => self.close_task(turn, at, State::Skipped, Some(Arc::from(reason))),
+        }
+    }
+
+    /// Ends a task that is in no queue, on no worker and has no timer; what depends on it is considered.
+    pub(super) fn close_task(&mut self, turn: &mut Turn<'_>, at: TaskAt, to: State, reason: Option<Arc<str>>) {
+        self.end_task(turn, at, to, reason);
+        let Some(instance) = self.instances.get(&at.instance) else { return };
+        let is_critical = instance.program.steps[usize::from(at.index)].is_critical;
+        if is_critical && matches!(to, State::Failed | State::TimedOut) && instance.verdict.is_none() {
+            self.fail_instance(turn, at);
+        }
+        self.end_if_all_tasks_have(turn, at.instance);
+    }
+
+    /// A task has ended: those that waited for it only, or for any, are considered.
+    fn end_task(&mut self, turn: &mut Turn<'_>, at: TaskAt, to: State, reason: Option<Arc<str>>) {
+        assert!(to.is_end(), "a task ends as {to:?}");
+        self.with_instance(at.instance, |instance| instance.move_task(turn, at.index, to, reason));
+        let Some(instance) = self.instances.get_mut(&at.instance) else { return };
+        instance.open_count -= 1;
+        instance.tasks[usize::from(at.index)].ended_at = Some(turn.now);
+        for index in instance.program.steps[usize::from(at.index)].dependents.iter().copied() {
+            let dependent = &mut instance.tasks[usize::from(index)];
+            dependent.waiting_count -= 1;
+            let joins_any = instance.program.steps[usize::from(index)].join == Join::Any;
+            if dependent.status == State::Pending && (dependent.waiting_count == 0 || (joins_any && to == State::Completed)) {
+                self.errands.push_back(Errand::Consider(TaskAt { instance: at.instance, index }));
+            }
+        }
+    }
+
+    /// A critical task failed: the outcome is decided, and all but the cleaning up is cancelled.
+    fn fail_instance(&mut self, turn: &mut Turn<'_>, at: TaskAt) {
+        let Some(instance) = self.instances.get_mut(&at.instance) else { return };
+        let program = instance.program.clone();
+        let name = &program.steps[usize::from(at.index)].id;
+        let failure = instance.tasks[usize::from(at.index)].failure.clone();
+        let failure = failure.unwrap_or_else(|| Failure::new("task_failed", "no reason was given"));
+        instance.verdict = Some(State::Failed);
+        instance.failure = Some(Failure::new(&failure.code, &format!("task `{name}`: {}", failure.message)));
+        let reason: Arc<str> = Arc::from(format!("task `{name}` failed"));
+        self.cancel_tasks(turn, at.instance, &reason, |step_cleans_up| !step_cleans_up);
+    }
+
+    /// Ends an instance before its tasks have ended by themselves; they are all cancelled.
+    pub(super) fn end_early(&mut self, turn: &mut Turn<'_>, id: InstanceId, verdict: State, failure: Failure) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.status.is_end() {
+            return;
+        }
+        let reason = failure.message.clone();
+        // A decided failure keeps its reason; the clean-up that was going on is cut short.
+        if instance.verdict.is_none() {
+            instance.verdict = Some(verdict);
+            instance.failure = Some(failure);
+        } else {
+            instance.verdict = Some(verdict);
+        }
+        if instance.status == State::Scheduled {
+            self.timers.remove(instance.timer.take());
+        }
+        self.cancel_tasks(turn, id, &reason, |_| true);
+        self.end_if_all_tasks_have(turn, id);
+    }
+
+    fn cancel_tasks(&mut self, turn: &mut Turn<'_>, id: InstanceId, reason: &Arc<str>, concerns: impl Fn(bool) -> bool) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        let program = instance.program.clone();
+        for index in 0..instance.tasks.len() as u16 {
+            if concerns(program.steps[usize::from(index)].cleans_up) {
+                self.cancel_task(turn, TaskAt { instance: id, index }, reason);
+            }
+        }
+    }
+
+    fn cancel_task(&mut self, turn: &mut Turn<'_>, at: TaskAt, reason: &Arc<str>) {
+        let Some(instance) = self.instances.get(&at.instance) else { return };
+        if instance.tasks[usize::from(at.index)].status.is_end() {
+            return;
+        }
+        self.detach(turn, at);
+        self.end_task(turn, at, State::Cancelled, Some(reason.clone()));
+    }
+
+    fn end_if_all_tasks_have(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.open_count > 0 || instance.status.is_end() || (instance.status == State::Scheduled && instance.verdict.is_none()) {
+            return;
+        }
+        self.timers.remove(instance.timer.take());
+        let to = instance.verdict.unwrap_or(State::Completed);
+        self.with_instance(id, |instance| {
+            instance.ended_at = Some(turn.now);
+            let from = std::mem::replace(&mut instance.status, to);
+            let reason = instance.failure.as_ref().map(Failure::line);
+            instance.record(turn, None, from, to, reason);
+        });
+        match to {
+            State::Completed => self.stats.instances_completed_count += 1,
+            _ => self.stats.instances_failed_count += 1,
+        }
+        self.open_count -= 1;
+        self.retention.instance_ended(turn.now, id);
+        if self.retention.finished_count() > self.settings.history_instances_max {
+            self.forget_oldest_instance();
+        }
+    }
+}
+
+impl Task {
+    fn pending(waiting_count: u16) -> Self {
+        Self {
+            status: State::Pending,
+            attempt: 0,
+            losses_count: 0,
+            token: 0,
+            settled_token: 0,
+            worker: None,
+            assigned_at: None,
+            next_attempt_at: None,
+            ended_at: None,
+            timer: None,
+            arrival: 0,
+            waiting_count,
+            input: None,
+            config: None,
+            idempotency_key: None,
+            output: None,
+            failure: None,
+            out_seq: None,
+        }
+    }
+}
+
+/// Whether a task runs, by its join over the ends of its dependencies.
+///
+/// `all` and `any`: a task whose dependencies were all skipped is skipped as well; for `all`, some that were skipped do not matter.
+fn readiness(instance: &Instance, index: u16) -> Readiness {
+    let step = &instance.program.steps[usize::from(index)];
+    if step.depends_on.is_empty() {
+        return Readiness::Runs;
+    }
+    let status = |dependency: &u16| instance.tasks[usize::from(*dependency)].status;
+    if step.join == Join::Any && step.depends_on.iter().any(|dependency| status(dependency) == State::Completed) {
+        return Readiness::Runs;
+    }
+    if instance.tasks[usize::from(index)].waiting_count > 0 {
+        return Readiness::Waits;
+    }
+    match step.join {
+        Join::AllDone => Readiness::Runs,
+        Join::All | Join::Any if step.depends_on.iter().all(|dependency| status(dependency) == State::Skipped) => {
+            Readiness::Skipped("all it depends on was skipped")
+        }
+        Join::Any => Readiness::Skipped("nothing it depends on completed"),
+        Join::All if step.depends_on.iter().all(|dependency| matches!(status(dependency), State::Completed | State::Skipped)) => {
+            Readiness::Runs
+        }
+        Join::All => Readiness::Skipped("not all it depends on completed"),
+    }
+}

@@ -1,0 +1,163 @@
+//! Placement: which worker gets which task. A pure function of the replicated state.
+//!
+//! Tasks that any of the same workers could take form a class: one task type, one set of labels, one way to choose. A class is a queue by
+//! (priority, arrival). Invariant: a class that has a waiting task has no eligible worker with free credit, unless work for
+//! the worker is still on the agenda; so a task that becomes ready behind others needs no search.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use distric_model::WorkerId;
+use serde::Serialize;
+
+use super::instances::TaskAt;
+use super::workers::Workers;
+use crate::definition::Strategy;
+
+/// How a class chooses among its eligible workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) enum Choice {
+    /// One after another, by id.
+    RoundRobin,
+    /// The least share of credit in use first, then by id.
+    LeastLoaded,
+}
+
+impl From<Strategy> for Choice {
+    fn from(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::RoundRobin => Self::RoundRobin,
+            Strategy::LeastLoaded => Self::LeastLoaded,
+        }
+    }
+}
+
+/// What makes tasks interchangeable for placement.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct ClassKey {
+    pub task_type: Arc<str>,
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    pub choice: Choice,
+}
+
+/// A class by its number. Classes are numbered in the order of the definitions that brought them and are never removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct ClassId(u32);
+
+/// Higher priority first, then earlier arrival.
+pub(super) type QueueKey = (Reverse<i32>, u64);
+
+#[derive(Debug, Serialize)]
+struct Class {
+    key: ClassKey,
+    queue: BTreeMap<QueueKey, TaskAt>,
+    /// The worker that got the last task.
+    last: Option<WorkerId>,
+}
+
+/// The ready tasks that have no worker.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Queues {
+    classes: Vec<Class>,
+    by_key: BTreeMap<ClassKey, ClassId>,
+    /// Classes with a task in their queue.
+    waiting: BTreeSet<ClassId>,
+    ready_count: usize,
+    arrivals_count: u64,
+}
+
+impl Queues {
+    /// The class of this kind, made when it is new.
+    pub fn class(&mut self, key: ClassKey) -> ClassId {
+        if let Some(id) = self.by_key.get(&key) {
+            return *id;
+        }
+        let id = ClassId(u32::try_from(self.classes.len()).expect("classes come from tasks of definitions, far fewer than 2^32"));
+        self.classes.push(Class { key: key.clone(), queue: BTreeMap::new(), last: None });
+        self.by_key.insert(key, id);
+        id
+    }
+
+    /// The next arrival number.
+    pub fn arrive(&mut self) -> u64 {
+        self.arrivals_count += 1;
+        self.arrivals_count
+    }
+
+    /// Whether a task of the class waits.
+    pub fn is_waiting(&self, class: ClassId) -> bool {
+        self.waiting.contains(&class)
+    }
+
+    /// Puts a task in its queue.
+    pub fn push(&mut self, class: ClassId, key: QueueKey, task: TaskAt) {
+        self.waiting.insert(class);
+        self.ready_count += usize::from(self.entry(class).queue.insert(key, task).is_none());
+    }
+
+    /// Takes a task out of its queue; nothing when it is not in it.
+    pub fn remove(&mut self, class: ClassId, key: QueueKey) {
+        let queue = &mut self.entry(class).queue;
+        let was_there = queue.remove(&key).is_some();
+        if queue.is_empty() {
+            self.waiting.remove(&class);
+        }
+        self.ready_count -= usize::from(was_there);
+    }
+
+    /// The worker for the next task of a class, or `None` when no eligible one has free credit.
+    ///
+    /// Shape: walks workers with free credit until one is eligible.
+    pub fn choose(&self, class: ClassId, workers: &Workers) -> Option<WorkerId> {
+        let class = &self.classes[class.0 as usize];
+        let is_eligible =
+            |worker: &WorkerId| workers.get(*worker).is_some_and(|worker| worker.offers(&class.key.task_type, &class.key.labels));
+        match class.key.choice {
+            Choice::LeastLoaded => workers.free_by_load().find(is_eligible),
+            Choice::RoundRobin => match class.last {
+                None => workers.free(Bound::Unbounded, Bound::Unbounded).find(is_eligible),
+                Some(last) => workers
+                    .free(Bound::Excluded(last), Bound::Unbounded)
+                    .find(is_eligible)
+                    .or_else(|| workers.free(Bound::Unbounded, Bound::Included(last)).find(is_eligible)),
+            },
+        }
+    }
+
+    /// The task that a worker with free credit takes next: of the highest priority, then the longest waiting, that it is eligible for.
+    pub fn next_for(&self, worker: WorkerId, workers: &Workers) -> Option<TaskAt> {
+        let worker = workers.get(worker)?;
+        let heads = self.waiting.iter().filter_map(|id| {
+            let class = &self.classes[id.0 as usize];
+            let eligible = worker.offers(&class.key.task_type, &class.key.labels);
+            if eligible { class.queue.first_key_value() } else { None }
+        });
+        heads.min_by_key(|(key, _)| **key).map(|(_, task)| *task)
+    }
+
+    /// Notes who got the last task of a class.
+    pub fn placed(&mut self, class: ClassId, worker: WorkerId) {
+        self.entry(class).last = Some(worker);
+    }
+
+    /// Tasks in queues.
+    pub fn ready_count(&self) -> usize {
+        self.ready_count
+    }
+
+    /// What a class asks for.
+    pub fn key(&self, class: ClassId) -> &ClassKey {
+        &self.classes[class.0 as usize].key
+    }
+
+    /// Tasks of the class before this place. O(n) in the queue: for people who ask why.
+    pub fn ahead_count(&self, class: ClassId, key: QueueKey) -> usize {
+        self.classes[class.0 as usize].queue.range(..key).count()
+    }
+
+    fn entry(&mut self, class: ClassId) -> &mut Class {
+        &mut self.classes[class.0 as usize]
+    }
+}

@@ -1,0 +1,272 @@
+//! Programs: the definitions of this group, compiled once, by namespace, workflow and version.
+//!
+//! A program is what the machine needs at every step: indexes instead of names, the class of each task, constant configs as text.
+//! Invariant: a program that an instance uses is not forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use distric_model::Namespace;
+use distric_model::limits::{NAME_BYTES_MAX, WORKFLOW_TASKS_MAX};
+use distric_model::namespace::is_identifier;
+use distric_rules::Problem;
+use distric_rules::expr::{Budget, Reference, Scope};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::effects::{Refusal, RefusalCode, Reply};
+use super::placement::{ClassId, ClassKey, Queues};
+use crate::command::{Define, Retry};
+use crate::definition::{Compiled, CompiledTask, Definition, Join, TaskDefinition, Wait, Work};
+use crate::octets::Octets;
+
+/// Most definitions that one group knows. Beyond it the oldest that no instance uses is forgotten; it can be defined again.
+pub const PROGRAMS_MAX: usize = 4_096;
+
+/// One definition, ready to run.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub namespace: Namespace,
+    pub workflow: Arc<str>,
+    pub version: u64,
+    pub timeout_ms: u64,
+    /// One for each task, in the order of the definition.
+    pub steps: Vec<Step>,
+    pub tasks: Vec<CompiledTask>,
+    body: Octets,
+}
+
+/// What the machine needs to know of a task at every step.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub id: Arc<str>,
+    pub task_type: Arc<str>,
+    pub depends_on: Vec<u16>,
+    pub dependents: Vec<u16>,
+    pub join: Join,
+    /// Runs even when the instance has failed: it joins by `all_done`, or follows a task that does.
+    pub cleans_up: bool,
+    pub is_control: bool,
+    pub is_critical: bool,
+    pub class: ClassId,
+    pub priority: i32,
+    pub timeout_ms: u64,
+    pub retry: Option<Retry>,
+    /// The config, when it holds no expression.
+    pub constant_config: Option<Octets>,
+    /// What the task's expressions read.
+    pub reads: Reads,
+}
+
+/// What expressions read, so that only that is parsed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reads {
+    pub input: bool,
+    pub params: bool,
+    pub message: bool,
+    /// Differs from attempt to attempt.
+    pub attempt: bool,
+    /// Tasks by index, ascending.
+    pub tasks: BTreeSet<u16>,
+}
+
+#[derive(Debug)]
+struct Known {
+    program: Arc<Program>,
+    users_count: u64,
+    defined_at: u64,
+}
+
+/// Replicas agree on a program when they agree on its text.
+impl Serialize for Known {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.program.body, self.users_count, self.defined_at).serialize(serializer)
+    }
+}
+
+/// The definitions of a group.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Programs {
+    table: BTreeMap<Namespace, BTreeMap<Arc<str>, BTreeMap<u64, Known>>>,
+    count: usize,
+}
+
+impl Programs {
+    /// The program of a version.
+    pub fn get(&self, namespace: &Namespace, workflow: &str, version: u64) -> Option<&Arc<Program>> {
+        Some(&self.table.get(namespace)?.get(workflow)?.get(&version)?.program)
+    }
+
+    /// Makes a definition known. Returns the reply, and by how many bytes the state grew.
+    pub fn define(&mut self, define: Define, index: u64, queues: &mut Queues) -> (Reply, u64) {
+        if let Some(known) = self.get(&define.namespace, &define.workflow, define.version) {
+            let is_same = known.body == define.body;
+            let reason = format!("version {} of `{}` is defined with another body", define.version, define.workflow);
+            return (if is_same { Reply::Done } else { refused(RefusalCode::Conflict, reason) }, 0);
+        }
+        if self.count >= PROGRAMS_MAX && !self.forget_oldest_unused() {
+            let reason = format!("{PROGRAMS_MAX} workflow versions are in use");
+            return (refused(RefusalCode::StorageFull, reason), 0);
+        }
+        match Program::compile(&define, queues) {
+            Ok(program) => {
+                let bytes = program.bytes();
+                let versions = self.table.entry(define.namespace).or_default().entry(define.workflow).or_default();
+                versions.insert(define.version, Known { program: Arc::new(program), users_count: 0, defined_at: index });
+                self.count += 1;
+                (Reply::Done, bytes)
+            }
+            Err(reason) => (refused(RefusalCode::BadDefinition, reason), 0),
+        }
+    }
+
+    /// One more instance uses a program.
+    pub fn used(&mut self, program: &Program) {
+        if let Some(known) = self.known(program) {
+            known.users_count += 1;
+        }
+    }
+
+    /// One instance fewer does.
+    pub fn unused(&mut self, program: &Program) {
+        if let Some(known) = self.known(program) {
+            known.users_count -= 1;
+        }
+    }
+
+    fn known(&mut self, program: &Program) -> Option<&mut Known> {
+        self.table.get_mut(&program.namespace)?.get_mut(&program.workflow)?.get_mut(&program.version)
+    }
+
+    fn forget_oldest_unused(&mut self) -> bool {
+        let all = self.table.values().flat_map(|workflows| workflows.values().flat_map(|versions| versions.values()));
+        let Some(oldest) = all.filter(|known| known.users_count == 0).min_by_key(|known| known.defined_at) else { return false };
+        let program = oldest.program.clone();
+        let versions = self.table.get_mut(&program.namespace).and_then(|workflows| workflows.get_mut(&program.workflow));
+        self.count -= usize::from(versions.is_some_and(|versions| versions.remove(&program.version).is_some()));
+        true
+    }
+}
+
+impl Program {
+    /// Compiles the body of a `Define`. Errors: a sentence that says what is wrong with it.
+    fn compile(define: &Define, queues: &mut Queues) -> Result<Self, String> {
+        if !is_identifier(&define.workflow, NAME_BYTES_MAX) {
+            return Err("the workflow's id is not of the form of a name".into());
+        }
+        let json = define.body.to_json().ok_or("the definition is not JSON")?;
+        let definition = Definition::from_json(&json).map_err(|problems| first_problem(&problems))?;
+        if definition.tasks.len() > WORKFLOW_TASKS_MAX {
+            return Err(format!("{} tasks are more than {WORKFLOW_TASKS_MAX}", definition.tasks.len()));
+        }
+        let Compiled { definition, tasks } = definition.compile().map_err(|error| error.to_string())?;
+        let cleans_up = cleaning_tasks(&definition);
+        let steps = definition.tasks.iter().zip(&tasks).enumerate();
+        let steps = steps.map(|(index, (task, compiled))| Step::new(&definition, task, compiled, cleans_up[index], queues)).collect();
+        Ok(Self {
+            namespace: define.namespace.clone(),
+            workflow: define.workflow.clone(),
+            version: define.version,
+            timeout_ms: definition.timeout_ms,
+            steps,
+            tasks,
+            body: define.body.clone(),
+        })
+    }
+
+    /// What it is charged.
+    fn bytes(&self) -> u64 {
+        self.body.len() as u64 * BYTES_PER_BODY_BYTE
+    }
+}
+
+impl Step {
+    fn new(definition: &Definition, task: &TaskDefinition, compiled: &CompiledTask, cleans_up: bool, queues: &mut Queues) -> Self {
+        let labels = task.placement.labels.iter().map(|(name, value)| (Arc::from(&**name), Arc::from(&**value))).collect();
+        let key = ClassKey { task_type: task.task_type.clone(), labels, choice: task.placement.strategy.into() };
+        let is_control = !matches!(compiled.work, Work::Worker { .. });
+        Self {
+            id: task.id.clone(),
+            task_type: task.task_type.clone(),
+            depends_on: task.depends_on.iter().map(|index| *index as u16).collect(),
+            dependents: task.dependents.iter().map(|index| *index as u16).collect(),
+            join: task.join,
+            cleans_up,
+            is_control,
+            is_critical: task.critical,
+            class: queues.class(key),
+            priority: task.priority,
+            timeout_ms: task.timeout_ms,
+            retry: task.retry.map(Retry::from),
+            constant_config: match &compiled.work {
+                Work::Worker { config } if config.is_constant() => {
+                    config.render(&Scope::new(), &mut Budget::default()).ok().as_ref().map(Octets::from)
+                }
+                _ => None,
+            },
+            reads: Reads::of(definition, compiled),
+        }
+    }
+}
+
+impl Reads {
+    fn of(definition: &Definition, task: &CompiledTask) -> Self {
+        let mut reads = Self::default();
+        let mut note = |references: Vec<Reference>| references.iter().for_each(|reference| reads.note(definition, reference));
+        task.when.iter().for_each(|when| note(when.paths()));
+        task.input.iter().chain(&task.idempotency_key).for_each(|template| note(template.paths()));
+        match &task.work {
+            Work::Worker { config } => note(config.paths()),
+            Work::Wait(Wait::For(template) | Wait::Until(template)) => note(template.paths()),
+            Work::Wait(Wait::ForMs(_)) => {}
+            Work::Branch { cases, .. } => cases.iter().for_each(|case| note(case.when.paths())),
+            Work::Fail { code, message } => [code, message].into_iter().for_each(|template| note(template.paths())),
+            Work::Publish { event_type, payload, routing_key, headers } => {
+                let headers = headers.iter().map(|(_, template)| template);
+                [event_type, payload].into_iter().chain(routing_key).chain(headers).for_each(|template| note(template.paths()));
+            }
+        }
+        reads
+    }
+
+    fn note(&mut self, definition: &Definition, reference: &Reference) {
+        match reference.path.first().map(String::as_str) {
+            Some("input") => self.input = true,
+            Some("params") => self.params = true,
+            Some("message") => self.message = true,
+            Some("attempt") => self.attempt = true,
+            Some("tasks") => match reference.path.get(1) {
+                Some(id) => self.tasks.extend(definition.task_index(id).map(|index| index as u16)),
+                None => self.tasks.extend(0..definition.tasks.len() as u16),
+            },
+            _ => {}
+        }
+    }
+}
+
+/// Which tasks run although the instance has failed.
+fn cleaning_tasks(definition: &Definition) -> Vec<bool> {
+    let mut cleans_up = vec![false; definition.tasks.len()];
+    for index in &definition.order {
+        let task = &definition.tasks[*index];
+        let follows = task.depends_on.iter().any(|dependency| cleans_up[*dependency]);
+        cleans_up[*index] = follows || (task.join == Join::AllDone && !task.depends_on.is_empty());
+    }
+    cleans_up
+}
+
+fn first_problem(problems: &[Problem]) -> String {
+    problems.first().map_or_else(|| "the definition is not one".to_owned(), ToString::to_string)
+}
+
+fn refused(code: RefusalCode, reason: String) -> Reply {
+    Reply::Refused(Refusal { code, reason, limit: None, retry_after_ms: None })
+}
+
+/// A body's text, its parsed expressions and indexes together, by estimate.
+const BYTES_PER_BODY_BYTE: u64 = 4;
+
+/// The value `{}`, for what has no members.
+pub(super) fn empty_object() -> Value {
+    Value::Object(serde_json::Map::new())
+}

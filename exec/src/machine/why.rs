@@ -1,0 +1,103 @@
+//! Why: everything that keeps a task from going on, by name. Computed from the state that apply itself decides by.
+
+use distric_model::{TaskId, WorkerId};
+
+use super::Machine;
+use super::instances::{Instance, TaskAt};
+use super::queries::error_view;
+use super::state::State;
+use super::tasks::{queue_key, retry_of};
+use super::views::{Blocker, WhyView};
+
+/// Most workers named in one answer.
+const WORKERS_NAMED_MAX: usize = 64;
+
+impl Machine {
+    /// Why a task is where it is. `None` when there is no such task.
+    pub fn why_task(&self, id: TaskId) -> Option<WhyView> {
+        let at = self.locate(id)?;
+        let instance = self.instances.get(&at.instance)?;
+        let task = &instance.tasks[usize::from(at.index)];
+        let blockers = match task.status {
+            State::Pending => waiting_for(instance, at.index),
+            State::Ready => self.not_placed(instance, at),
+            State::Assigned => task
+                .worker
+                .zip(task.assigned_at)
+                .map(|(worker, since)| Blocker::AssignedTo {
+                    worker,
+                    since_us: since.as_us(),
+                    fencing_token: task.token,
+                    timeout_at_us: task.timer.map(|(due, _)| due.as_us()),
+                })
+                .into_iter()
+                .collect(),
+            State::BackingOff => task
+                .next_attempt_at
+                .map(|until| Blocker::BackingOff {
+                    until_us: until.as_us(),
+                    attempt: task.attempt,
+                    max_attempts: retry_of(instance, at.index).max_attempts,
+                    error: task.failure.as_ref().map(error_view),
+                })
+                .into_iter()
+                .collect(),
+            State::Running => match (task.out_seq, task.next_attempt_at) {
+                (Some(seq), _) => vec![Blocker::WaitingForDelivery { seq }],
+                (None, Some(until)) => vec![Blocker::WaitingUntil { until_us: until.as_us() }],
+                (None, None) => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        let name = instance.program.steps[usize::from(at.index)].id.clone();
+        Some(WhyView { task: id, group: self.group, name, status: task.status.as_str(), blockers })
+    }
+
+    fn not_placed(&self, instance: &Instance, at: TaskAt) -> Vec<Blocker> {
+        let class = instance.program.steps[usize::from(at.index)].class;
+        let key = self.queues.key(class);
+        let no_labels = std::collections::BTreeMap::new();
+        let offering: Vec<(WorkerId, bool)> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.offers(&key.task_type, &no_labels))
+            .map(|(id, worker)| (*id, worker.offers(&key.task_type, &key.labels)))
+            .collect();
+        let eligible: Vec<WorkerId> = offering.iter().filter(|(_, is_eligible)| *is_eligible).map(|(id, _)| *id).collect();
+        let of = |wanted: &dyn Fn(WorkerId) -> bool| {
+            eligible.iter().copied().filter(|id| wanted(*id)).take(WORKERS_NAMED_MAX).collect::<Vec<_>>()
+        };
+        let is_draining = |id: WorkerId| self.workers.get(id).is_some_and(|worker| worker.is_draining);
+        let mut blockers = Vec::new();
+        if offering.is_empty() {
+            blockers.push(Blocker::NoWorkerOffersType { task_type: key.task_type.clone() });
+        } else if eligible.is_empty() {
+            let labels = key.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            blockers.push(Blocker::NoWorkerWithLabels { labels, offering_count: offering.len() });
+        } else {
+            let draining = of(&is_draining);
+            let busy = of(&|id| !is_draining(id) && !self.workers.has_free_credit(id));
+            if eligible.iter().any(|id| self.workers.has_free_credit(*id)) {
+                blockers.push(Blocker::Placing);
+            }
+            if !draining.is_empty() {
+                blockers.push(Blocker::WorkersDraining { workers: draining });
+            }
+            if !busy.is_empty() {
+                blockers.push(Blocker::NoCredit { workers: busy });
+            }
+        }
+        let ahead_count = self.queues.ahead_count(class, queue_key(instance, at.index));
+        if ahead_count > 0 {
+            blockers.push(Blocker::Queued { ahead_count });
+        }
+        blockers
+    }
+}
+
+fn waiting_for(instance: &Instance, index: u16) -> Vec<Blocker> {
+    let step = &instance.program.steps[usize::from(index)];
+    let open = step.depends_on.iter().filter(|dependency| !instance.tasks[usize::from(**dependency)].status.is_end());
+    let tasks: Vec<_> = open.map(|dependency| instance.program.steps[usize::from(*dependency)].id.clone()).collect();
+    if tasks.is_empty() { vec![Blocker::Placing] } else { vec![Blocker::WaitingForTasks { tasks }] }
+}
