@@ -38,7 +38,7 @@ tlv_struct! {
         11 traceparent: optional &'a str,
         /// This was sent before under the same idempotency key.
         12 resend: default bool,
-        /// All of this client's Submits with a `timestamp_us` below this one were answered; their records may go early.
+        /// All requests sent on this connection under frame message ids below this one were answered; their records may go early.
         13 acked_below: optional u64,
     }
 }
