@@ -40,7 +40,7 @@ fn table(page: &str, heading: &str, first_column: &str) -> Vec<Vec<String>> {
 }
 
 fn check_fields(heading: &str, rows: &[Vec<String>], fields: &[FieldSpec]) {
-    let found: Vec<[&str; 4]> = rows.iter().map(|row| [row[0].as_str(), &row[1], &row[2], &row[3]]).collect();
+    let found: Vec<[&str; 4]> = rows.iter().map(|row| [row[0].as_str(), &row[1], row[2].trim_matches('`'), &row[3]]).collect();
     let tags: Vec<String> = fields.iter().map(|field| field.tag.to_string()).collect();
     let expected: Vec<[&str; 4]> = fields
         .iter()
