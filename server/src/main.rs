@@ -1,2 +1,5 @@
 //! The distric binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    distric_server::run()
+}

@@ -1,0 +1,385 @@
+//! The command line: its shape only. What a verb does is in `verbs/`, one file each.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Messages in, workflows out, durably.
+#[derive(Debug, Parser)]
+#[command(name = "distric", version, about, propagate_version = true, max_term_width = 120, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Print JSON for scripts instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run one node with a worker and HTTP, to develop against.
+    Dev(DevArgs),
+    /// Run a coordinator node; workers connect from elsewhere.
+    Coordinator(CoordinatorArgs),
+    /// Run a worker that takes tasks from coordinators.
+    Worker(WorkerArgs),
+    /// Show the whole thing at work: 5,000 events, a kill, a restart, and a proof that nothing was lost or doubled.
+    Demo(DemoArgs),
+    /// Send one event and follow what it starts to the end.
+    Send(SendArgs),
+    /// Start a workflow without a rule and follow it to the end.
+    Run(RunArgs),
+    /// Start one task without a workflow and follow it to the end.
+    Submit(SubmitArgs),
+    /// Work with rule files.
+    #[command(subcommand)]
+    Rules(RulesVerb),
+    /// Work with workflow files.
+    #[command(subcommand)]
+    Workflows(WorkflowsVerb),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(BenchVerb),
+    /// Fit the node to its machine.
+    #[command(subcommand)]
+    Tune(TuneVerb),
+    /// Print the version.
+    Version,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Where configuration comes from, for every verb that has one.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigArgs {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", env = "DISTRIC_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Set any key of docs/config.md; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Least severe log level: error, warn, info, debug, trace.
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Shape of log lines: json, text.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// The usual keys of a node as flags.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NodeArgs {
+    /// Sources of the configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Name of the node.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Directory of log and state.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Listener of the binary protocol, IP:port.
+    #[arg(long, value_name = "ADDRESS")]
+    pub wire_bind: Option<String>,
+    /// Listener of HTTP, IP:port.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_bind: Option<String>,
+    /// Do not serve HTTP.
+    #[arg(long)]
+    pub no_http: bool,
+    /// Allow listeners that other machines can reach, although clients are not authenticated.
+    #[arg(long)]
+    pub insecure_bind: bool,
+    /// Shards: auto, or a number.
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
+    /// Work groups of a new data directory.
+    #[arg(long, value_name = "N")]
+    pub partitions: Option<String>,
+}
+
+/// `distric dev`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DevArgs {
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Rules to apply once the node is up.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Workflows to apply once the node is up.
+    #[arg(long, value_name = "FILE")]
+    pub workflows: Option<PathBuf>,
+    /// Do not run a worker in this process.
+    #[arg(long)]
+    pub no_worker: bool,
+    /// End when stdin is closed: for a parent that must not leave this process behind.
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+/// `distric coordinator`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CoordinatorArgs {
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Rules to apply once the node is up.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Workflows to apply once the node is up.
+    #[arg(long, value_name = "FILE")]
+    pub workflows: Option<PathBuf>,
+    /// End when stdin is closed: for a parent that must not leave this process behind.
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+/// `distric worker`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct WorkerArgs {
+    /// Sources of the configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Coordinators to connect to, comma-separated host:port.
+    #[arg(long, alias = "join", value_name = "ADDRESSES")]
+    pub coordinators: Option<String>,
+    /// Name of the worker.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Tasks that run at the same time.
+    #[arg(long, value_name = "N")]
+    pub slots: Option<String>,
+    /// Tasks held ready beyond the running ones.
+    #[arg(long, value_name = "N")]
+    pub prefetch: Option<String>,
+    /// Labels, comma-separated name=value.
+    #[arg(long, value_name = "LABELS")]
+    pub labels: Option<String>,
+    /// End when stdin is closed: for a parent that must not leave this process behind.
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+/// `distric demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// How many events of the stream to submit.
+    #[arg(long, value_name = "N", default_value_t = crate::demo::events::STREAM_EVENTS)]
+    pub events: usize,
+    /// Keep the temporary directory, and say where it is.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Where client verbs connect to.
+#[derive(Args, Clone, Debug)]
+pub struct ClientArgs {
+    /// Coordinators, comma-separated host:port.
+    #[arg(long, value_name = "ADDRESSES", env = "DISTRIC_ADDR", default_value = "127.0.0.1:7400")]
+    pub addr: String,
+    /// Namespace.
+    #[arg(long, value_name = "NAME", env = "DISTRIC_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Longest wait for one answer, milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub timeout_ms: u64,
+}
+
+/// `distric send`.
+#[derive(Args, Clone, Debug)]
+pub struct SendArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Event type.
+    pub event_type: String,
+    /// Payload as JSON; `@FILE` reads a file, `-` reads stdin.
+    pub payload: String,
+    /// Two events with one key take effect once.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Events with one routing key keep their order.
+    #[arg(long, value_name = "KEY")]
+    pub routing_key: Option<String>,
+    /// Who sends it.
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// A header; may be given several times.
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub headers: Vec<String>,
+    /// Do not wait for the workflows that it starts.
+    #[arg(long)]
+    pub no_follow: bool,
+}
+
+/// `distric run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The workflow.
+    pub workflow: String,
+    /// Its input as JSON; `@FILE` reads a file, `-` reads stdin.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub input: String,
+    /// Two starts with one key take effect once.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Do not wait for its end.
+    #[arg(long)]
+    pub no_follow: bool,
+}
+
+/// `distric submit`.
+#[derive(Args, Clone, Debug)]
+pub struct SubmitArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Task type.
+    #[arg(long, value_name = "TYPE")]
+    pub task: String,
+    /// Its config as JSON; `@FILE` reads a file.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub config: String,
+    /// Its input as JSON; `@FILE` reads a file, `-` reads stdin.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub input: String,
+    /// Two starts with one key take effect once.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Do not wait for its end.
+    #[arg(long)]
+    pub no_follow: bool,
+}
+
+/// `distric rules …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RulesVerb {
+    /// Parse and check rule files; exit 1 with positions when something is wrong.
+    Check {
+        /// Rule files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Workflow files that the actions may name; without any, names are not checked.
+        #[arg(long, value_name = "FILE")]
+        workflows: Vec<PathBuf>,
+    },
+    /// Match messages offline: one line a message, a summary on stderr.
+    Match {
+        /// The rule file.
+        #[arg(long, value_name = "FILE")]
+        rules: PathBuf,
+        /// One JSON message a line.
+        #[arg(long, value_name = "FILE")]
+        messages: PathBuf,
+    },
+    /// Show every condition with the value that it saw.
+    Explain {
+        /// The rule file.
+        #[arg(long, value_name = "FILE")]
+        rules: PathBuf,
+        /// One JSON message; `-` reads stdin.
+        #[arg(long, value_name = "FILE")]
+        message: PathBuf,
+        /// Only this rule.
+        #[arg(long, value_name = "ID")]
+        rule: Option<String>,
+        /// Event type of the envelope.
+        #[arg(long, value_name = "TYPE")]
+        event_type: Option<String>,
+    },
+}
+
+/// `distric workflows …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum WorkflowsVerb {
+    /// Parse and check workflow files; exit 1 with positions when something is wrong.
+    Check {
+        /// Workflow files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// A task type that workers offer beyond the built-in ones; may be given several times.
+        #[arg(long = "task-type", value_name = "TYPE")]
+        task_types: Vec<String>,
+        /// Take every unknown task type for one that some worker will offer.
+        #[arg(long)]
+        any_task_type: bool,
+    },
+}
+
+/// `distric config …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check a configuration without starting anything.
+    Check {
+        /// The file; without one, environment and flags alone.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// More sources.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Print what holds after file, environment and flags.
+    Print {
+        /// Say for each value where it came from.
+        #[arg(long)]
+        show_origin: bool,
+        /// The sources.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+/// `distric bench …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchVerb {
+    /// Measure how fast a node accepts messages.
+    Ingest(crate::verbs::bench::IngestArgs),
+}
+
+/// `distric tune …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TuneVerb {
+    /// Print which thread would run on which core.
+    Plan {
+        /// The sources.
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_is_documented() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md")).unwrap();
+        for verb in Cli::command().get_subcommands() {
+            let below: Vec<String> = verb.get_subcommands().map(|sub| format!("`distric {} {}", verb.get_name(), sub.get_name())).collect();
+            let names = if below.is_empty() { vec![format!("`distric {}", verb.get_name())] } else { below };
+            for name in names {
+                assert!(page.contains(&name), "docs/cli.md lacks {name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A node and what surrounds it in one process: HTTP, a worker, the catalog files, signals.
+//!
+//! In: a checked configuration.  Out: a running node until a signal, a closed stdin, or a failure ends it.
+//! The node's own threads are inside `distric_core`; everything here lives on one tokio thread, the housekeeping core.
+//! Order of the start: files are checked, listeners are bound, the node starts, the catalog is applied, then `ready` is said.
+//! Order of the end: HTTP stops accepting and finishes, the worker hands its tasks back, the node flushes and ends.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use distric_core::config::{Config, Loaded};
+use distric_core::{NodeHandle, NodeOptions};
+use distric_exec::definition::{KnownTypes, check_workflows};
+use distric_rules::{CheckContext, Problem, Severity};
+use distric_sdk::{Client, ClientOptions, Command};
+use distric_shim_http::{ShimLimits, ShimState};
+use distric_wire::CommandKind;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Paint};
+use crate::settings::{CATALOG_BYTES_MAX, read_text};
+use crate::{logging, signals, verbs, workers};
+
+/// Longest time for the node to lead its groups and take the catalog.
+const CATALOG_WITHIN_MS: u64 = 15_000;
+/// Longest time for everything to finish after the first signal; then the process ends anyway, with a failure.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// What a verb wants besides the node.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// The verb, for people and in the `ready` line.
+    pub verb: &'static str,
+    /// Rules to apply.
+    pub rules: Option<PathBuf>,
+    /// Workflows to apply.
+    pub workflows: Option<PathBuf>,
+    /// Whether to run a worker in this process.
+    pub worker: bool,
+    /// Whether the data directory is removed at the end.
+    pub temporary: bool,
+    /// Whether to end when stdin is closed.
+    pub until_stdin_closes: bool,
+}
+
+/// Runs a node until something ends it.
+pub fn run(loaded: Loaded, data_dir: &Path, wishes: &Wishes, output: Output) -> Result<Exit, Failure> {
+    let mut config = loaded.config;
+    config.node.data_dir = Some(data_dir.to_owned());
+    let _log = logging::install(&config.log, &config.node.name);
+    let stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
+    let catalog = CatalogFiles::read(wishes)?;
+    let http = if config.http.enabled { Some(bind("http.bind", config.http.bind)?) } else { None };
+    let node = distric_core::start(NodeOptions::new(config.clone())).map_err(|error| start_failure(&error, data_dir))?;
+    let result = crate::client::block_on(host(&node, &config, http, catalog, wishes, stopped, output));
+    let ended = node.shutdown().map_err(|error| Failure::new(Exit::NodeFailed, format!("the node did not end cleanly: {error}")));
+    let exit = result?;
+    ended?;
+    tracing::info!("stopped");
+    Ok(exit)
+}
+
+fn start_failure(error: &distric_core::StartError, data_dir: &Path) -> Failure {
+    Failure::new(Exit::Environment, format!("the node cannot start on {}: {error}", data_dir.display()))
+}
+
+/// Binds a listener, naming setting and remedy when that fails.
+fn bind(key: &str, address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    let refused = |error: io::Error| {
+        let failure = Failure::new(Exit::Environment, format!("cannot listen on {address} ({key}): {error}"));
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                failure.with_remedy(format!("end the other process, or choose another port: --set {key}=127.0.0.1:0 takes a free one"))
+            }
+            io::ErrorKind::PermissionDenied => failure.with_remedy("choose a port above 1023"),
+            io::ErrorKind::AddrNotAvailable => failure.with_remedy("choose an address of this machine"),
+            _ => failure,
+        }
+    };
+    let listener = std::net::TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+async fn host(
+    node: &NodeHandle,
+    config: &Config,
+    http: Option<std::net::TcpListener>,
+    catalog: CatalogFiles,
+    wishes: &Wishes,
+    mut stopped: watch::Receiver<bool>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let wire = node.wire_address();
+    let client = Client::connect(ClientOptions::new([wire.to_string()]).name("distric-host").request_timeout_ms(CATALOG_WITHIN_MS)).await?;
+    let catalog_version = catalog.apply(&client).await?;
+    let (stop, stopping) = watch::channel(false);
+    let (http_address, edge) = match http {
+        Some(listener) => {
+            let (address, edge) = serve_http(node, listener, client.clone(), stopping.clone())?;
+            (Some(address), Some(edge))
+        }
+        None => (None, None),
+    };
+    let worker = if wishes.worker { Some(workers::beside(node, config, wire, stopping)?) } else { None };
+    announce(node, config, http_address, catalog_version, wishes, output);
+
+    let failed = tokio::select! {
+        () = signals::first(&mut stopped) => None,
+        () = stdin_closes(wishes.until_stdin_closes) => None,
+        reason = failure_of(node) => Some(reason),
+    };
+    drop(client);
+    // Nobody listens when neither HTTP nor a worker runs here.
+    let _ = stop.send(true);
+    let finish = async {
+        if let Some(edge) = edge {
+            let _ = edge.await;
+        }
+        if let Some(worker) = worker {
+            let _ = worker.await;
+        }
+    };
+    let in_time = tokio::time::timeout(STOP_WITHIN, finish).await.is_ok();
+    match failed {
+        Some(reason) => {
+            Err(Failure::new(Exit::NodeFailed, format!("the node stopped by itself: {reason}")).with_remedy("its log lines say more"))
+        }
+        None if !in_time => Err(Failure::new(Exit::FailedOutcome, format!("not everything finished within {} s", STOP_WITHIN.as_secs()))),
+        None => Ok(Exit::Success),
+    }
+}
+
+/// Resolves when the node has stopped by itself, with the reason.
+async fn failure_of(node: &NodeHandle) -> String {
+    node.failed().await
+}
+
+/// Resolves when stdin is closed, if that is wanted.
+async fn stdin_closes(wanted: bool) {
+    if !wanted {
+        return std::future::pending().await;
+    }
+    let (closed, told) = tokio::sync::oneshot::channel();
+    // A thread of its own: a blocking read of stdin cannot be cancelled, and must not keep the runtime from ending.
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = closed.send(());
+    });
+    let _ = told.await;
+}
+
+fn serve_http(
+    node: &NodeHandle,
+    listener: std::net::TcpListener,
+    client: Client,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(SocketAddr, JoinHandle<()>), Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Environment, format!("cannot serve HTTP: {error}"));
+    let address = listener.local_addr().map_err(failed)?;
+    let listener = TcpListener::from_std(listener).map_err(failed)?;
+    let metrics = node.metrics();
+    let state =
+        ShimState { client, metrics: Arc::new(move || metrics.text()), version: verbs::version::VERSION, limits: ShimLimits::default() };
+    let edge = tokio::spawn(distric_shim_http::serve(listener, state, async move { signals::first(&mut stopping).await }));
+    Ok((address, edge))
+}
+
+/// The catalog files of this start, read and checked before anything runs.
+#[derive(Debug, Default)]
+struct CatalogFiles {
+    rules: Option<Source>,
+    workflows: Option<Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        Ok(Self { name: path.display().to_string(), text: read_text(path, CATALOG_BYTES_MAX)? })
+    }
+
+    fn json(source: Option<&Self>) -> Value {
+        source.map_or(Value::Null, |source| json!({"name": source.name, "text": source.text}))
+    }
+}
+
+impl CatalogFiles {
+    fn read(wishes: &Wishes) -> Result<Self, Failure> {
+        let files = Self {
+            rules: wishes.rules.as_deref().map(Source::read).transpose()?,
+            workflows: wishes.workflows.as_deref().map(Source::read).transpose()?,
+        };
+        let mut problems: Vec<Problem> = Vec::new();
+        let mut known = None;
+        if let Some(source) = &files.workflows {
+            let checked = check_workflows(&source.name, &source.text, &KnownTypes::any());
+            known = Some(checked.definitions.iter().map(|definition| definition.id.to_string()).collect::<BTreeSet<_>>());
+            problems.extend(checked.problems);
+        }
+        if let Some(source) = &files.rules {
+            problems.extend(distric_rules::check(&source.name, &source.text, &CheckContext { known_workflows: known.as_ref() }).problems);
+        }
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(Failure::new(Exit::BadInput, "the catalog files are not valid; nothing was started")
+                .with_remedy("distric rules check FILE, distric workflows check FILE")
+                .with_findings(problems));
+        }
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        Ok(files)
+    }
+
+    /// Applies both files as one change. Returns the catalog's version, if there was anything to apply.
+    async fn apply(&self, client: &Client) -> Result<Option<u64>, Failure> {
+        if self.rules.is_none() && self.workflows.is_none() {
+            return Ok(None);
+        }
+        let body = json!({"rules": Source::json(self.rules.as_ref()), "workflows": Source::json(self.workflows.as_ref())});
+        let command = Command::new(CommandKind::ApplyCatalog).body(body.to_string()).author("command line").reason("files given at start");
+        let reply = client.command(command).await?;
+        Ok(reply.version)
+    }
+}
+
+fn announce(node: &NodeHandle, config: &Config, http: Option<SocketAddr>, catalog_version: Option<u64>, wishes: &Wishes, output: Output) {
+    let wire = node.wire_address();
+    let data_dir = config.node.data_dir.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+    let http = http.map(|address| format!("http://{address}"));
+    output.json(&json!({
+        "event": "ready", "verb": wishes.verb, "version": verbs::version::VERSION, "pid": std::process::id(), "node": config.node.name,
+        "node_id": node.node_id().to_string(), "cluster_id": node.cluster_id().to_string(), "wire": wire.to_string(), "http": http,
+        "data_dir": data_dir, "temporary": wishes.temporary, "catalog_version": catalog_version, "plan": node.plan().to_string(),
+    }));
+    let line = |name: &str, value: &str| output.text(format!("  {:<8} {value}", output.paint(Paint::Dim, name)));
+    output.text(format!(
+        "{} {}, node {} {}",
+        output.paint(Paint::Strong, &format!("distric {}", wishes.verb)),
+        verbs::version::VERSION,
+        config.node.name,
+        node.node_id()
+    ));
+    for (position, row) in node.plan().to_string().lines().enumerate() {
+        line(if position == 0 { "cores" } else { "" }, row);
+    }
+    line("wire", &wire.to_string());
+    line("http", http.as_deref().unwrap_or("off"));
+    line("data", &format!("{data_dir}{}", if wishes.temporary { " (temporary, removed at the end)" } else { "" }));
+    line("try", &suggestion(http.as_deref(), wire, wishes));
+    tracing::info!(verb = wishes.verb, wire = %wire, http = http.as_deref().unwrap_or("off"), data_dir, "ready");
+}
+
+/// One line that does something visible with what is loaded.
+fn suggestion(http: Option<&str>, wire: SocketAddr, wishes: &Wishes) -> String {
+    let addr = if wire.port() == 7_400 { String::new() } else { format!(" --addr {wire}") };
+    match (http, &wishes.rules) {
+        (Some(http), None) => format!(
+            "curl -s {http}/api/v1/messages -H 'Content-Type: application/json' -d '{{\"event_type\":\"hello\",\"payload\":{{\"n\":1}}}}'"
+        ),
+        _ => format!(
+            "distric send{addr} order_placed '{{\"order_id\":\"o-1\",\"items\":[{{\"sku\":\"BOOK-1\"}}],\"total\":12.5,\"shipping\":{{\"speed\":\"standard\"}}}}'"
+        ),
+    }
+}
