@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use distric_model::GroupId;
-use distric_raft::{Entry, LogIndex, Recovered};
+use distric_raft::{Entry, HardState, LogIndex, Position, Recovered};
 
 use crate::error::{Corruption, DeviceError};
 use crate::identity::Identity;
@@ -58,6 +58,11 @@ impl MemoryStore {
     /// How many staged writes wait for a flush.
     pub fn staged_count(&self) -> usize {
         self.staged.len()
+    }
+
+    /// What is durable of a group besides its entries: the hard state and the last entry's position.
+    pub fn durable(&self, group: GroupId) -> Option<(HardState, Position)> {
+        self.groups.get(&group).map(|log| (log.record.hard_state, log.record.last))
     }
 
     fn apply(&mut self, writes: &[GroupWrite]) -> Result<(), DeviceError> {

@@ -1,0 +1,280 @@
+//! A small world: nodes with a disk each, between them packets that lie about until somebody delivers them.
+//!
+//! Nothing happens by itself: the world steps a replica when told to, and keeps what comes out. Scripts move every packet
+//! by hand, the simulation moves them by a seeded clock. After every step the oracle looks at what was said and at
+//! what the disks really hold.
+#![allow(dead_code, reason = "each test binary uses its part of the world")]
+
+mod oracle;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use distric_model::{GroupId, Instant, NodeId, Slot, Timestamp};
+use distric_raft::*;
+use distric_raft_store::{GroupWrite, LogStore, MemoryStore};
+
+use oracle::Oracle;
+
+/// Nodes are known by their place, 0-based; people see `n1`, `n2`, ...
+pub type NodeAt = usize;
+
+pub struct World {
+    pub now: Instant,
+    pub nodes: Vec<Node>,
+    pub groups: Vec<GroupId>,
+    /// Sent, not delivered, in order of sending.
+    pub packets: Vec<Packet>,
+    /// What happened, one line each.
+    pub trace: Vec<String>,
+    /// Whether to keep `trace`.
+    pub traces: bool,
+    pub oracle: Oracle,
+    membership: Membership,
+    tune: fn(&mut Config),
+}
+
+pub struct Node {
+    pub id: NodeId,
+    pub store: MemoryStore,
+    /// `None` while the node is down.
+    pub rafts: Option<BTreeMap<GroupId, Raft>>,
+    /// The tickets of staged writes, in order.
+    pub writing: VecDeque<(GroupId, Ticket)>,
+    pub loads: VecDeque<(GroupId, Load)>,
+    /// What came out as committed since the start of the process.
+    pub applied: BTreeMap<GroupId, Vec<Entry>>,
+    pub starts_count: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub from: NodeAt,
+    pub to: NodeAt,
+    pub group: GroupId,
+    pub message: Message,
+}
+
+impl World {
+    pub fn new(node_count: usize, group_count: u32, tune: fn(&mut Config)) -> Self {
+        let ids: Vec<NodeId> = (1..=node_count as u64).map(|n| NodeId::new(Timestamp::from_us(n * 1_000), Slot::truncate(0), n)).collect();
+        let membership = Membership::new(ids.clone(), vec![]).unwrap();
+        let groups: Vec<GroupId> = (0..group_count).map(GroupId).collect();
+        let founding = Recovered::founding(&membership);
+        let founded = |group: &GroupId| GroupWrite {
+            group: *group,
+            hard_state: Some(founding.hard_state),
+            truncate_from: None,
+            entries: founding.tail.clone(),
+        };
+        let writes: Vec<GroupWrite> = groups.iter().map(founded).collect();
+        let node = |id: NodeId| {
+            let mut store = MemoryStore::new();
+            store.write(&writes).unwrap();
+            Node { id, store, rafts: None, writing: VecDeque::new(), loads: VecDeque::new(), applied: BTreeMap::new(), starts_count: 0 }
+        };
+        let nodes = ids.into_iter().map(node).collect();
+        let now = Instant::from_us(1_000_000);
+        let oracle = Oracle::new(&groups);
+        let mut world = Self { now, nodes, groups, packets: Vec::new(), trace: Vec::new(), traces: true, oracle, membership, tune };
+        (0..node_count).for_each(|at| world.start(at));
+        world
+    }
+
+    /// Starts a node from its disk.
+    pub fn start(&mut self, at: NodeAt) {
+        let node = &mut self.nodes[at];
+        assert!(node.rafts.is_none(), "n{} runs already", at + 1);
+        node.starts_count += 1;
+        node.applied.clear();
+        let mut rafts = BTreeMap::new();
+        for (group, recovered) in node.store.recover().unwrap() {
+            let mut config = Config::new(node.id, group);
+            (self.tune)(&mut config);
+            let seed = at as u64 * 1_000 + u64::from(group.0) * 100 + node.starts_count;
+            rafts.insert(group, Raft::new(config, recovered, LogIndex::ZERO, seed, self.now).unwrap());
+        }
+        node.rafts = Some(rafts);
+        self.oracle.on_start(at);
+    }
+
+    /// Stops a node like a power cut, at which the disk has written the first `kept` of the staged writes.
+    pub fn crash(&mut self, at: NodeAt, kept: usize) {
+        let node = &mut self.nodes[at];
+        node.store.crash_after(kept).unwrap();
+        node.rafts = None;
+        node.writing.clear();
+        node.loads.clear();
+        // Its network buffers die with it.
+        self.packets.retain(|packet| packet.from != at);
+    }
+
+    pub fn is_up(&self, at: NodeAt) -> bool {
+        self.nodes[at].rafts.is_some()
+    }
+
+    pub fn raft(&self, at: NodeAt, group: GroupId) -> Option<&Raft> {
+        self.nodes[at].rafts.as_ref()?.get(&group)
+    }
+
+    /// The counters of all replicas of a node; none while it is down.
+    pub fn stats(&self, at: NodeAt) -> Vec<Stats> {
+        self.nodes[at].rafts.iter().flat_map(BTreeMap::values).map(|raft| raft.status().stats).collect()
+    }
+
+    pub fn leader_of(&self, group: GroupId) -> Option<NodeAt> {
+        let leads = |at: &NodeAt| self.raft(*at, group).is_some_and(Raft::is_leader);
+        (0..self.nodes.len()).filter(leads).max_by_key(|at| self.raft(*at, group).unwrap().term())
+    }
+
+    /// The next time at which some replica wants a tick.
+    pub fn next_wake(&self) -> Option<(Instant, NodeAt, GroupId)> {
+        let wakes = self
+            .nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(at, node)| node.rafts.iter().flatten().filter_map(move |(group, raft)| Some((raft.wake_at()?, at, *group))));
+        wakes.min()
+    }
+
+    /// Moves the clock to when a replica wants a tick, and ticks it.
+    pub fn tick(&mut self, at: NodeAt, group: GroupId) {
+        if let Some(due) = self.raft(at, group).and_then(Raft::wake_at) {
+            self.now = self.now.max(due);
+            self.step(at, group, Input::Tick);
+        }
+    }
+
+    pub fn propose(&mut self, at: NodeAt, group: GroupId, commands: Vec<Bytes>) {
+        self.step(at, group, Input::Propose { commands });
+    }
+
+    pub fn deliver(&mut self, packet: Packet) {
+        let from = self.nodes[packet.from].id;
+        self.step(packet.to, packet.group, Input::Message { from, message: packet.message });
+    }
+
+    /// Makes everything staged durable with one flush, and reports it to each group.
+    pub fn flush(&mut self, at: NodeAt) {
+        let node = &mut self.nodes[at];
+        node.store.flush().unwrap();
+        // One report per group: a ticket speaks for those before it.
+        let reports: BTreeMap<GroupId, Ticket> = node.writing.drain(..).collect();
+        for (group, ticket) in reports {
+            self.step(at, group, Input::Persisted { ticket });
+        }
+    }
+
+    /// Answers the oldest request for old entries.
+    pub fn load(&mut self, at: NodeAt) {
+        let node = &mut self.nodes[at];
+        if let Some((group, load)) = node.loads.pop_front() {
+            let entries = node.store.read(group, load.from, load.upto, load.bytes_max).unwrap();
+            self.step(at, group, Input::Loaded { entries });
+        }
+    }
+
+    /// Steps one replica and keeps what comes out. Nothing happens on a node that is down.
+    pub fn step(&mut self, at: NodeAt, group: GroupId, input: Input) {
+        let node = &mut self.nodes[at];
+        let Some(raft) = node.rafts.as_mut().and_then(|rafts| rafts.get_mut(&group)) else { return };
+        let mut out = Outputs::default();
+        raft.step(self.now, input, &mut out);
+        if self.traces {
+            self.trace_outputs(at, group, &out);
+        }
+        for (to, message) in &out.sends {
+            let to = self.nodes.iter().position(|node| node.id == *to).expect("messages go to nodes");
+            self.packets.push(Packet { from: at, to, group, message: message.clone() });
+        }
+        let node = &mut self.nodes[at];
+        node.applied.entry(group).or_default().extend(out.committed.iter().cloned());
+        self.oracle.check(at, group, &out, &mut self.nodes);
+        let node = &mut self.nodes[at];
+        if let Some(persist) = out.persist {
+            node.writing.push_back((group, persist.ticket));
+            node.store.stage(vec![GroupWrite::of(group, persist)]);
+        }
+        if let Some(load) = out.load {
+            node.loads.push_back((group, load));
+        }
+    }
+
+    fn trace_outputs(&mut self, at: NodeAt, group: GroupId, out: &Outputs) {
+        let name = self.name(at, group);
+        let mut lines = Vec::new();
+        if let Some(change) = out.role {
+            let leader = change.leader.map_or("nobody".to_owned(), |leader| self.node_name(leader));
+            lines.push(format!("{name} is {} in term {}, led by {leader}", change.role.name(), change.term));
+        }
+        for accepted in &out.accepted {
+            let upto = accepted.first.plus(accepted.count - 1);
+            lines.push(format!("{name} accepts {}..={upto} in term {}", accepted.first, accepted.term));
+        }
+        for refused in &out.refused {
+            let text = String::from_utf8_lossy(&refused.command).into_owned();
+            let reason = match refused.reason {
+                Refusal::NotLeader { leader: Some(leader) } => format!("ask {}", self.node_name(leader)),
+                reason => reason.to_string(),
+            };
+            lines.push(format!("{name} refuses {text}: {reason}"));
+        }
+        lines.extend(out.committed.iter().map(|entry| format!("{name} hands out {}", entry_text(entry))));
+        lines.extend(out.persist.iter().map(|persist| format!("{name} writes {}", self.persist_text(persist))));
+        lines.extend(out.load.iter().map(|load| format!("{name} asks for entries {}..={}", load.from, load.upto)));
+        lines.extend(out.sends.iter().map(|(to, message)| format!("{name} -> {} {}", self.node_name(*to), message_text(message))));
+        self.trace.extend(lines);
+    }
+
+    fn name(&self, at: NodeAt, group: GroupId) -> String {
+        if self.groups.len() == 1 { format!("n{}", at + 1) } else { format!("n{}/{group}", at + 1) }
+    }
+
+    fn node_name(&self, id: NodeId) -> String {
+        let at = self.nodes.iter().position(|node| node.id == id);
+        at.map_or("a stranger".to_owned(), |at| format!("n{}", at + 1))
+    }
+
+    fn persist_text(&self, persist: &Persist) -> String {
+        let mut text = format!("#{}", persist.ticket);
+        if let Some(hard) = persist.hard_state {
+            let vote = hard.vote.map_or("-".to_owned(), |vote| self.node_name(vote));
+            text += &format!(" term={} vote={vote} commit={}", hard.term, hard.commit);
+        }
+        if let Some(cut) = persist.truncate_from {
+            text += &format!(" cut from {cut}");
+        }
+        text + &entries_text(&persist.entries)
+    }
+}
+
+pub fn entry_text(entry: &Entry) -> String {
+    match entry.kind {
+        EntryKind::Noop => format!("{} noop", entry.position()),
+        EntryKind::Membership => format!("{} members", entry.position()),
+        EntryKind::Command if entry.data.len() > 20 => format!("{} ({} bytes)", entry.position(), entry.data.len()),
+        EntryKind::Command => format!("{} {}", entry.position(), String::from_utf8_lossy(&entry.data)),
+    }
+}
+
+fn entries_text(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return String::new();
+    }
+    let texts: Vec<String> = entries.iter().map(entry_text).collect();
+    format!(" [{}]", texts.join(", "))
+}
+
+pub fn message_text(message: &Message) -> String {
+    let rest = match &message.body {
+        Body::PreVote { last } | Body::Vote { last } => format!("last={last}"),
+        Body::PreVoteReply { granted } | Body::VoteReply { granted } => if *granted { "granted" } else { "refused" }.to_owned(),
+        Body::Append { prev, entries, commit } => format!("prev={prev} commit={commit}{}", entries_text(entries)),
+        Body::AppendReply(AppendOutcome::Matched { matched }) => format!("matched={matched}"),
+        Body::AppendReply(AppendOutcome::Refused { prev, hint }) => format!("refused prev={prev} hint={hint}"),
+        Body::AppendReply(AppendOutcome::Stale) => "stale".to_owned(),
+        Body::Heartbeat { commit, round } => format!("round={round} commit={commit}"),
+        Body::HeartbeatReply { round, matched, received } => format!("round={round} matched={matched} received={received}"),
+    };
+    format!("{} term={} {rest}", message.body.name(), message.term)
+}
