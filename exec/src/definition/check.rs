@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Problems, parse_documents};
 use distric_rules::did_you_mean;
+use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Problems, parse_documents};
 
 use super::graph::Upstream;
-use super::read::{Draft, TaskSource, read_workflow, unsupported};
+use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
 use super::{Definition, KnownTypes, MACHINE_TYPES, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, config};
 
@@ -107,7 +107,7 @@ fn check_tasks(draft: &Draft<'_>, known_types: &KnownTypes, problems: &mut Probl
         if let Some(members) = &source.members {
             config::check(&task.task_type, members, problems);
         }
-        let references = References { definition, upstream: if is_linked { Some(&upstream) } else { None }, index };
+        let references = References { definition, upstream: is_linked.then_some(&upstream), index, suggests: suggests(problems) };
         check_expressions(task, source, &references, problems);
     }
 }

@@ -119,7 +119,9 @@ impl Wait {
             }
             Wait::Until(template) => {
                 let text = template.render_text(scope, budget)?;
-                parse_instant(&text).map(|until| until.max(now)).ok_or_else(|| wrong_value("until: the value is no RFC 3339 instant".into()))
+                parse_instant(&text)
+                    .map(|until| until.max(now))
+                    .ok_or_else(|| wrong_value("until: the value is no RFC 3339 instant".into()))
             }
         }
     }

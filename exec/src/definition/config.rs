@@ -21,8 +21,7 @@ const EXCHANGE_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 /// Headers that belong to the connection, not to the task.
-const HEADERS_RESERVED: [&str; 8] =
-    ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+const HEADERS_RESERVED: [&str; 8] = ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 const NO_KEYS: [&str; 0] = [];
 
@@ -72,10 +71,9 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
     let (known, later): (&[&str], &[&str]) = match task_type {
         "transform" => (&["set", "expr"], &NO_KEYS),
         "log" => (&["message", "level"], &NO_KEYS),
-        "http" => (
-            &["method", "url", "headers", "body", "expect_status", "timeout"],
-            &["tls", "auth", "proxy", "follow_redirects", "query"],
-        ),
+        "http" => {
+            (&["method", "url", "headers", "body", "expect_status", "timeout"], &["tls", "auth", "proxy", "follow_redirects", "query"])
+        }
         "webhook" => (&["url", "body", "headers", "secret", "expect_status", "timeout"], &["tls", "auth", "proxy"]),
         "wait" => (&["duration", "for", "until"], &NO_KEYS),
         "branch" => (&["cases", "default"], &NO_KEYS),

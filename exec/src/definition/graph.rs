@@ -6,7 +6,7 @@ use distric_rules::did_you_mean;
 use distric_rules::document::Problems;
 
 use super::Definition;
-use super::read::Draft;
+use super::read::{Draft, suggests};
 
 /// Fills in `depends_on`, `dependents` and `order`. Problems: duplicate ids, unknown or repeated dependencies, cycles.
 pub(super) fn link(draft: &mut Draft<'_>, problems: &mut Problems) {
@@ -34,7 +34,8 @@ pub(super) fn link(draft: &mut Draft<'_>, problems: &mut Problems) {
                 Some(index) if seen.insert(*index) => depends_on.push(*index),
                 Some(_) => name.error(problems, format!("`{text}` is listed twice"), None),
                 None => {
-                    let message = match did_you_mean(text, &ids) {
+                    let near = if suggests(problems) { did_you_mean(text, &ids) } else { None };
+                    let message = match near {
                         Some(near) => format!("there is no task `{text}`, did you mean `{near}`?"),
                         None => format!("there is no task `{text}`"),
                     };

@@ -6,14 +6,14 @@
 //! Invariant: `from_json(to_json(d)) == d`.
 //! Start reading at [`check_workflows`], then [`Definition::compile`]; the names that expressions see are in [`RunNames`].
 
-mod read;
+mod canonical;
+mod check;
+mod compile;
 mod config;
 mod graph;
-mod references;
-mod check;
-mod canonical;
-mod compile;
 mod names;
+mod read;
+mod references;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

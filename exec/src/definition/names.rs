@@ -101,8 +101,7 @@ impl<'a> RunNames<'a> {
 
 impl<'a> MessageNames<'a> {
     fn binding(&self) -> Binding<'a> {
-        let headers: BTreeMap<&str, Binding<'_>> =
-            self.headers.iter().map(|(name, value)| (name.as_str(), Binding::Text(value))).collect();
+        let headers: BTreeMap<&str, Binding<'_>> = self.headers.iter().map(|(name, value)| (name.as_str(), Binding::Text(value))).collect();
         record([
             ("id", Binding::Text(self.id)),
             ("event_type", text_or_null(self.event_type)),
@@ -115,9 +114,9 @@ impl<'a> MessageNames<'a> {
 
 impl<'a> TaskNames<'a> {
     fn binding(&self) -> Binding<'a> {
-        let error = self.error.map_or(Binding::Null, |(code, message)| {
-            record([("code", Binding::Text(code)), ("message", Binding::Text(message))])
-        });
+        let error = self
+            .error
+            .map_or(Binding::Null, |(code, message)| record([("code", Binding::Text(code)), ("message", Binding::Text(message))]));
         record([("output", self.output.map_or(Binding::Null, Binding::Value)), ("status", Binding::Text(self.status)), ("error", error)])
     }
 }

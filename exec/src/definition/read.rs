@@ -45,7 +45,18 @@ const WORKFLOW_KEYS: [&str; 6] = ["id", "version", "description", "timeout", "on
 const WORKFLOW_KEYS_UNSUPPORTED: [&str; 7] =
     ["input_schema", "output_schema", "concurrency", "ordering_key", "debounce", "schedule", "labels"];
 const TASK_KEYS: [&str; 13] = [
-    "id", "type", "config", "input", "depends_on", "join", "when", "timeout", "retry", "priority", "placement", "idempotency_key",
+    "id",
+    "type",
+    "config",
+    "input",
+    "depends_on",
+    "join",
+    "when",
+    "timeout",
+    "retry",
+    "priority",
+    "placement",
+    "idempotency_key",
     "critical",
 ];
 const TASK_KEYS_UNSUPPORTED: [&str; 6] = ["compensate", "for_each", "while", "debounce", "on_failure", "concurrency"];
@@ -54,6 +65,14 @@ const PLACEMENT_KEYS_UNSUPPORTED: [&str; 3] = ["affinity_key", "affinity", "anti
 const STRATEGIES_UNSUPPORTED: [&str; 4] = ["affinity", "locality", "custom", "random"];
 /// Members of a task that only mean something on a worker.
 const WORKER_KEYS: [&str; 6] = ["input", "timeout", "retry", "priority", "placement", "idempotency_key"];
+
+/// Errors of one text that get a suggestion; more come from a file of another kind, and a suggestion costs a look at every name.
+const SUGGESTIONS_MAX: usize = 100;
+
+/// Whether a further error should look for what its author meant.
+pub(super) fn suggests(problems: &Problems) -> bool {
+    problems.errors_count() < SUGGESTIONS_MAX
+}
 
 /// Says that a word of the language cannot be used yet.
 pub(super) fn unsupported(what: &str) -> String {

@@ -27,6 +27,8 @@ pub(super) struct References<'a> {
     pub upstream: Option<&'a Upstream>,
     /// The task.
     pub index: usize,
+    /// Whether an unknown task id gets a suggestion.
+    pub suggests: bool,
 }
 
 impl References<'_> {
@@ -100,7 +102,10 @@ impl References<'_> {
                     let is_direct = self.definition.task_index(id).is_some_and(direct);
                     let is_there = !matches!(reference.path.get(2).map(String::as_str), Some("error"));
                     (!is_direct || !is_there).then(|| {
-                        format!("`{}` is not in the task's input: without `input` it holds output and status of direct dependencies", path(&reference))
+                        format!(
+                            "`{}` is not in the task's input: without `input` it holds output and status of direct dependencies",
+                            path(&reference)
+                        )
                     })
                 })
             } else {
@@ -156,6 +161,9 @@ impl References<'_> {
             let longer = tasks.iter().find(|task| task.id.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with(['-', '.'])));
             if let Some(longer) = longer {
                 return Some(format!("there is no task `{id}`; `{0}` is written tasks[\"{0}\"]", longer.id));
+            }
+            if !self.suggests {
+                return Some(format!("there is no task `{id}`"));
             }
             let ids: Vec<&str> = tasks.iter().map(|task| &*task.id).collect();
             return Some(with_suggestion(format!("there is no task `{id}`"), id, &ids));

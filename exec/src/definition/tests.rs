@@ -1,1 +1,593 @@
-//! Claims about the workflow language.
+//! Claims about the workflow language: each text, and exactly what is said about it.
+
+use distric_model::Timestamp;
+use distric_rules::expr::Budget;
+use serde_json::json;
+
+use super::*;
+
+/// The one valid definition of a text.
+#[track_caller]
+fn accept(text: &str) -> Definition {
+    let checked = check_workflows("f.yaml", text, &KnownTypes::builtin());
+    let problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [""; 0], "{text}");
+    let [definition] = &checked.definitions[..] else {
+        panic!("{} definitions", checked.definitions.len());
+    };
+    definition.clone()
+}
+
+/// Everything that is said about a text.
+#[track_caller]
+fn refuse(text: &str, expected: &[&str]) {
+    let checked = check_workflows("f.yaml", text, &KnownTypes::builtin());
+    let problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, expected, "{text}");
+    assert!(!checked.is_ok() && checked.definitions.is_empty());
+}
+
+/// What is said about a workflow `w` whose tasks are `tasks`, flow style, one a line from line 4 on.
+#[track_caller]
+fn refuse_tasks(tasks: &[&str], expected: &[&str]) {
+    let lines: String = tasks.iter().map(|task| format!("    - {task}\n")).collect();
+    refuse(&format!("workflow:\n  id: w\n  tasks:\n{lines}"), expected);
+}
+
+#[test]
+fn everything_that_can_be_said_is_read() {
+    let definition = accept(
+        "workflow:
+  id: order
+  version: 3
+  description: Orders
+  timeout: 5m
+  on_failure: fail
+  tasks:
+    - id: check
+      type: http
+      config: { method: post, url: 'https://x/${input.id}', headers: { X-A: 1 }, body: { a: '${params.a}' }, expect_status: [2xx, 404], timeout: 1m30s }
+      input: { id: '${input.id}' }
+      timeout: 10
+      retry: { max_attempts: 3, initial_backoff: 1s, multiplier: 2, max_backoff: 60s, jitter: 0.2 }
+      priority: 5
+      placement: { strategy: round_robin, labels: { zone: eu } }
+      idempotency_key: '${instance.id}-${task.id}'
+      critical: false
+    - id: way
+      type: branch
+      depends_on: check
+      config: { cases: [{ when: '${tasks.check.output.status == 200}', goto: good }], default: bad }
+    - id: pause
+      type: wait
+      depends_on: [way]
+      join: any
+      when: tasks.way.output.branch == 'good' && message.headers['x-fast'] != '1'
+      config: { for: 10s }
+    - { id: stop, type: fail, depends_on: [way], when: \"tasks.way.output.branch == 'bad'\", config: { code: bad_order, message: 'status ${tasks.check.output.status}' } }
+    - { id: tell, type: publish, depends_on: [pause], join: all_done, config: { event_type: done, payload: { id: '${input.id}' }, routing_key: '${input.user}', headers: { a: b } } }
+    - { id: note, type: log, depends_on: [pause, stop], config: { level: warn, message: 'attempt ${attempt} of ${task.id} in ${workflow.id}' } }
+    - { id: hook, type: webhook, config: { url: '${params.url}', secret: s } }
+    - { id: sum, type: transform, depends_on: [check], config: { set: { a: tasks.check.output.body.a + 1, b: '${input.b}', c: 7 } } }
+",
+    );
+    assert_eq!((&*definition.id, definition.version, definition.timeout_ms), ("order", 3, 300_000));
+    let check = &definition.tasks[0];
+    assert_eq!((check.timeout_ms, check.priority, check.critical, check.retry.unwrap().max_attempts), (10_000, 5, false, 3));
+    assert_eq!(check.placement.strategy, Strategy::RoundRobin);
+    assert_eq!(check.placement.labels["zone"], "eu");
+    assert_eq!(check.config["timeout"], "90s");
+    assert_eq!(check.dependents, [1, 7]);
+    let way = &definition.tasks[1];
+    assert_eq!(way.config["cases"], json!([{"when": "tasks.check.output.status == 200", "name": "good"}]));
+    assert_eq!((way.depends_on.as_slice(), way.dependents.as_slice()), (&[0][..], &[2, 3][..]));
+    assert_eq!((definition.tasks[2].join, definition.tasks[4].join), (Join::Any, Join::AllDone));
+    assert_eq!(definition.tasks[2].config, json!({"duration": "10s"}));
+    assert_eq!(definition.order, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+    let text = definition.to_json().to_string();
+    assert_eq!(check_workflows("f.json", &text, &KnownTypes::builtin()).definitions.first(), Some(&definition));
+    assert_eq!(definition.compile().unwrap().tasks.len(), 8);
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let definition = accept("workflow: { id: w, tasks: [{ id: a, type: log, config: { message: hello } }] }");
+    assert_eq!((definition.version, definition.timeout_ms, definition.on_failure), (0, WORKFLOW_TIMEOUT_MS_DEFAULT, OnFailure::Fail));
+    let task = &definition.tasks[0];
+    assert_eq!((task.timeout_ms, task.retry, task.join, task.critical), (TASK_TIMEOUT_MS_DEFAULT, None, Join::All, true));
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+}
+
+#[test]
+fn a_text_may_hold_one_workflow_a_list_or_several_documents() {
+    let task = "tasks: [{ id: a, type: log, config: { message: m } }]";
+    for (text, ids) in [
+        (format!("workflow: {{ id: a, {task} }}"), vec!["a"]),
+        (format!("workflows:\n  - {{ id: a, {task} }}\n  - {{ id: b, {task} }}"), vec!["a", "b"]),
+        (format!("workflow: {{ id: a, {task} }}\n---\nworkflow: {{ id: b, {task} }}"), vec!["a", "b"]),
+        (format!("id: a\n{task}"), vec!["a"]),
+        ("workflows: []".to_owned(), vec![]),
+    ] {
+        let checked = check_workflows("f.yaml", &text, &KnownTypes::builtin());
+        assert!(checked.is_ok(), "{:?}", checked.problems);
+        assert_eq!(checked.definitions.iter().map(|definition| &*definition.id).collect::<Vec<_>>(), ids);
+    }
+    refuse("", &["f.yaml:1:1: there is no workflow in this text (expected `workflow:` or `workflows:`)"]);
+    refuse("[1]", &["f.yaml:1:1: found a list (expected `workflow:` or `workflows:`)"]);
+    refuse("{}", &["f.yaml:1:1: there is no workflow in this document (expected `workflow:` or `workflows:`)"]);
+    refuse("workflow: 5", &["f.yaml:1:11: workflow: found a number (expected a map)"]);
+    refuse("workflow: { id: w, id: v }", &["f.yaml:1:20: the key `id` is given twice, first at line 1 column 13"]);
+    refuse(
+        "work:\n  id: w\n",
+        &[
+            "f.yaml:1:1: there is no workflow in this document (expected `workflow:` or `workflows:`)",
+            "f.yaml:1:1: work: unknown key `work`, did you mean `workflow`? (expected one of workflow, workflows)",
+        ],
+    );
+}
+
+#[test]
+fn one_bad_workflow_does_not_hide_the_good_one() {
+    let text = "workflows:
+  - { id: a, tasks: [{ id: x, type: log, config: { message: m } }] }
+  - { id: a, tasks: [{ id: x, type: log, config: { message: m } }] }
+";
+    let checked = check_workflows("f.yaml", text, &KnownTypes::builtin());
+    assert_eq!(checked.definitions.len(), 1);
+    assert!(!checked.is_ok());
+    assert_eq!(checked.problems[0].to_string(), "f.yaml:3:11: workflows[1].id: the workflow `a` is given twice, first at line 2 column 11");
+}
+
+#[test]
+fn the_shape_of_a_workflow_is_checked() {
+    refuse(
+        "workflow: { id: 'a b', tasks: [] }",
+        &[
+            "f.yaml:1:17: workflow.id: not a name (expected 1 to 128 characters of A-Z a-z 0-9 . _ -)",
+            "f.yaml:1:31: workflow.tasks: a workflow has at least one task",
+        ],
+    );
+    refuse(
+        "workflow:\n  timeuot: 5\n  version: 0\n  timeout: 0\n  on_failure: retry\n",
+        &[
+            "f.yaml:2:3: workflow: `id` is missing",
+            "f.yaml:2:3: workflow: `tasks` is missing",
+            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, tasks)",
+            "f.yaml:3:12: workflow.version: found 0 (expected a whole number from 1)",
+            "f.yaml:4:12: workflow.timeout: the duration is too short (expected at least 1ms)",
+            "f.yaml:5:15: workflow.on_failure: unknown word `retry` (expected one of fail)",
+        ],
+    );
+    refuse_tasks(
+        &[
+            "{ type: log }",
+            "5",
+            "{ id: a, type: log, timeout: soon, retry: -1, join: al, priority: 5000, critical: 1, config: { message: m } }",
+        ],
+        &[
+            "f.yaml:4:7: workflow.tasks[0]: `id` is missing",
+            "f.yaml:4:7: workflow.tasks[0]: `config` is missing",
+            "f.yaml:5:7: workflow.tasks[1]: found a number (expected a map)",
+            "f.yaml:6:36: workflow.tasks[2].timeout: \"soon\" is not a duration (expected a duration such as 5, 5.5 (seconds), 250ms, 10s, 2m, 1h)",
+            "f.yaml:6:49: workflow.tasks[2].retry: found -1 (expected a whole number from 0 to 999)",
+            "f.yaml:6:59: workflow.tasks[2].join: unknown word `al`, did you mean `all`? (expected one of all, any, all_done)",
+            "f.yaml:6:73: workflow.tasks[2].priority: found 5000 (expected a whole number from -1000 to 1000)",
+            "f.yaml:6:89: workflow.tasks[2].critical: found a number (expected true or false)",
+        ],
+    );
+    let many: String = (0..=distric_model::limits::WORKFLOW_TASKS_MAX)
+        .map(|n| format!("  - {{ id: t{n}, type: log, config: {{ message: m }} }}\n"))
+        .collect();
+    refuse(
+        &format!("workflow:\n  id: w\n  tasks:\n{many}"),
+        &["f.yaml:1028:5: workflow.tasks[1024]: the workflow has more tasks than WORKFLOW_TASKS_MAX (expected at most 1024)"],
+    );
+}
+
+#[test]
+fn what_this_version_cannot_do_is_said_and_not_ignored() {
+    refuse(
+        "workflow:
+  id: w
+  input_schema: {}
+  concurrency: { key: a, limit: 1 }
+  debounce: 5s
+  on_failure: compensate
+  tasks:
+    - { id: a, type: sql, compensate: {} }
+    - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [x] } }
+    - { id: c, type: log, config: { message: m }, placement: { strategy: locality, affinity_key: k } }
+    - { id: d, type: http, config: { url: 'http://x', tls: {} } }
+",
+        &[
+            "f.yaml:3:3: workflow.input_schema: `input_schema` is not supported by this version",
+            "f.yaml:4:3: workflow.concurrency: `concurrency` is not supported by this version",
+            "f.yaml:5:3: workflow.debounce: `debounce` is not supported by this version",
+            "f.yaml:6:15: workflow.on_failure: `on_failure: compensate` is not supported by this version (expected fail)",
+            "f.yaml:8:22: workflow.tasks[0].type: the task type `sql` is not supported by this version",
+            "f.yaml:8:27: workflow.tasks[0].compensate: `compensate` is not supported by this version",
+            "f.yaml:9:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
+            "f.yaml:10:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin)",
+            "f.yaml:10:84: workflow.tasks[2].placement.affinity_key: `affinity_key` is not supported by this version",
+            "f.yaml:11:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
+        ],
+    );
+    refuse(
+        "workflow:\n  id: w\n  on_failure: { workflow: v }\n  tasks: [{ id: a, type: log, config: { message: m } }]\n",
+        &["f.yaml:3:15: workflow.on_failure: `on_failure: { workflow: … }` is not supported by this version (expected fail)"],
+    );
+    for name in UNSUPPORTED_TYPES {
+        let text = format!("workflow: {{ id: w, tasks: [{{ id: a, type: {name} }}] }}");
+        for known in [KnownTypes::builtin(), KnownTypes::any()] {
+            let checked = check_workflows("f", &text, &known);
+            assert_eq!(checked.problems[0].message, format!("the task type `{name}` is not supported by this version"));
+        }
+    }
+    refuse_tasks(
+        &["{ id: a, type: wait, config: { duration: 1s }, retry: 2, timeout: 5 }"],
+        &[
+            "f.yaml:4:54: workflow.tasks[0].retry: `retry` means nothing for a `wait`, which runs without a worker",
+            "f.yaml:4:64: workflow.tasks[0].timeout: `timeout` means nothing for a `wait`, which runs without a worker",
+        ],
+    );
+}
+
+#[test]
+fn task_types_are_known() {
+    refuse_tasks(
+        &["{ id: a, type: htp }", "{ id: b, type: payment_validator }"],
+        &[
+            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, branch, fail, publish)",
+            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, wait, branch, fail, publish)",
+        ],
+    );
+    let text = "workflow: { id: w, tasks: [{ id: a, type: payment_validator, config: { threshold: '${params.max}', any: [1] } }] }";
+    let custom = KnownTypes { custom: BTreeSet::from(["payment_validator".to_owned()]), any_custom: false };
+    assert!(check_workflows("f", text, &custom).is_ok());
+    assert!(check_workflows("f", text, &KnownTypes::any()).is_ok());
+    let near = check_workflows("f", &text.replace("payment_validator", "payment_validater"), &custom);
+    assert_eq!(near.problems[0].message, "there is no task type `payment_validater`, did you mean `payment_validator`?");
+}
+
+#[test]
+fn dependencies_are_known_once_and_without_cycles() {
+    refuse_tasks(
+        &[
+            "{ id: check, type: log, config: { message: m } }",
+            "{ id: check, type: log, config: { message: m } }",
+            "{ id: b, type: log, depends_on: [chek, check, check, 5], config: { message: m } }",
+        ],
+        &[
+            "f.yaml:5:13: workflow.tasks[1].id: the task id `check` is given twice, first at line 4 column 13",
+            "f.yaml:6:40: workflow.tasks[2].depends_on[0]: there is no task `chek`, did you mean `check`?",
+            "f.yaml:6:53: workflow.tasks[2].depends_on[2]: `check` is listed twice",
+            "f.yaml:6:60: workflow.tasks[2].depends_on[3]: found a number (expected the id of a task)",
+        ],
+    );
+    let task = |id: &str, depends_on: &str| format!("{{ id: {id}, type: log, depends_on: [{depends_on}], config: {{ message: m }} }}");
+    let ring = [task("start", ""), task("c", "start, a"), task("a", "b"), task("b", "c"), task("after", "b"), task("self", "self")];
+    refuse_tasks(
+        &ring.each_ref().map(String::as_str),
+        &[
+            "f.yaml:5:47: workflow.tasks[1].depends_on[1]: the tasks wait for each other: c -> a -> b -> c (expected dependencies without a cycle)",
+            "f.yaml:9:43: workflow.tasks[5].depends_on[0]: the tasks wait for each other: self -> self (expected dependencies without a cycle)",
+        ],
+    );
+}
+
+#[test]
+fn the_order_puts_every_task_after_what_it_depends_on() {
+    let task = |id: usize, depends_on: &str| format!("{{ id: t{id}, type: log, depends_on: [{depends_on}], config: {{ message: m }} }}");
+    let tasks = [task(0, "t4"), task(1, ""), task(2, "t1, t0"), task(3, "t1"), task(4, "")];
+    let definition = accept(&format!("workflow: {{ id: w, tasks: [{}] }}", tasks.join(", ")));
+    assert_eq!(definition.order, [1, 3, 4, 0, 2]);
+    assert_eq!(definition.tasks[1].dependents, [2, 3]);
+}
+
+#[test]
+fn expressions_say_line_column_and_what_is_wrong() {
+    refuse(
+        "workflow:
+  id: w
+  tasks:
+    - id: a
+      type: log
+      when: input.x >
+      config:
+        message: 'a ${input.y +} b'
+    - id: b
+      type: http
+      idempotency_key: k-${attempt}
+      config:
+        url: http://${input.host
+        body: { list: [1, '${frob(1)}'], 'k${x}': 1 }
+    - id: c
+      type: branch
+      config:
+        cases:
+          - { when: '1 +', name: x }
+          - { when: ' ${1 + + } ', name: y }
+        default: z
+    - id: d
+      type: transform
+      config: { expr: \"1\\n+ *\" }
+",
+        &[
+            "f.yaml:6:13: workflow.tasks[0].when: expected a value, found the end, at column 10 of the text",
+            "f.yaml:8:18: workflow.tasks[0].config.message: expected a value, found the end, at column 14 of the text",
+            "f.yaml:11:24: workflow.tasks[1].idempotency_key: `attempt` cannot be used here: this is evaluated once for all attempts, at column 5 of the text",
+            "f.yaml:13:14: workflow.tasks[1].config.url: `${` has no closing `}`, at column 8 of the text",
+            "f.yaml:14:27: workflow.tasks[1].config.body.list[1]: there is no function `frob`, only all, bool, contains, default, double, endsWith, exists, exists_one, filter, has, int, map, matches, max, min, size, startsWith, string, uint, at column 3 of the text",
+            "f.yaml:14:42: workflow.tasks[1].config.body[\"k${x}\"]: a key cannot hold an expression",
+            "f.yaml:19:21: workflow.tasks[2].config.cases[0].when: expected a value, found the end, at column 4 of the text",
+            "f.yaml:20:21: workflow.tasks[2].config.cases[1].when: expected a value, found `+`, at column 8 of the text",
+            "f.yaml:24:23: workflow.tasks[3].config.expr: expected a value, found `*`, at line 2, column 3 of the text",
+        ],
+    );
+}
+
+#[test]
+fn names_are_there_when_the_expression_runs() {
+    refuse_tasks(
+        &[
+            "{ id: first-one, type: log, config: { message: m } }",
+            "{ id: way, type: branch, depends_on: [first-one], config: { cases: [{ when: inptu.x, name: a }] } }",
+            "{ id: b, type: log, depends_on: [way], when: tasks.other.status == 'failed', config: { message: '${tasks.wya.output} ${tasks.first.output}' } }",
+            "{ id: other, type: log, when: attempt > 1, config: { message: '${tasks} ${tasks.other.output} ${message.sender} ${workflow.name}' } }",
+            "{ id: c, type: log, depends_on: [way], when: tasks.way.output == 'a', config: { message: \"${tasks['first-one'].result} ${tasks.way.output.brunch}\" } }",
+            "{ id: d, type: log, depends_on: [way], config: { message: \"${tasks['first-one'].output.x} ${tasks.way.output.branch} ${tasks.way.status} ${tasks.b.output} ${tasks.b.output}\" } }",
+        ],
+        &[
+            "f.yaml:5:83: workflow.tasks[1].config.cases[0].when: there is no `inptu` here, did you mean `input`?, at column 1 of the text (expected one of input, params, message, tasks, instance, workflow, task, attempt)",
+            "f.yaml:6:52: workflow.tasks[2].when: `b` does not depend on `other`, so `other` may not have run, at column 1 of the text",
+            "f.yaml:6:103: workflow.tasks[2].config.message: there is no task `wya`, did you mean `way`?, at column 3 of the text",
+            "f.yaml:6:103: workflow.tasks[2].config.message: there is no task `first`; `first-one` is written tasks[\"first-one\"], at column 23 of the text",
+            "f.yaml:7:37: workflow.tasks[3].when: `attempt` cannot be used here: this is evaluated once for all attempts, at column 1 of the text",
+            "f.yaml:7:69: workflow.tasks[3].config.message: `tasks` is followed by the id of a task, as in tasks.check.output, at column 3 of the text",
+            "f.yaml:7:69: workflow.tasks[3].config.message: `other` is this task, which has not run yet, at column 12 of the text",
+            "f.yaml:7:69: workflow.tasks[3].config.message: `message` has no `sender`, only id, event_type, source, headers, timestamp, at column 34 of the text",
+            "f.yaml:7:69: workflow.tasks[3].config.message: `workflow` has no `name`, only id, version, at column 52 of the text",
+            "f.yaml:8:52: workflow.tasks[4].when: the output of a branch is a map: tasks.way.output.branch is the name, at column 1 of the text",
+            "f.yaml:8:96: workflow.tasks[4].config.message: a task has no `result`, only output, status, error, at column 3 of the text",
+            "f.yaml:8:96: workflow.tasks[4].config.message: the output of a branch is a map: tasks.way.output.branch is the name, at column 32 of the text",
+            "f.yaml:9:65: workflow.tasks[5].config.message: `d` does not depend on `b`, so `b` may not have run, at column 81 of the text",
+        ],
+    );
+}
+
+#[test]
+fn a_transform_sees_the_members_of_its_input() {
+    refuse_tasks(
+        &[
+            "{ id: a, type: log, config: { message: m } }",
+            "{ id: b, type: log, depends_on: [a], config: { message: m } }",
+            "{ id: c, type: transform, input: { amount: '${input.x}' }, config: { set: { x: amunt * 2, y: input.amount, z: params.a } } }",
+            "{ id: d, type: transform, depends_on: [b], config: { set: { x: amount, y: tasks.a.output, z: tasks.b.error, w: tasks.b.output, v: input.v } } }",
+            "{ id: e, type: transform, input: '${input}', config: { expr: anything.at.all } }",
+        ],
+        &[
+            "f.yaml:6:86: workflow.tasks[2].config.set.x: the task's input has no `amunt`, did you mean `amount`?, at column 1 of the text (expected one of amount, input)",
+            "f.yaml:6:117: workflow.tasks[2].config.set.z: the task's input has no `params`, at column 1 of the text (expected one of amount, input)",
+            "f.yaml:7:70: workflow.tasks[3].config.set.x: the task's input has no `amount`, at column 1 of the text (expected one of input, params, tasks)",
+            "f.yaml:7:81: workflow.tasks[3].config.set.y: `tasks.a.output` is not in the task's input: without `input` it holds output and status of direct dependencies, at column 1 of the text",
+            "f.yaml:7:100: workflow.tasks[3].config.set.z: `tasks.b.error` is not in the task's input: without `input` it holds output and status of direct dependencies, at column 1 of the text",
+        ],
+    );
+}
+
+/// What is said about the config of one task of this type.
+#[track_caller]
+fn refuse_config(task_type: &str, config: &str, expected: &[&str]) {
+    let text = format!("workflow: {{ id: w, tasks: [{{ id: a, type: {task_type}, config: {config} }}] }}");
+    let problems = check_workflows("f.yaml", &text, &KnownTypes::builtin()).problems;
+    let said: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let expected = problem.expected.as_ref().map_or(String::new(), |expected| format!(" ({expected})"));
+            format!(
+                "{}: {}{expected}",
+                problem.path.trim_start_matches("workflow.tasks[0].config").trim_start_matches('.'),
+                problem.message
+            )
+        })
+        .collect();
+    assert_eq!(said, expected, "{text}");
+}
+
+#[test]
+fn configs_are_checked_by_type() {
+    refuse_config("transform", "{}", &[": a transform needs `set`, names and expressions, or `expr`, one expression"]);
+    refuse_config("transform", "{ set: {}, expr: '1' }", &["expr: a transform has `set` or `expr`, not both"]);
+    refuse_config("transform", "{ set: [1] }", &["set: found a list (a map)"]);
+    refuse_config("transform", "{ expr: 5 }", &["expr: found a number (a string)"]);
+    refuse_config(
+        "log",
+        "{ level: loud }",
+        &[": `message` is missing", "level: unknown word `loud` (one of trace, debug, info, warn, error)"],
+    );
+    refuse_config("log", "text", &[": found a string (a map)"]);
+    refuse_config(
+        "http",
+        "{ url: ftp://x, method: fetch, mehtod: x }",
+        &[
+            "url: not an address that a task may call (http://… or https://…)",
+            "method: unknown word `fetch` (one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS)",
+            "mehtod: unknown key `mehtod`, did you mean `method`? (one of method, url, headers, body, expect_status, timeout)",
+        ],
+    );
+    refuse_config(
+        "http",
+        "{ url: 'http://x', expect_status: [200, 2xx, 6xx, 99], timeout: 2h, headers: { Host: x, 'a b': y, ok: [1] } }",
+        &[
+            "expect_status[2]: not a status (a status such as 200, a class such as 2xx, or a list of them)",
+            "expect_status[3]: not a status (a status such as 200, a class such as 2xx, or a list of them)",
+            "timeout: the duration is too long (at most 1h)",
+            "headers.Host: the header `Host` is set by the connection",
+            "headers[\"a b\"]: not the name of a header",
+            "headers.ok: found a list (text, a number or a boolean)",
+        ],
+    );
+    refuse_config(
+        "http",
+        "{ url: 5, expect_status: [] }",
+        &[
+            "url: found a number (a string)",
+            "expect_status: the list is empty (a status such as 200, a class such as 2xx, or a list of them)",
+        ],
+    );
+    refuse_config(
+        "webhook",
+        "{ method: GET, secret: 5 }",
+        &[
+            ": `url` is missing",
+            "method: unknown key `method` (one of url, body, headers, secret, expect_status, timeout)",
+            "secret: found a number (a string)",
+        ],
+    );
+    refuse_config("wait", "{}", &[": a wait needs `duration` or `until`"]);
+    refuse_config("wait", "{ duration: 5, until: '2030-01-01T00:00:00Z' }", &["until: a wait has `duration` or `until`, not both"]);
+    refuse_config("wait", "{ duration: 5, for: 6 }", &["for: `duration` and `for` are two names of one thing (one of them)"]);
+    refuse_config(
+        "wait",
+        "{ duration: long }",
+        &["duration: \"long\" is not a duration (a duration such as 5, 5.5 (seconds), 250ms, 10s, 2m, 1h)"],
+    );
+    refuse_config("wait", "{ until: tomorrow }", &["until: not an instant (an RFC 3339 instant such as 2030-01-31T12:00:00Z)"]);
+    refuse_config("branch", "{ default: '${input.x}' }", &[": `cases` is missing", "default: the name of a branch is constant text"]);
+    refuse_config(
+        "branch",
+        "{ cases: [{ name: a }, { when: 'true' }, { when: 'true', name: '' }, 5] }",
+        &[
+            "cases[0]: `when` is missing",
+            "cases[1]: `name` is missing",
+            "cases[2].name: the name of a branch is constant text",
+            "cases[3]: found a number (a map)",
+        ],
+    );
+    refuse_config("fail", "{ code: 5 }", &[": `message` is missing", "code: found a number (a string)"]);
+    refuse_config(
+        "publish",
+        "{ event_type: x, delay: 5s }",
+        &[": `payload` is missing", "delay: `delay` is not supported by this version"],
+    );
+    refuse_tasks(&["{ id: a, type: wait }"], &["f.yaml:4:7: workflow.tasks[0]: `config` is missing"]);
+}
+
+#[test]
+fn a_wait_is_over_after_its_duration_or_at_its_instant() {
+    let input = json!({"s": 1.5, "text": "2m", "at": "2030-01-31T12:00:00+01:00", "bad": [1], "past": "1969-01-01T00:00:00Z"});
+    let now = Timestamp::from_us(1_000_000);
+    let due = |config: serde_json::Value| {
+        let text = json!({"id": "w", "tasks": [{"id": "a", "type": "wait", "config": config}]});
+        let compiled = Definition::from_json(&text).unwrap().compile().unwrap();
+        let Work::Wait(wait) = &compiled.tasks[0].work else { panic!("not a wait") };
+        let names = names_over(&input);
+        wait.due(now, &names.scope(), &mut Budget::default()).map(Timestamp::as_us).map_err(|error| error.message)
+    };
+    assert_eq!(due(json!({"duration": "250ms"})), Ok(1_250_000));
+    assert_eq!(due(json!({"for": "${input.s}"})), Ok(2_500_000));
+    assert_eq!(due(json!({"duration": "${input.text}"})), Ok(121_000_000));
+    assert_eq!(due(json!({"until": "${input.at}"})), Ok(1_896_087_600_000_000));
+    assert_eq!(due(json!({"until": "${input.past}"})), Ok(now.as_us()));
+    assert_eq!(due(json!({"duration": "${input.bad}"})), Err("duration: found a list".to_owned()));
+    assert_eq!(due(json!({"until": "${input.text}"})), Err("until: the value is no RFC 3339 instant".to_owned()));
+    assert_eq!(due(json!({"until": "${input.gone}"})), Err("`input` has no field `gone`".to_owned()));
+}
+
+fn names_over(input: &serde_json::Value) -> RunNames<'_> {
+    static PARAMS: Value = Value::Null;
+    RunNames {
+        input,
+        params: &PARAMS,
+        message: None,
+        tasks: vec![
+            ("a", TaskNames { output: Some(input), status: "completed", error: None }),
+            ("b", TaskNames { output: None, status: "failed", error: Some(("timeout", "too slow")) }),
+        ],
+        instance_id: "i",
+        workflow_id: "w",
+        workflow_version: 2,
+        task_id: "t",
+        attempt: 1,
+    }
+}
+
+#[test]
+fn expressions_see_every_name_of_the_table() {
+    let input = json!({"x": 1});
+    let mut names = names_over(&input);
+    let headers = [("k".to_owned(), "v".to_owned())];
+    names.message =
+        Some(MessageNames { id: "m", event_type: Some("e"), source: None, headers: &headers, timestamp: Some("2030-01-31T12:00:00Z") });
+    let template = json!([
+        "${input.x}",
+        "${params}",
+        "${message.id}",
+        "${message.event_type}",
+        "${message.headers.k}",
+        "${default(message.source, 'none')}",
+        "${message.timestamp}",
+        "${tasks.a.output.x}",
+        "${tasks.b.status}",
+        "${tasks.b.error.code}",
+        "${default(tasks.b.output.x, 0)}",
+        "${tasks.a.error}",
+        "${instance.id}",
+        "${workflow.id}/${workflow.version}",
+        "${task.id}",
+        "${attempt}",
+    ]);
+    let rendered = distric_rules::expr::Template::compile(&template).unwrap().render(&names.scope(), &mut Budget::default()).unwrap();
+    let expected = json!([1, null, "m", "e", "v", "none", "2030-01-31T12:00:00Z", 1, "failed", "timeout", 0, null, "i", "w/2", "t", 1]);
+    assert_eq!(rendered, expected);
+    assert_eq!(
+        names.default_input(&["b"]),
+        json!({"input": {"x": 1}, "params": null, "tasks": {"b": {"output": null, "status": "failed"}}})
+    );
+}
+
+#[test]
+fn canonical_json_of_another_version_is_read_without_judging_its_expressions() {
+    let text = json!({"id": "w", "tasks": [{"id": "a", "type": "newer_type", "when": "unknown.name", "config": {"any": "${thing}"}}]});
+    let definition = Definition::from_json(&text).unwrap();
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+    assert!(definition.compile().is_ok());
+    let bad = json!({"id": "w", "tasks": [{"id": "a", "type": "log", "config": {"message": "${1 +}"}}]});
+    let error = Definition::from_json(&bad).unwrap().compile().unwrap_err();
+    assert_eq!(error.to_string(), "task `a`: config: message: expected a value, found the end");
+    let shape = Definition::from_json(&json!({"id": "w", "tasks": [{"id": "a", "type": "log", "depends_on": ["gone"]}]})).unwrap_err();
+    assert_eq!(shape[0].to_string(), "definition: tasks[0].depends_on[0]: there is no task `gone`");
+    assert!(Definition::from_json(&json!(5)).is_err());
+}
+
+#[test]
+fn the_largest_dense_graph_is_checked_in_a_moment() {
+    let tasks: Vec<_> = (0..distric_model::limits::WORKFLOW_TASKS_MAX)
+        .map(|n| {
+            json!({"id": format!("t{n}"), "type": "log", "depends_on": (0..n).map(|m| format!("t{m}")).collect::<Vec<_>>(),
+            "config": {"message": if n > 0 { "${tasks.t0.output}" } else { "m" }}})
+        })
+        .collect();
+    let text = json!({"id": "w", "tasks": tasks}).to_string();
+    let checked = check_workflows("f.json", &text, &KnownTypes::builtin());
+    assert!(checked.is_ok(), "{:?}", checked.problems.first());
+    assert_eq!(checked.definitions[0].order.len(), distric_model::limits::WORKFLOW_TASKS_MAX);
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "[a-z:\\- \n{}\\[\\]'$,.]{0,120}") {
+        check_workflows("f.yaml", &text, &KnownTypes::any());
+        let wrapped = format!("workflow:\n  id: w\n  tasks:\n    - id: a\n      type: transform\n      when: |\n        {}\n", text.replace('\n', "\n        "));
+        check_workflows("f.yaml", &wrapped, &KnownTypes::any());
+    }
+}
+
+#[test]
+fn every_example_is_accepted() {
+    let text = include_str!("../../../examples/payments/workflows.yaml");
+    let checked = check_workflows("workflows.yaml", text, &KnownTypes::builtin());
+    let problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [""; 0]);
+}

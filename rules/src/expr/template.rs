@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::budget::{PART_BYTES, Trouble, check_depth};
 use super::lexer::{TokenKind, next_token, syntax};
-use super::{Budget, Expr, ExprError, Reference, Scope, VALUE_DEPTH_MAX, dotted};
+use super::{Budget, Expr, ExprError, Reference, Scope, VALUE_DEPTH_MAX, dotted, position_of};
 
 /// A compiled template. `Send + Sync`; compile once, render often.
 ///
@@ -20,7 +20,7 @@ pub struct Template {
 enum Part {
     Constant(Value),
     /// The whole string is one expression.
-    Whole(Expr),
+    Whole(Placed),
     Text(Vec<Piece>),
     List(Vec<Part>),
     Map(Vec<(String, Part)>),
@@ -29,7 +29,37 @@ enum Part {
 #[derive(Clone, Debug)]
 enum Piece {
     Constant(String),
-    Expr(Expr),
+    Expr(Placed),
+}
+
+/// An expression, and where it starts in its string.
+#[derive(Clone, Debug)]
+struct Placed {
+    expr: Expr,
+    line: u32,
+    column: u32,
+}
+
+impl Placed {
+    fn parse(text: &str, start: usize, end: usize) -> Result<Self, ExprError> {
+        let (line, column) = position_of(text, start);
+        match Expr::parse(&text[start..end]) {
+            Ok(expr) => Ok(Self { expr, line, column }),
+            Err(error) => Err(moved(error, line, column)),
+        }
+    }
+
+    fn evaluate(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, ExprError> {
+        self.expr.evaluate(scope, budget).map_err(|error| moved(error, self.line, self.column))
+    }
+
+    fn paths(&self) -> impl Iterator<Item = Reference> {
+        let (line, column) = (self.line, self.column);
+        self.expr.paths().into_iter().map(move |reference| {
+            let (line, column) = moved_place((reference.line, reference.column), (line, column));
+            Reference { line, column, ..reference }
+        })
+    }
 }
 
 impl Template {
@@ -51,7 +81,7 @@ impl Template {
         Ok(Self { root: compile_text(text)? })
     }
 
-    /// The value with every expression replaced. Errors: as [`Expr::evaluate`]; positions count inside the expression's string.
+    /// The value with every expression replaced. Errors: as [`Expr::evaluate`]; positions count inside the string that holds the expression.
     pub fn render(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, ExprError> {
         let value = render_part(&self.root, scope, budget)?;
         check_depth(&value).map_err(unplaced)?;
@@ -148,7 +178,7 @@ fn compile_text(text: &str) -> Result<Part, ExprError> {
         } else if text[dollar..].starts_with("${") {
             let start = dollar + 2;
             let end = expression_end(text, start)?;
-            let expr = Expr::parse(&text[start..end]).map_err(|error| moved(text, start, error))?;
+            let expr = Placed::parse(text, start, end)?;
             if !constant.is_empty() {
                 pieces.push(Piece::Constant(std::mem::take(&mut constant)));
             }
@@ -190,11 +220,15 @@ fn expression_end(text: &str, start: usize) -> Result<usize, ExprError> {
     }
 }
 
-/// The error of an expression that starts at byte `start` of `text`, positioned in `text`.
-fn moved(text: &str, start: usize, error: ExprError) -> ExprError {
-    let (line, column) = super::position_of(text, start);
-    let column = if error.line == 1 { column + error.column - 1 } else { error.column };
-    ExprError { line: line + error.line - 1, column, ..error }
+/// The error of an expression that starts at this place of its string, positioned in the string.
+fn moved(error: ExprError, line: u32, column: u32) -> ExprError {
+    let (line, column) = moved_place((error.line, error.column), (line, column));
+    ExprError { line, column, ..error }
+}
+
+/// A place counted from `start`, both from 1: only on the first line do columns add up.
+fn moved_place((line, column): (u32, u32), start: (u32, u32)) -> (u32, u32) {
+    (line + start.0 - 1, if line == 1 { column + start.1 - 1 } else { column })
 }
 
 fn render_part(part: &Part, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, ExprError> {

@@ -490,6 +490,8 @@ fn templates_say_what_they_read_and_whether_they_are_constant() {
     let constant = Template::compile(&json!({"a": ["x", "$${y}"], "b": 1})).unwrap();
     assert!(constant.is_constant() && constant.references().is_empty());
     assert_eq!(constant.render(&Scope::new(), &mut Budget::default()).unwrap(), json!({"a": ["x", "${y}"], "b": 1}));
+    let path = &Template::compile_text("a ${1 +\n b} ${c}").unwrap().paths();
+    assert_eq!((path[0].line, path[0].column, path[1].line, path[1].column), (2, 2, 2, 7));
     let kept = Template::constant(json!("${not} read"));
     assert_eq!(kept.render(&Scope::new(), &mut Budget::default()).unwrap(), json!("${not} read"));
     let text = Template::compile_text("${amount}").unwrap();
@@ -505,7 +507,7 @@ fn errors_of_templates_have_a_place() {
         (json!({"a": [1, {"b": "${}"}]}), "1:3: a[1].b: expected a value, found the end"),
         (json!({"a${x}": 1}), "1:1: a${x}: a key cannot hold an expression"),
         (json!("${'a}"), "1:3: this string does not end"),
-        (json!({"a": "${gone}"}), "1:1: there is no `gone`"),
+        (json!({"a": "x ${gone}"}), "1:5: there is no `gone`"),
     ] {
         let error = render(template.clone()).unwrap_err();
         assert_eq!(format!("{}:{}: {error}", error.line, error.column), expected, "{template}");
