@@ -1,0 +1,7 @@
+"""A small DistriC client on the standard library alone, written from docs/protocol.md."""
+
+from .client import Client, Receipt, Reply
+from .errors import ConnectionLost, DistricError, Rejected
+
+__all__ = ["Client", "ConnectionLost", "DistricError", "Receipt", "Rejected", "Reply"]
+__version__ = "0.1.0"
