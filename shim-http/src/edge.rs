@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{ALLOW, CACHE_CONTROL, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -25,6 +25,7 @@ pub(crate) async fn around(State(shim): State<Arc<Shim>>, request: Request, next
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut response = match shim.requests.try_acquire() {
+        Ok(_) if is_of_another_site(&request) => foreign().render(&instance, &request_id),
         Ok(_permit) => next.run(request).await,
         // Whoever watches the node must see it best when it is busiest.
         Err(_) if is_watching(&instance) => next.run(request).await,
@@ -34,9 +35,10 @@ pub(crate) async fn around(State(shim): State<Arc<Shim>>, request: Request, next
     if let Some(problem) = problem {
         tracing::debug!(%method, route = route.as_deref().unwrap_or("none"), status = problem.status.as_u16(), code = problem.code,
             request_id, detail = problem.detail, "request refused");
-        let allow = response.headers().get(ALLOW).cloned();
-        let problem = Problem { allow: problem.allow.or(allow), ..problem };
+        let allow = response.headers_mut().remove(ALLOW);
         response = problem.render(&instance, &request_id);
+        // The router knows which methods the route has.
+        response.headers_mut().extend(allow.map(|methods| (ALLOW, methods)));
     }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -60,6 +62,21 @@ pub(crate) async fn no_method(request: Request) -> Problem {
 
 fn is_watching(path: &str) -> bool {
     path.starts_with("/health/") || path == "/metrics"
+}
+
+/// Whether a browser sends this change for a page of another site. Such a page may post to any address that its visitor
+/// can reach, this machine's included, without reading the answer; `Origin` is how the browser tells.
+fn is_of_another_site(request: &Request) -> bool {
+    let Some(origin) = request.headers().get(ORIGIN).filter(|_| !request.method().is_safe()) else {
+        return false;
+    };
+    let site = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, site)| site);
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|host| host.as_str()));
+    site.is_none() || site != host
+}
+
+fn foreign() -> Problem {
+    Problem::with_status(StatusCode::FORBIDDEN, "cross_origin", "changes are not taken from pages of other sites (Origin is not Host)")
 }
 
 fn busy(shim: &Shim) -> Problem {

@@ -134,7 +134,8 @@ mod tests {
     use super::*;
 
     fn around() -> Submission {
-        let headers = [("x-distric-event-type", "outer"), ("x-distric-source", "shop"), ("x-distric-header-tier", "gold"), ("idempotency-key", "k")];
+        let headers =
+            [("x-distric-event-type", "outer"), ("x-distric-source", "shop"), ("x-distric-header-tier", "gold"), ("idempotency-key", "k")];
         let headers: HeaderMap = headers.into_iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
         from_headers(&headers, &Params::read(&"/x".parse().unwrap(), &[]).unwrap()).unwrap()
     }
@@ -155,7 +156,10 @@ mod tests {
 
     #[test]
     fn members_of_the_body_win_over_headers_and_the_payload_is_kept_byte_for_byte() {
-        let message = message(r#"{"event_type": "inner", "payload": {"n": 1.50 }, "headers": {"tier": "blue"}, "timestamp": "1970-01-01T00:00:01Z"}"#).unwrap();
+        let message = message(
+            r#"{"event_type": "inner", "payload": {"n": 1.50 }, "headers": {"tier": "blue"}, "timestamp": "1970-01-01T00:00:01Z"}"#,
+        )
+        .unwrap();
         assert_eq!(message.event_type.as_deref(), Some("inner"));
         assert_eq!(message.source.as_deref(), Some("shop"));
         assert_eq!(&message.payload[..], b"{\"n\": 1.50 }");

@@ -12,12 +12,12 @@ use distric_wire::client::QueryKind;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::Shim;
 use crate::body::{self, BodyLimit, JSON, MESSAGE_JSON};
 use crate::envelope::{self, Envelope};
 use crate::node::{ask, respond_json};
 use crate::params::{self, Params};
 use crate::problem::Problem;
-use crate::Shim;
 
 /// The body of a 202.
 #[derive(Debug, Serialize)]

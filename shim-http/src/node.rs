@@ -62,7 +62,11 @@ pub(crate) async fn read_document(
     let limit = BodyLimit { name: "document_bytes_max", bytes_max: limits.document_bytes_max, timeout_ms: limits.body_timeout_ms };
     let document = body::read(headers, body, limit).await?;
     // Of YAML only the node knows more than that it is text.
-    if media_type == body::YAML { body::check_utf8(&document).map(drop)? } else { body::check_json(&document).map(drop)? }
+    if media_type == body::YAML {
+        body::check_utf8(&document).map(drop)?
+    } else {
+        body::check_json(&document).map(drop)?
+    }
     Ok((document, media_type))
 }
 

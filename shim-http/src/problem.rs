@@ -1,7 +1,7 @@
 //! Problem documents (RFC 9457): the one form of every error, and the one table from codes to statuses.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use distric_sdk::{Error, Rejection};
@@ -84,8 +84,6 @@ pub struct Problem {
     pub errors: Vec<Detail>,
     /// When another try may help, milliseconds from now.
     pub retry_after_ms: Option<u64>,
-    /// The methods that the route does have, for 405.
-    pub allow: Option<HeaderValue>,
 }
 
 impl Problem {
@@ -96,13 +94,17 @@ impl Problem {
 
     /// A problem that only HTTP knows.
     pub fn with_status(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), detail: detail.into(), errors: Vec::new(), retry_after_ms: None, allow: None }
+        Self { status, code: code.to_owned(), detail: detail.into(), errors: Vec::new(), retry_after_ms: None }
     }
 
     /// A mistake in one parameter, header or member.
     pub fn argument(field: &str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::new(Code::BadArgument, format!("{field}: {message}")).and(Detail { message, field: Some(field.to_owned()), ..Detail::default() })
+        Self::new(Code::BadArgument, format!("{field}: {message}")).and(Detail {
+            message,
+            field: Some(field.to_owned()),
+            ..Detail::default()
+        })
     }
 
     /// Something beyond a limit, counted in `unit`.
@@ -147,9 +149,6 @@ impl Problem {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(ms) = self.retry_after_ms {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
-        }
-        if let Some(allow) = &self.allow {
-            response.headers_mut().insert(ALLOW, allow.clone());
         }
         response
     }

@@ -62,7 +62,13 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<
     Ok((stream, permit))
 }
 
-async fn connection(stream: TcpStream, permit: OwnedSemaphorePermit, router: Router, limits: ShimLimits, mut stopping: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    router: Router,
+    limits: ShimLimits,
+    mut stopping: watch::Receiver<bool>,
+) {
     // Answers are small and whole: waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router.map_request(|request: hyper::Request<Incoming>| request.map(Body::new)));

@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn printing_and_parsing_agree() {
-        let last = Timestamp::MAX.as_microsecond();
-        for us in [0, 1, 1_700_000_000_000_001, last] {
+        // The last one is in December 9999.
+        for us in [0, 1, 1_700_000_000_000_001, 253_402_000_000_999_999] {
             assert_eq!(parse_rfc3339(&rfc3339(us).unwrap()), Some(us as u64));
         }
         assert_eq!(rfc3339(-1), None);
-        assert_eq!(rfc3339(last + 1), None);
+        assert_eq!(rfc3339(i64::MAX), None);
         assert_eq!(parse_rfc3339("1969-12-31T23:59:59Z"), None);
         assert_eq!(parse_rfc3339("2024-02-30T00:00:00Z"), None);
         assert_eq!(parse_rfc3339("2023-11-14T23:13:20.5+01:00"), Some(1_700_000_000_500_000));

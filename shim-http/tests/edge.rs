@@ -103,7 +103,10 @@ async fn a_message_is_submitted_with_its_envelope_around_it() {
     let got = ask(&fake, "POST /api/v1/messages", &[("content-type", "application/vnd.distric.message+json")], body).await;
     assert_eq!((got.status, got.json()["status"].clone()), (StatusCode::ACCEPTED, json!("repeat")));
     let sent = fake.message();
-    assert_eq!((sent.event_type.as_deref(), sent.idempotency_key.as_deref(), sent.payload.as_str()), (Some("paid"), Some("k"), "{\"n\":1}"));
+    assert_eq!(
+        (sent.event_type.as_deref(), sent.idempotency_key.as_deref(), sent.payload.as_str()),
+        (Some("paid"), Some("k"), "{\"n\":1}")
+    );
 }
 
 #[tokio::test]
@@ -169,7 +172,8 @@ async fn lists_take_filters_and_pass_the_cursor_on() {
     let got = ask(&fake, "GET /api/v1/tasks?status=failed&limit=5&cursor=here", &[], "").await;
     assert_eq!(got.json(), json!({"tasks": [{"ready_at": "1970-01-01T00:00:00.000000Z"}], "next_cursor": "next"}));
     let some = |text: &str| Some(text.to_owned());
-    let expected = Asked::Query { kind: QueryKind::Tasks, id: None, name: None, status: some("failed"), limit: Some(5), cursor: some("here") };
+    let expected =
+        Asked::Query { kind: QueryKind::Tasks, id: None, name: None, status: some("failed"), limit: Some(5), cursor: some("here") };
     assert_eq!(fake.asked(), [expected]);
     problem(&ask(&fake, "GET /api/v1/tasks?limit=0", &[], "").await, 400, "bad_argument");
 }
@@ -297,6 +301,18 @@ async fn what_no_route_takes_is_a_problem_too() {
     allowed.sort_unstable();
     assert_eq!(allowed, ["DELETE", "GET", "HEAD", "PUT"]);
     problem(&ask(&fake, "GET /api/v1/rules/%ff", &[], "").await, 400, "bad_argument");
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_cannot_change_anything() {
+    let fake = Fake::answering(|_| Answer::Receipt(1, &[])).await;
+    for origin in ["http://evil.example", "null", "http://127.0.0.1:9999"] {
+        let headers = [JSON, ("host", "127.0.0.1:8080"), ("origin", origin)];
+        problem(&ask(&fake, "POST /api/v1/messages", &headers, "{}").await, 403, "cross_origin");
+    }
+    assert!(fake.asked().is_empty());
+    let headers = [JSON, ("host", "127.0.0.1:8080"), ("origin", "http://127.0.0.1:8080")];
+    assert_eq!(ask(&fake, "POST /api/v1/messages", &headers, "{}").await.status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]

@@ -20,8 +20,7 @@ pub(crate) const EXCHANGE_TIMEOUT_MS_DEFAULT: u64 = 30_000;
 pub(crate) const REQUEST_HEADERS_MAX: usize = 64;
 
 /// Headers that belong to the connection, not to the task.
-const HEADERS_RESERVED: [&str; 8] =
-    ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+const HEADERS_RESERVED: [&str; 8] = ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// Reads the whole config as `T`; `null` counts as an empty object.
 pub(crate) fn read<'a, T: Deserialize<'a>>(config: &'a Value) -> Result<T, TaskFailure> {

@@ -13,7 +13,7 @@ use crate::config::ExpectStatus;
 use crate::failure::{self, Code};
 use crate::log::cut;
 use crate::output::too_large;
-use crate::{TaskFailure, TaskMeta};
+use crate::{TaskContext, TaskFailure};
 
 /// Longest wait that a `Retry-After` may ask for, milliseconds; longer ones are shortened to it.
 pub(crate) const RETRY_AFTER_MS_MAX: u64 = 60 * 60 * 1_000;
@@ -43,8 +43,8 @@ impl Request {
     /// Adds the identity of the attempt, where the task has not set those headers itself.
     ///
     /// The idempotency key is the same over all attempts of a task: the other side may drop a repeat by it.
-    pub(crate) fn identify(&mut self, meta: &TaskMeta) {
-        let identity = [("idempotency-key", Some(meta.idempotency_key.as_str())), ("traceparent", meta.traceparent.as_deref())];
+    pub(crate) fn identify(&mut self, context: &TaskContext) {
+        let identity = [("idempotency-key", Some(context.idempotency_key.as_str())), ("traceparent", context.traceparent.as_deref())];
         for (name, value) in identity {
             // A key that a header cannot carry is left out, never altered: an altered key would be another key.
             if let Some(Ok(value)) = value.filter(|value| !value.is_empty()).map(HeaderValue::from_str) {

@@ -20,10 +20,9 @@ use crate::clients::Clients;
 use crate::config::{self, ExpectStatus, bad};
 use crate::exchange::{Answer, Request};
 use crate::failure::{self, Code};
-use crate::{TaskFailure, TaskInput, output};
+use crate::{TaskContext, TaskFailure, output};
 
-const METHODS: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+const METHODS: [Method; 7] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,14 +37,14 @@ struct HttpConfig {
 }
 
 /// Runs one `http` task. Errors: see [`failure::Code`]; connection trouble, 5xx and 429 are retryable.
-pub async fn run(clients: &Clients, task: &TaskInput) -> Result<Value, TaskFailure> {
-    let request = request(task)?;
+pub async fn run(clients: &Clients, context: &TaskContext) -> Result<Value, TaskFailure> {
+    let request = request(context)?;
     let answer = request.send(clients.following()?).await?;
     output::bounded(output_of(&answer)?)
 }
 
-fn request(task: &TaskInput) -> Result<Request, TaskFailure> {
-    let config: HttpConfig = config::read(&task.config)?;
+fn request(context: &TaskContext) -> Result<Request, TaskFailure> {
+    let config: HttpConfig = config::read(&context.config)?;
     let mut headers = config::headers(&config.headers)?;
     let body = config.body.as_ref().and_then(|body| body_of(body, &mut headers));
     let default = if body.is_some() { Method::POST } else { Method::GET };
@@ -57,7 +56,7 @@ fn request(task: &TaskInput) -> Result<Request, TaskFailure> {
         timeout: config::timeout(config.timeout.as_ref())?,
         expect: ExpectStatus::read(config.expect_status.as_ref())?,
     };
-    request.identify(&task.meta);
+    request.identify(context);
     Ok(request)
 }
 

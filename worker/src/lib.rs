@@ -1,6 +1,6 @@
 //! The task executors built into every worker: `transform`, `log`, `http`, `webhook`.
 //!
-//! In: one [`TaskInput`] per attempt, its templates already rendered by the replicated machine.
+//! In: a [`TaskContext`] and an input per attempt, their templates already rendered by the replicated machine.
 //! Out: a JSON output, or a [`TaskFailure`] that says whether another attempt may help and after how long.
 //! May touch: `model`, `rules` (expressions of `transform`), `sdk` (to register), sockets of the task's own requests.
 //! Never: the log, other tasks, the file system, proxy settings of the environment.
@@ -9,7 +9,7 @@
 //! [`distric_model::limits::TASK_OUTPUT_BYTES_MAX`].
 //! Start reading at [`Builtins`].
 
-//mod builtins;
+mod builtins;
 mod clients;
 mod config;
 mod exchange;
@@ -18,11 +18,35 @@ pub mod http;
 pub mod log;
 mod output;
 pub mod signature;
-mod task;
 pub mod transform;
 pub mod webhook;
 
-//pub use builtins::{BUILTIN_TYPES, Builtins};
+pub use builtins::{BUILTIN_TYPES, Builtins};
 pub use clients::{ClientOptions, Clients, ClientsError};
-pub use distric_sdk::TaskFailure;
-pub use task::{TaskInput, TaskMeta};
+pub use distric_sdk::worker::{TaskContext, TaskFailure};
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::TaskContext;
+
+    /// The first attempt at a task with this config.
+    pub(crate) fn context(config: Value) -> TaskContext {
+        TaskContext {
+            task_id: "0190163d-8694-739b-aea5-966c26f8ad91".parse().unwrap(),
+            instance_id: "0190163d-8694-7f01-8000-000000000001".parse().unwrap(),
+            namespace: "default".to_owned(),
+            workflow: "orders".to_owned(),
+            workflow_version: 1,
+            task: "notify".to_owned(),
+            task_type: "log".to_owned(),
+            attempt: 1,
+            fencing_token: 1,
+            config,
+            timeout_ms: 0,
+            idempotency_key: "key".to_owned(),
+            traceparent: None,
+        }
+    }
+}

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::Level;
 
-use crate::{TaskFailure, TaskInput, config};
+use crate::{TaskContext, TaskFailure, config};
 
 /// Longest message that is logged, bytes; the rest is cut off, since a log line is not a place for documents.
 pub const LOG_MESSAGE_BYTES_MAX: usize = 8 << 10;
@@ -21,8 +21,8 @@ struct LogConfig {
 }
 
 /// Runs one `log` task. Errors: `bad_config`.
-pub async fn run(task: &TaskInput) -> Result<Value, TaskFailure> {
-    let config: LogConfig = config::read(&task.config)?;
+pub async fn run(context: &TaskContext) -> Result<Value, TaskFailure> {
+    let config: LogConfig = config::read(&context.config)?;
     let level = level(config.level.as_deref().unwrap_or("info"))?;
     let text = match config.message {
         Value::String(text) => text,
@@ -32,8 +32,8 @@ pub async fn run(task: &TaskInput) -> Result<Value, TaskFailure> {
     // The level of a tracing event is part of its static description: one call site per level.
     macro_rules! event {
         ($level:expr) => {
-            tracing::event!(target: "task.log", $level, workflow = %task.meta.workflow, task = %task.meta.task,
-                instance = %task.meta.instance_id, attempt = task.meta.attempt, "{message}")
+            tracing::event!(target: "task.log", $level, workflow = %context.workflow, task = %context.task,
+                instance = %context.instance_id, attempt = context.attempt, "{message}")
         };
     }
     match level {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     async fn check(config: Value) -> Result<Value, TaskFailure> {
-        run(&TaskInput { config, ..TaskInput::default() }).await
+        run(&crate::tests::context(config)).await
     }
 
     #[tokio::test]

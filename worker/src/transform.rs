@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::failure::{self, Code};
-use crate::{TaskFailure, TaskInput, config, output};
+use crate::{TaskContext, TaskFailure, config, output};
 
 /// Most names that one `set` may have.
 pub const SET_NAMES_MAX: usize = 256;
@@ -26,9 +26,9 @@ struct TransformConfig {
 
 /// Runs one `transform` task. Errors: `bad_config`, `expression_failed`, `output_too_large`; none is retryable, since
 /// the same input gives the same answer.
-pub async fn run(task: &TaskInput) -> Result<Value, TaskFailure> {
-    let config: TransformConfig = config::read(&task.config)?;
-    let scope = Scope::over(&task.input).with("input", task.input.get("input").unwrap_or(&task.input));
+pub async fn run(context: &TaskContext, input: &Value) -> Result<Value, TaskFailure> {
+    let config: TransformConfig = config::read(&context.config)?;
+    let scope = Scope::over(input).with("input", input.get("input").unwrap_or(input));
     let mut budget = Budget::default();
     let output = match (config.set, config.expr) {
         (Some(set), None) => {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     async fn check(config: Value, input: Value) -> Result<Value, TaskFailure> {
-        run(&TaskInput { config, input, ..TaskInput::default() }).await
+        run(&crate::tests::context(config), &input).await
     }
 
     #[tokio::test]

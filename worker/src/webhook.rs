@@ -19,7 +19,7 @@ use crate::clients::Clients;
 use crate::config::{self, ExpectStatus, bad};
 use crate::exchange::Request;
 use crate::signature::{SIGNATURE_HEADER, sign};
-use crate::{TaskFailure, TaskInput};
+use crate::{TaskContext, TaskFailure};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,21 +34,21 @@ struct WebhookConfig {
 }
 
 /// Runs one `webhook` task. Errors: see [`crate::failure::Code`]; connection trouble, 5xx and 429 are retryable.
-pub async fn run(clients: &Clients, task: &TaskInput) -> Result<Value, TaskFailure> {
+pub async fn run(clients: &Clients, context: &TaskContext, input: &Value) -> Result<Value, TaskFailure> {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let answer = request(task, now_s)?.send(clients.direct()?).await?;
+    let answer = request(context, input, now_s)?.send(clients.direct()?).await?;
     Ok(json!({"delivered": true, "status": answer.status.as_u16()}))
 }
 
-fn request(task: &TaskInput, now_s: u64) -> Result<Request, TaskFailure> {
-    let config: WebhookConfig = config::read(&task.config)?;
-    let body = Bytes::from(config.body.as_ref().unwrap_or(&task.input).to_string());
+fn request(context: &TaskContext, input: &Value, now_s: u64) -> Result<Request, TaskFailure> {
+    let config: WebhookConfig = config::read(&context.config)?;
+    let body = Bytes::from(config.body.as_ref().unwrap_or(input).to_string());
     let mut headers = config::headers(&config.headers)?;
     headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     let origin = [
-        ("x-distric-task", task.meta.task_id.clone()),
-        ("x-distric-instance", task.meta.instance_id.clone()),
-        ("x-distric-attempt", task.meta.attempt.to_string()),
+        ("x-distric-task", context.task_id.to_string()),
+        ("x-distric-instance", context.instance_id.to_string()),
+        ("x-distric-attempt", context.attempt.to_string()),
     ];
     for (name, value) in origin {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -71,6 +71,6 @@ fn request(task: &TaskInput, now_s: u64) -> Result<Request, TaskFailure> {
         timeout: config::timeout(config.timeout.as_ref())?,
         expect: ExpectStatus::read(config.expect_status.as_ref())?,
     };
-    request.identify(&task.meta);
+    request.identify(context);
     Ok(request)
 }

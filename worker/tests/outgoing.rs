@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use distric_model::limits::TASK_OUTPUT_BYTES_MAX;
 use distric_worker::signature::verify;
-use distric_worker::{Clients, TaskFailure, TaskInput, TaskMeta, http, webhook};
+use distric_worker::{Clients, TaskContext, TaskFailure, http, webhook};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -90,23 +90,33 @@ async fn read_request(stream: &mut TcpStream) -> Seen {
     }
 }
 
-fn task(config: Value) -> TaskInput {
-    TaskInput {
-        input: json!({"order": 17, "name": "Zo\u{eb}"}),
+const TASK: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
+const INSTANCE: &str = "0190163d-8694-7f01-8000-000000000001";
+
+fn context(config: Value) -> TaskContext {
+    TaskContext {
+        task_id: TASK.parse().unwrap(),
+        instance_id: INSTANCE.parse().unwrap(),
+        namespace: "default".to_owned(),
+        workflow: "orders".to_owned(),
+        workflow_version: 1,
+        task: "notify".to_owned(),
+        task_type: "http".to_owned(),
+        attempt: 2,
+        fencing_token: 9,
         config,
-        meta: TaskMeta {
-            task_id: "task-id".to_owned(),
-            instance_id: "instance-id".to_owned(),
-            attempt: 2,
-            idempotency_key: "key-17".to_owned(),
-            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
-            ..TaskMeta::default()
-        },
+        timeout_ms: 0,
+        idempotency_key: "key-17".to_owned(),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
     }
 }
 
+async fn check_webhook(config: Value) -> Result<Value, TaskFailure> {
+    webhook::run(&Clients::default(), &context(config), &json!({"order": 17, "name": "Zo\u{eb}"})).await
+}
+
 async fn check_http(config: Value) -> Result<Value, TaskFailure> {
-    http::run(&Clients::default(), &task(config)).await
+    http::run(&Clients::default(), &context(config)).await
 }
 
 #[tokio::test]
@@ -217,7 +227,7 @@ async fn redirects_are_followed_by_http_up_to_a_limit_and_never_by_webhook() {
 
     let target = Server::once("200 OK", "", "").await;
     let server = Server::once("307 Temporary Redirect", &format!("Location: {}\r\n", target.url), "").await;
-    let failure = webhook::run(&Clients::default(), &task(json!({"url": server.url}))).await.unwrap_err();
+    let failure = check_webhook(json!({"url": server.url})).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.retryable), ("http_status", false));
     assert!(target.seen().is_empty());
 }
@@ -226,15 +236,15 @@ async fn redirects_are_followed_by_http_up_to_a_limit_and_never_by_webhook() {
 async fn a_webhook_delivers_the_input_signed_and_named() {
     let server = Server::once("200 OK", "", "thanks").await;
     let config = json!({"url": format!("{}/hook", server.url), "secret": "s3cret"});
-    let output = webhook::run(&Clients::default(), &task(config)).await.unwrap();
+    let output = check_webhook(config).await.unwrap();
     assert_eq!(output, json!({"delivered": true, "status": 200}));
     let seen = &server.seen()[0];
     assert!(seen.head.starts_with("POST /hook "));
     assert_eq!(serde_json::from_slice::<Value>(&seen.body).unwrap(), json!({"order": 17, "name": "Zo\u{eb}"}));
     let expected = [
         ("idempotency-key", "key-17"),
-        ("x-distric-task", "task-id"),
-        ("x-distric-instance", "instance-id"),
+        ("x-distric-task", TASK),
+        ("x-distric-instance", INSTANCE),
         ("x-distric-attempt", "2"),
         ("content-type", "application/json"),
     ];
@@ -250,11 +260,11 @@ async fn a_webhook_delivers_the_input_signed_and_named() {
 async fn a_webhook_without_a_secret_is_not_signed_and_an_empty_one_is_refused() {
     let server = Server::once("202 Accepted", "", "").await;
     let config = json!({"url": server.url, "body": {"a": 1}});
-    webhook::run(&Clients::default(), &task(config)).await.unwrap();
+    check_webhook(config).await.unwrap();
     assert_eq!(server.seen()[0].header("x-distric-signature"), None);
     assert_eq!(server.seen()[0].body, br#"{"a":1}"#);
     let config = json!({"url": server.url, "secret": ""});
-    let failure = webhook::run(&Clients::default(), &task(config)).await.unwrap_err();
+    let failure = check_webhook(config).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.retryable), ("bad_config", false));
 }
 

@@ -1,10 +1,13 @@
 //! A node made of a script: real frames over a real socket, and answers from a function.
 
+// Each test file uses its part of it.
+#![allow(dead_code)]
+
 use std::sync::{Arc, Mutex};
 
 use distric_sdk::{Client, ClientOptions};
 use distric_wire::client::{BatchItem, BatchResponse, CommandKind, Pong, QueryKind, QueryReply, Rejection, Response, Submit, Welcome};
-use distric_wire::{AnyMessage, Code, Flags, FrameLimits, Items, Message, Strs, Uuids, encode, parse};
+use distric_wire::{AnyMessage, Code, Flags, FrameLimits, Items, Strs, Uuids, encode, parse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -30,7 +33,14 @@ pub struct Sent {
 pub enum Asked {
     Message(Sent),
     Batch(Vec<Sent>),
-    Query { kind: QueryKind, id: Option<Uuid>, name: Option<String>, status: Option<String>, limit: Option<u32>, cursor: Option<String> },
+    Query {
+        kind: QueryKind,
+        id: Option<Uuid>,
+        name: Option<String>,
+        status: Option<String>,
+        limit: Option<u32>,
+        cursor: Option<String>,
+    },
     Command {
         kind: CommandKind,
         namespace: Option<String>,
@@ -139,7 +149,9 @@ fn answer_first(bytes: &[u8], script: &impl Fn(&Asked) -> Answer, record: &Mutex
             return Some((consumed, out));
         }
         Some(AnyMessage::Submit(submit)) => Asked::Message(sent(&submit)),
-        Some(AnyMessage::SubmitBatch(batch)) => Asked::Batch(batch.messages.iter().map(|item| sent(&Submit::decode(item).unwrap())).collect()),
+        Some(AnyMessage::SubmitBatch(batch)) => {
+            Asked::Batch(batch.messages.iter().map(|item| sent(&Submit::decode(item).unwrap())).collect())
+        }
         Some(AnyMessage::Query(query)) => Asked::Query {
             kind: QueryKind::from_number(query.kind).unwrap(),
             id: query.id,
