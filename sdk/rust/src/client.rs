@@ -99,7 +99,9 @@ impl Client {
                 outcomes[first + offset] = Some(answer);
             }
         }
-        Ok(outcomes.into_iter().map(|outcome| outcome.expect("every message was in one frame or too large for one")).collect())
+        let outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
+        assert!(outcomes.len() == total, "{total} messages were in one frame or too large for one, {} have an outcome", outcomes.len());
+        Ok(outcomes)
     }
 
     /// Asks a question.
@@ -252,7 +254,9 @@ impl Client {
             }
         })
         .await?;
-        Ok(outcomes.into_iter().map(|outcome| outcome.expect("the first round answered every message")).collect())
+        let outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
+        assert!(outcomes.len() == sent, "the first round answered {sent} messages, {} have an outcome", outcomes.len());
+        Ok(outcomes)
     }
 
     /// The link to use now.

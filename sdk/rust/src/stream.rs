@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_story_told_again_is_heard_from_where_the_reader_was() {
         let mut seen = Seen::default();
-        let mut heard = |indexes: &[u64], seen: &mut Seen| -> Vec<u64> { indexes.iter().copied().filter(|i| seen.is_new(*i)).collect() };
+        let heard = |indexes: &[u64], seen: &mut Seen| -> Vec<u64> { indexes.iter().copied().filter(|i| seen.is_new(*i)).collect() };
         assert_eq!(heard(&[3, 3, 5, 5], &mut seen), [3, 3, 5, 5]);
         seen.rewind();
         assert_eq!(heard(&[3, 3, 5, 5, 5, 8], &mut seen), [5, 8], "the third event of index 5 is new");

@@ -29,7 +29,7 @@ pub(super) struct Outbox {
     /// Frames per session, in order.
     pub(super) frames: BTreeMap<SessionId, Vec<u8>>,
     /// Tasks to start.
-    pub(super) starts: Vec<Box<Task>>,
+    pub(super) starts: VecDeque<Box<Task>>,
     /// Tasks to stop; each is reported as finished nevertheless.
     pub(super) stops: Vec<TaskKey>,
     message_id: u64,
@@ -291,7 +291,7 @@ impl Desk {
         {
             self.in_hand.get_mut(&task.key()).expect("what is queued is in hand").is_running = true;
             self.running += 1;
-            out.starts.push(task);
+            out.starts.push_back(task);
         }
     }
 
