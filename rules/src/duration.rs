@@ -74,7 +74,7 @@ fn amount_is_all(text: &str, next: &str, tail: &str) -> bool {
 /// A duration as canonical text: the largest unit that divides it.
 pub fn duration_text(ms: u64) -> String {
     for (unit, scale) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if ms > 0 && ms % scale == 0 {
+        if ms > 0 && ms.is_multiple_of(scale) {
             return format!("{}{unit}", ms / scale);
         }
     }

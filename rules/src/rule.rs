@@ -32,6 +32,8 @@ pub struct Rule {
     pub(crate) priority: i64,
     pub(crate) event_type: Option<String>,
     pub(crate) condition: Condition,
+    /// Where the conditions begin; where the rule begins when it has none.
+    pub(crate) condition_at: Position,
     pub(crate) transforms: Vec<Transform>,
     pub(crate) after: Vec<(Arc<str>, Position)>,
     pub(crate) requires: Requires,
@@ -96,8 +98,10 @@ impl Rule {
         let enabled = members.get("enabled").and_then(|at| at.bool(problems)).unwrap_or(true);
         let priority = members.get("priority").and_then(|at| at.integer(problems, -PRIORITY_MAX, PRIORITY_MAX)).unwrap_or(0);
         let event_type = members.get("event_type").and_then(|at| at.string(problems)).map(String::from);
-        let condition = match members.alias(problems, &["conditions", "when"]) {
-            Some(at) if !at.node.is_null() => Condition::parse(&at, problems),
+        let conditions = members.alias(problems, &["conditions", "when"]);
+        let condition_at = conditions.as_ref().map_or(cursor.at(), Cursor::at);
+        let condition = match &conditions {
+            Some(at) if !at.node.is_null() => Condition::parse(at, problems),
             _ => Some(Condition::always()),
         };
         let transforms =
@@ -125,6 +129,7 @@ impl Rule {
             priority,
             event_type,
             condition: condition?,
+            condition_at,
             transforms: transforms?,
             after: after?,
             requires,

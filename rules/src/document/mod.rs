@@ -14,7 +14,7 @@ mod yaml;
 
 use serde_json::{Number, Value};
 
-pub use problem::{Problem, Problems, Severity, did_you_mean};
+pub use problem::{PROBLEMS_MAX, Problem, Problems, Severity, did_you_mean};
 pub use read::{Cursor, Members};
 
 /// Largest text that is read, bytes. A catalog of 100,000 rules takes about 30 MiB.

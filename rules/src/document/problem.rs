@@ -138,7 +138,11 @@ pub fn did_you_mean(given: &str, options: &[&str]) -> Option<String> {
     if given.is_empty() || given.len() > DID_YOU_MEAN_BYTES_MAX {
         return None;
     }
-    let distance_max = (given.chars().count() / 3).clamp(1, 3);
+    // A word of one letter is one change away from every other.
+    let distance_max = match given.chars().count() {
+        1 => 0,
+        letters => (letters / 3).clamp(1, 3),
+    };
     let nearest =
         options.iter().map(|option| (edit_distance(&given, &option.to_lowercase()), *option)).min_by_key(|(distance, _)| *distance)?;
     if nearest.0 <= distance_max {
@@ -182,7 +186,7 @@ mod tests {
         {
             assert_eq!(did_you_mean(given, &options).as_deref(), Some(meant), "{given}");
         }
-        for given in ["", "frobnicate", &"x".repeat(1000)] {
+        for given in ["", "a", "frobnicate", &"x".repeat(1000)] {
             assert_eq!(did_you_mean(given, &options), None, "{given}");
         }
     }
