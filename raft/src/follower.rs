@@ -19,7 +19,7 @@ pub(crate) struct Follower {
     pub(crate) election_due: Instant,
     /// The log equals the leader's up to here. Starts at the commit index, which every leader's log contains.
     received: LogIndex,
-    /// The last index acknowledged in this term.
+    /// The last index acknowledged in this term; what was committed before needs no acknowledging.
     acknowledged: LogIndex,
     /// An append waits for its answer.
     owes_answer: bool,
@@ -31,7 +31,7 @@ impl Follower {
             leader,
             election_due: core.draw_election_due(now),
             received: core.hard.commit,
-            acknowledged: LogIndex::ZERO,
+            acknowledged: core.hard.commit,
             owes_answer: false,
         }
     }
@@ -108,7 +108,11 @@ impl Follower {
 
     pub(crate) fn assert_invariants(&self, core: &Core) {
         assert!(self.received <= core.log.last().index, "received {} of {}", self.received, core.log.last().index);
-        assert!(self.acknowledged <= core.durability.durable(), "acknowledged {} before it is durable", self.acknowledged);
+        assert!(
+            self.acknowledged <= core.durability.durable().max(core.hard.commit),
+            "acknowledged {} before it is durable",
+            self.acknowledged
+        );
     }
 }
 

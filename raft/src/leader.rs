@@ -7,7 +7,7 @@ use distric_model::{Instant, NodeId};
 
 use crate::core::Core;
 use crate::door::{Accepted, Outputs, Refusal};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, EntryKind};
 use crate::message::{AppendOutcome, Body};
 use crate::position::{LogIndex, Position};
 use crate::progress::{Flow, Progress};
@@ -75,7 +75,8 @@ impl Leader {
             return Some(Refusal::TooLarge { limit_bytes: config.command_bytes_max });
         }
         // One alone is always taken, so that a small limit cannot stop the group.
-        let is_full = is_full || self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes > config.uncommitted_bytes_max;
+        let is_full =
+            is_full || self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes + ENTRY_OVERHEAD_BYTES > config.uncommitted_bytes_max;
         is_full.then_some(Refusal::Full { limit_bytes: config.uncommitted_bytes_max })
     }
 
@@ -215,7 +216,7 @@ impl Leader {
     pub(crate) fn peers(&self) -> Vec<PeerStatus> {
         let status = |(id, progress): (&NodeId, &Progress)| {
             let (streaming, in_flight_messages, in_flight_bytes) = match &progress.flow {
-                Flow::Probe { sent_in_round } => (false, usize::from(sent_in_round.is_some()), 0),
+                Flow::Probe { sent } => (false, usize::from(sent.is_some()), 0),
                 Flow::Stream { window } => (true, window.messages(), window.bytes()),
             };
             PeerStatus { id: *id, matched: progress.matched, next: progress.next, streaming, in_flight_messages, in_flight_bytes }

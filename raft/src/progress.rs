@@ -28,12 +28,19 @@ pub(crate) struct Progress {
 
 pub(crate) enum Flow {
     Probe {
-        /// The heartbeat round during which the one append went out; `None` when none is out.
-        sent_in_round: Option<u64>,
+        /// The one append that is out.
+        sent: Option<Probing>,
     },
     Stream {
         window: Window,
     },
+}
+
+pub(crate) struct Probing {
+    /// The last entry in it, or the one before when it was empty.
+    last: LogIndex,
+    /// The heartbeat round during which it went out.
+    round: u64,
 }
 
 struct Beat {
@@ -73,14 +80,14 @@ impl Window {
 impl Progress {
     /// A follower of whom nothing is known: it is tried with the end of the leader's log.
     pub(crate) fn new(last: LogIndex, now: Instant) -> Self {
-        let flow = Flow::Probe { sent_in_round: None };
+        let flow = Flow::Probe { sent: None };
         Self { matched: LogIndex::ZERO, next: last.next(), flow, heard_at: now, wants_load: false, beat: None }
     }
 
     /// Whether an append may be sent now.
     pub(crate) fn may_send(&self, config: &Config) -> bool {
         match &self.flow {
-            Flow::Probe { sent_in_round } => sent_in_round.is_none(),
+            Flow::Probe { sent } => sent.is_none(),
             Flow::Stream { window } => window.messages() < config.in_flight_messages_max && window.bytes() < config.in_flight_bytes_max,
         }
     }
@@ -89,7 +96,7 @@ impl Progress {
     pub(crate) fn on_sent(&mut self, last: LogIndex, bytes: u64, round: u64) {
         match &mut self.flow {
             // The place is not known yet, so `next` stays.
-            Flow::Probe { sent_in_round } => *sent_in_round = Some(round),
+            Flow::Probe { sent } => *sent = Some(Probing { last, round }),
             Flow::Stream { window } => {
                 window.push(last, bytes);
                 self.next = last.next();
@@ -110,8 +117,10 @@ impl Progress {
                 window.free(matched);
                 self.next = self.next.max(matched.next());
             }
-            Flow::Probe { .. } if is_news || answers_append => {
-                self.next = matched.next();
+            Flow::Probe { sent } if is_news || answers_append => {
+                // An answered probe was taken whole, even if only part of it is durable yet.
+                let taken = sent.as_ref().filter(|_| answers_append).map_or(matched, |sent| sent.last.max(matched));
+                self.next = taken.next();
                 self.flow = Flow::Stream { window: Window::default() };
             }
             Flow::Probe { .. } => {}
@@ -130,7 +139,7 @@ impl Progress {
     /// Searches from `next` on.
     pub(crate) fn become_probe(&mut self, next: LogIndex) {
         self.next = next.max(self.matched.next());
-        self.flow = Flow::Probe { sent_in_round: None };
+        self.flow = Flow::Probe { sent: None };
         self.beat = None;
     }
 
@@ -146,7 +155,7 @@ impl Progress {
     pub(crate) fn on_heartbeat_answered(&mut self, round: u64, received: LogIndex) -> bool {
         let watched = self.beat.take_if(|beat| round >= beat.round);
         match &mut self.flow {
-            Flow::Probe { sent_in_round } => sent_in_round.take_if(|sent| round > *sent).is_some(),
+            Flow::Probe { sent } => sent.take_if(|sent| round > sent.round).is_some(),
             Flow::Stream { .. } => {
                 let is_lost = watched.is_some_and(|beat| received < beat.sent_upto && self.matched < beat.sent_upto);
                 if is_lost {

@@ -44,6 +44,14 @@ impl MemoryStore {
         Ok(())
     }
 
+    /// Makes the first `count` staged writes durable.
+    pub fn flush_first(&mut self, count: usize) -> Result<(), DeviceError> {
+        for writes in self.staged.drain(..count.min(self.staged.len())).collect::<Vec<_>>() {
+            self.apply(&writes)?;
+        }
+        Ok(())
+    }
+
     /// A power cut: what was staged and not flushed is lost.
     pub fn crash(&mut self) {
         self.staged.clear();

@@ -165,6 +165,15 @@ impl World {
         }
     }
 
+    /// Makes the oldest staged write durable, and reports it.
+    pub fn flush_one(&mut self, at: NodeAt) {
+        let node = &mut self.nodes[at];
+        node.store.flush_first(1).unwrap();
+        if let Some((group, ticket)) = node.writing.pop_front() {
+            self.step(at, group, Input::Persisted { ticket });
+        }
+    }
+
     /// Answers the oldest request for old entries.
     pub fn load(&mut self, at: NodeAt) {
         let node = &mut self.nodes[at];
