@@ -9,6 +9,8 @@
 //! Full synchronisation always. Relaxed modes (NOSYNC, NOMETASYNC) may undo the last commit when the system fails, and
 //! the last commit is what was just promised.
 
+#[cfg(test)]
+mod tests;
 mod unsafe_env;
 mod zero_fill;
 
@@ -19,7 +21,7 @@ use std::ops::{Bound, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use distric_model::GroupId;
-use distric_raft::{Entry, LogIndex, Recovered};
+use distric_raft::{Entry, LogIndex, Position, Recovered};
 use heed::types::Bytes as ByteSlice;
 use heed::{CommitOrAbort, Database, Env, MdbError, RoTxn, RwTxn, WithoutTls};
 
@@ -141,7 +143,7 @@ impl LmdbStore {
         for write in writes {
             let known = || self.groups.get(&write.group).copied().unwrap_or_default();
             let group = touched.entry(write.group).or_insert_with(known);
-            self.write_group(&mut txn, group, write, &mut scratch).map_err(engine)?;
+            self.write_group(&mut txn, group, write, &mut scratch)?;
         }
         for (group, found) in &touched {
             self.meta.put(&mut txn, &group_key(*group), &record::encode_group(*group, found)).map_err(engine)?;
@@ -151,7 +153,14 @@ impl LmdbStore {
         Ok(touched)
     }
 
-    fn write_group(&self, txn: &mut RwTxn<'_>, group: &mut GroupRecord, write: &GroupWrite, scratch: &mut Vec<u8>) -> heed::Result<()> {
+    fn write_group(
+        &self,
+        txn: &mut RwTxn<'_>,
+        group: &mut GroupRecord,
+        write: &GroupWrite,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), DeviceError> {
+        let engine = |error| self.files.engine("write", error);
         if let Some(hard_state) = write.hard_state {
             group.hard_state = hard_state;
         }
@@ -159,33 +168,33 @@ impl LmdbStore {
             && cut <= group.last.index
         {
             assert!(cut > group.base.index, "{}: cut at {cut} into what is compacted up to {}", write.group, group.base.index);
-            delete(self.log, txn, write.group, cut..=group.last.index)?;
+            delete(self.log, txn, write.group, cut..=group.last.index).map_err(engine)?;
             group.last = self.position_at(txn, write.group, cut.prev(), group)?;
         }
         for entry in &write.entries {
             assert!(entry.index == group.last.index.next(), "{}: entry {} behind {}", write.group, entry.index, group.last.index);
             scratch.clear();
             record::encode_entry(write.group, entry, scratch);
-            self.log.put(txn, &log_key(write.group, entry.index), scratch)?;
+            self.log.put(txn, &log_key(write.group, entry.index), scratch).map_err(engine)?;
             group.last = entry.position();
         }
         Ok(())
     }
 
-    /// The position of an entry that is known to exist, or the base.
+    /// The position of an entry that must exist, or of the base.
     fn position_at(
         &self,
         txn: &RoTxn<'_, WithoutTls>,
         group: GroupId,
         index: LogIndex,
         known: &GroupRecord,
-    ) -> heed::Result<distric_raft::Position> {
+    ) -> Result<Position, DeviceError> {
         if index == known.base.index {
             return Ok(known.base);
         }
-        let bytes = self.log.get(txn, &log_key(group, index))?;
+        let bytes = self.log.get(txn, &log_key(group, index)).map_err(|error| self.files.engine("read", error))?;
         let entry = bytes.ok_or(Corruption::Missing).and_then(|bytes| record::decode_entry(group, index, bytes));
-        entry.map(|entry| entry.position()).map_err(|reason| heed::Error::Decoding(reason.into()))
+        entry.map(|entry| entry.position()).map_err(|reason| DeviceError::Corrupt { group, index, reason })
     }
 
     /// Makes sure that `more_bytes` of records fit: grows the map, and the prepared part of the file.
@@ -224,7 +233,7 @@ impl LmdbStore {
     fn truncate_part(&mut self, group: GroupId, known: GroupRecord, upto: LogIndex) -> Result<GroupRecord, DeviceError> {
         let engine = |error| self.files.engine("compact", error);
         let mut txn = self.env.write_txn().map_err(engine)?;
-        let base = self.position_at(&txn, group, upto, &known).map_err(engine)?;
+        let base = self.position_at(&txn, group, upto, &known)?;
         delete(self.log, &mut txn, group, known.base.index.next()..=upto).map_err(engine)?;
         let found = GroupRecord { base, ..known };
         self.meta.put(&mut txn, &group_key(group), &record::encode_group(group, &found)).map_err(engine)?;

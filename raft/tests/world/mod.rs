@@ -101,7 +101,7 @@ impl World {
     /// Stops a node like a power cut, at which the disk has written the first `kept` of the staged writes.
     pub fn crash(&mut self, at: NodeAt, kept: usize) {
         let node = &mut self.nodes[at];
-        node.store.crash_after(kept).unwrap();
+        node.store.crash_after(kept);
         node.rafts = None;
         node.writing.clear();
         node.loads.clear();
@@ -157,7 +157,7 @@ impl World {
     /// Makes everything staged durable with one flush, and reports it to each group.
     pub fn flush(&mut self, at: NodeAt) {
         let node = &mut self.nodes[at];
-        node.store.flush().unwrap();
+        node.store.flush();
         // One report per group: a ticket speaks for those before it.
         let reports: BTreeMap<GroupId, Ticket> = node.writing.drain(..).collect();
         for (group, ticket) in reports {
@@ -168,7 +168,7 @@ impl World {
     /// Makes the oldest staged write durable, and reports it.
     pub fn flush_one(&mut self, at: NodeAt) {
         let node = &mut self.nodes[at];
-        node.store.flush_first(1).unwrap();
+        node.store.flush_first(1);
         if let Some((group, ticket)) = node.writing.pop_front() {
             self.step(at, group, Input::Persisted { ticket });
         }
