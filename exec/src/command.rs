@@ -207,7 +207,8 @@ pub struct TaskDone {
     pub fencing_token: u64,
     /// The outcome.
     pub outcome: TaskOutcome,
-    /// The worker leaves the credit that this attempt used with the group.
+    /// The worker leaves the credit that this attempt used with the group. Counts whatever the verdict, except that a
+    /// `Returned` always takes the credit back.
     pub renew_credit: bool,
 }
 

@@ -147,10 +147,10 @@ impl Machine {
 
     /// Whether there is room for something new. Errors: which limit is met.
     fn check_room(&self, key: Option<&Key>, now: Timestamp) -> Result<(), Refusal> {
-        if self.state_bytes >= self.settings.state_bytes_max {
+        if self.held_bytes() >= self.settings.state_bytes_max {
             return Err(Refusal {
                 code: RefusalCode::StorageFull,
-                reason: format!("the partition holds {} bytes", self.state_bytes),
+                reason: format!("the partition holds {} bytes", self.held_bytes()),
                 limit: Some(("state_bytes_max", self.settings.state_bytes_max)),
                 retry_after_ms: Some(STORAGE_FULL_RETRY_MS),
             });

@@ -324,12 +324,10 @@ impl Machine {
             return;
         }
         let reason = failure.message.clone();
-        // A decided failure keeps its reason; the clean-up that was going on is cut short.
+        // What was decided stays decided; the clean-up that was going on is cut short.
         if instance.verdict.is_none() {
             instance.verdict = Some(verdict);
             instance.failure = Some(failure);
-        } else {
-            instance.verdict = Some(verdict);
         }
         if instance.status == State::Scheduled {
             self.timers.remove(instance.timer.take());

@@ -157,8 +157,7 @@ impl Machine {
         let turn = &mut Turn::new(at, self.now, out);
         match command {
             Command::Define(define) => {
-                let (reply, bytes) = self.programs.define(define, at.index, &mut self.queues);
-                self.state_bytes += bytes;
+                let reply = self.programs.define(define, at.index, &mut self.queues);
                 turn.reply(reply);
             }
             Command::Ingest(ingest) => {
@@ -187,7 +186,11 @@ impl Machine {
             Command::OutAck(ack) => self.apply_out_ack(turn, ack),
             Command::Cancel(cancel) => self.apply_cancel(turn, &cancel),
             Command::RaiseVersion(version) => self.version = self.version.max(version),
-            Command::Configure(settings) => self.settings = settings,
+            Command::Configure(settings) => {
+                self.settings = settings;
+                // Smaller bounds on history take effect now.
+                self.is_tick_unfinished = true;
+            }
         }
         self.run_errands(turn);
         if self.is_tick_unfinished {
@@ -238,8 +241,8 @@ impl Machine {
     }
 
     /// What a send under this key is answered, when the key is remembered: the first outcome, or a conflict.
-    pub fn recall(&self, namespace: &Namespace, idempotency_key: &Arc<str>, payload_hash: u64) -> Option<Reply> {
-        self.dedupe.recall(&Key::new(namespace, idempotency_key), payload_hash)
+    pub fn recall(&self, namespace: &Namespace, idempotency_key: &str, payload_hash: u64) -> Option<Reply> {
+        self.dedupe.recall(&Key::new(namespace, &Arc::from(idempotency_key)), payload_hash)
     }
 
     /// The attempts that a worker should have, by token: for a new leader to ask it about.
@@ -290,7 +293,7 @@ impl Machine {
             timers: self.timers.len() as u64,
             out_pending: self.outbox.len() as u64,
             dedupe_keys: self.dedupe.len() as u64,
-            state_bytes: self.state_bytes,
+            state_bytes: self.held_bytes(),
             ..self.stats
         }
     }
@@ -378,6 +381,11 @@ impl Machine {
             }
             self.run_errands(turn);
         }
+    }
+
+    /// Bytes of state by this room's own accounting; remembered keys have an account of their own.
+    fn held_bytes(&self) -> u64 {
+        self.state_bytes + self.programs.bytes()
     }
 
     fn task_mut(&mut self, at: TaskAt) -> Option<&mut Task> {

@@ -89,6 +89,7 @@ impl Serialize for Known {
 pub(super) struct Programs {
     table: BTreeMap<Namespace, BTreeMap<Arc<str>, BTreeMap<u64, Known>>>,
     count: usize,
+    bytes: u64,
 }
 
 impl Programs {
@@ -97,26 +98,30 @@ impl Programs {
         Some(&self.table.get(namespace)?.get(workflow)?.get(&version)?.program)
     }
 
-    /// Makes a definition known. Returns the reply, and by how many bytes the state grew.
-    pub fn define(&mut self, define: Define, index: u64, queues: &mut Queues) -> (Reply, u64) {
+    /// What they are charged together.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Makes a definition known.
+    pub fn define(&mut self, define: Define, index: u64, queues: &mut Queues) -> Reply {
         if let Some(known) = self.get(&define.namespace, &define.workflow, define.version) {
             let is_same = known.body == define.body;
             let reason = format!("version {} of `{}` is defined with another body", define.version, define.workflow);
-            return (if is_same { Reply::Done } else { refused(RefusalCode::Conflict, reason) }, 0);
+            return if is_same { Reply::Done } else { refused(RefusalCode::Conflict, reason) };
         }
         if self.count >= PROGRAMS_MAX && !self.forget_oldest_unused() {
-            let reason = format!("{PROGRAMS_MAX} workflow versions are in use");
-            return (refused(RefusalCode::StorageFull, reason), 0);
+            return refused(RefusalCode::StorageFull, format!("{PROGRAMS_MAX} workflow versions are in use"));
         }
         match Program::compile(&define, queues) {
             Ok(program) => {
-                let bytes = program.bytes();
+                self.bytes += program.bytes();
                 let versions = self.table.entry(define.namespace).or_default().entry(define.workflow).or_default();
                 versions.insert(define.version, Known { program: Arc::new(program), users_count: 0, defined_at: index });
                 self.count += 1;
-                (Reply::Done, bytes)
+                Reply::Done
             }
-            Err(reason) => (refused(RefusalCode::BadDefinition, reason), 0),
+            Err(reason) => refused(RefusalCode::BadDefinition, reason),
         }
     }
 
@@ -142,6 +147,7 @@ impl Programs {
         let all = self.table.values().flat_map(|workflows| workflows.values().flat_map(|versions| versions.values()));
         let Some(oldest) = all.filter(|known| known.users_count == 0).min_by_key(|known| known.defined_at) else { return false };
         let program = oldest.program.clone();
+        self.bytes -= program.bytes();
         let versions = self.table.get_mut(&program.namespace).and_then(|workflows| workflows.get_mut(&program.workflow));
         self.count -= usize::from(versions.is_some_and(|versions| versions.remove(&program.version).is_some()));
         true

@@ -57,17 +57,27 @@ impl Machine {
     pub(super) fn sweep(&mut self) -> bool {
         let (now, retention_ms) = (self.now, self.settings.history_retention_ms);
         let is_due = |at: Timestamp| at.plus_ms(retention_ms) <= now;
-        let mut forgotten_count = 0;
-        while self.retention.finished.front().is_some_and(|(at, _)| is_due(*at)) && forgotten_count < FORGOTTEN_PER_ENTRY_MAX {
+        let mut left_count = FORGOTTEN_PER_ENTRY_MAX;
+        while left_count > 0 && self.has_finished_beyond(is_due) {
             self.forget_oldest_instance();
-            forgotten_count += 1;
+            left_count -= 1;
         }
-        while self.retention.kept.front().is_some_and(|(at, _)| is_due(*at)) && forgotten_count < FORGOTTEN_PER_ENTRY_MAX {
+        while left_count > 0 && self.has_kept_beyond(is_due) {
             self.forget_oldest_kept_message();
-            forgotten_count += 1;
+            left_count -= 1;
         }
         let more_keys = self.dedupe.forget(now, self.settings.dedupe_window_ms, FORGOTTEN_PER_ENTRY_MAX);
-        more_keys || self.retention.next_due(retention_ms).is_some_and(|due| due <= now)
+        more_keys || self.has_finished_beyond(is_due) || self.has_kept_beyond(is_due)
+    }
+
+    fn has_finished_beyond(&self, is_due: impl Fn(Timestamp) -> bool) -> bool {
+        let too_many = self.retention.finished_count() > self.settings.history_instances_max;
+        too_many || self.retention.finished.front().is_some_and(|(at, _)| is_due(*at))
+    }
+
+    fn has_kept_beyond(&self, is_due: impl Fn(Timestamp) -> bool) -> bool {
+        let too_many = self.retention.kept_count() > self.settings.history_messages_max;
+        too_many || self.retention.kept.front().is_some_and(|(at, _)| is_due(*at))
     }
 
     /// Forgets the instance that ended first, and its message with the last of its instances.

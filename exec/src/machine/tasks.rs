@@ -69,11 +69,14 @@ impl Machine {
         if task.arrival == 0 || task.status == State::BackingOff {
             task.arrival = queues.arrive();
         }
-        task.worker = None;
+        task.timer = None;
         task.next_attempt_at = None;
         let class = instance.program.steps[usize::from(at.index)].class;
         let key = queue_key(instance, at.index);
-        self.with_instance(at.instance, |instance| instance.move_task(turn, at.index, State::Ready, reason));
+        self.with_instance(at.instance, |instance| {
+            instance.move_task(turn, at.index, State::Ready, reason);
+            instance.tasks[usize::from(at.index)].worker = None;
+        });
         let worker = if self.queues.is_waiting(class) { None } else { self.queues.choose(class, &self.workers) };
         match worker {
             Some(worker) => self.assign(turn, at, worker),
