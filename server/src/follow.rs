@@ -1,7 +1,6 @@
 //! Following instances live, to their ends.
 
-use distric_sdk::{Client, Error, Event, Query};
-use distric_wire::{Code, QueryKind};
+use distric_sdk::{Client, Code, Error, Event, Query, QueryKind};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

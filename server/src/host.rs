@@ -16,9 +16,8 @@ use distric_core::config::{Config, Loaded};
 use distric_core::{NodeHandle, NodeOptions};
 use distric_exec::definition::{KnownTypes, check_workflows};
 use distric_rules::{CheckContext, Problem, Severity};
-use distric_sdk::{Client, ClientOptions, Command};
+use distric_sdk::{Client, ClientOptions, Command, CommandKind};
 use distric_shim_http::{ShimLimits, ShimState};
-use distric_wire::CommandKind;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -145,7 +144,7 @@ async fn failure_of(node: &NodeHandle) -> String {
 }
 
 /// Resolves when stdin is closed, if that is wanted.
-async fn stdin_closes(wanted: bool) {
+pub async fn stdin_closes(wanted: bool) {
     if !wanted {
         return std::future::pending().await;
     }

@@ -15,6 +15,7 @@ pub mod output;
 pub mod settings;
 pub mod signals;
 pub mod verbs;
+pub mod workers;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use distric_sdk::{Client, Error, Query, Reply};
-use distric_wire::{Code, QueryKind};
+use distric_sdk::{Client, Code, Error, Query, QueryKind, Reply};
 use hdrhistogram::Histogram;
 use serde_json::Value;
 use tokio::sync::Semaphore;

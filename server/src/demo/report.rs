@@ -87,7 +87,7 @@ impl Report<'_> {
             ("whole run".into(), format!("{:.1} s", self.elapsed.as_secs_f64())),
         ]);
         let mut table = Table::new();
-        table.load_preset(UTF8_BORDERS_ONLY);
+        table.load_style(UTF8_BORDERS_ONLY);
         for (name, value) in rows {
             table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
         }

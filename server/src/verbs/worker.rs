@@ -1,0 +1,34 @@
+//! `distric worker`: takes tasks from coordinators elsewhere.
+
+use serde_json::json;
+
+use crate::cli::WorkerArgs;
+use crate::client::block_on;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::{host, logging, settings, signals, workers};
+
+/// Runs a worker until a signal ends it; reconnects for as long as it runs.
+pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
+    let config = settings::of_worker(args)?.config;
+    let _log = logging::install(&config.log, &config.worker.name);
+    let mut stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
+    block_on(async {
+        let worker = &config.worker;
+        output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators}));
+        output.text(format!("worker {} for {}, {} slots", worker.name, worker.coordinators.join(", "), worker.slots));
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let builder = workers::builder(worker.coordinators.clone(), worker, None);
+        let mut running = std::pin::pin!(workers::run(builder, stopping));
+        tokio::select! {
+            result = &mut running => return result.map(|()| Exit::Success).map_err(Failure::from),
+            () = signals::first(&mut stopped) => {}
+            () = host::stdin_closes(args.until_stdin_closes) => {}
+        }
+        // The worker holds the receiver for as long as it runs.
+        let _ = stop.send(true);
+        running.await?;
+        tracing::info!("stopped");
+        Ok(Exit::Success)
+    })
+}

@@ -1,0 +1,100 @@
+//! Workers with the built-in executors: beside a node, or as a process of their own.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use distric_core::NodeHandle;
+use distric_core::config::{Config, WorkerConfig};
+use distric_model::{Slot, Timestamp, WorkerId};
+use distric_sdk::worker::{WorkerBuilder, WorkerOptions};
+use distric_worker::Builtins;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::demo::submit::now_us;
+use crate::exit::{Exit, Failure};
+use crate::signals;
+
+/// The file in a data directory that remembers the id of the worker beside the node.
+const WORKER_ID_FILE: &str = "worker-id";
+/// How long tasks may go on after the end was asked for, milliseconds; below what the process allows for everything.
+const DRAIN_WITHIN_MS: u64 = 10_000;
+
+/// Starts the worker beside a node.
+///
+/// It keeps its id over restarts on one data directory: a node that comes back asks this worker about the tasks that it had, is told
+/// that they are unknown, and hands them out again at once instead of waiting for the worker to be declared dead.
+pub fn beside(node: &NodeHandle, config: &Config, wire: SocketAddr, stopping: watch::Receiver<bool>) -> Result<JoinHandle<()>, Failure> {
+    let id = match &config.node.data_dir {
+        Some(dir) => Some(remembered_id(&dir.join(WORKER_ID_FILE))?),
+        None => None,
+    };
+    tracing::debug!(node = %node.node_id(), "worker beside the node");
+    let builder = builder([wire.to_string()], &config.worker, id);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = run(builder, stopping).await {
+            tracing::error!(%error, "the worker beside the node ended; tasks wait for another one");
+        }
+    }))
+}
+
+/// A worker for these coordinators, with the built-in task types.
+pub fn builder(addresses: impl IntoIterator<Item = String>, config: &WorkerConfig, id: Option<WorkerId>) -> WorkerBuilder {
+    let options = WorkerOptions {
+        worker_id: id,
+        name: config.name.clone(),
+        slots: config.slots,
+        prefetch: config.prefetch,
+        labels: config.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        api_key: std::env::var("DISTRIC_API_KEY").ok(),
+        drain_deadline_ms: DRAIN_WITHIN_MS,
+        ..WorkerOptions::default()
+    };
+    Builtins::default().register(WorkerBuilder::new(addresses, options))
+}
+
+/// Runs a worker until it is asked to stop. Errors: a coordinator refused it for good.
+pub async fn run(builder: WorkerBuilder, mut stopping: watch::Receiver<bool>) -> Result<(), distric_sdk::Error> {
+    builder.run(async move { signals::first(&mut stopping).await }).await
+}
+
+/// The id in this file; a new one is written when there is none.
+fn remembered_id(path: &Path) -> Result<WorkerId, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().map_err(|error| {
+            Failure::new(Exit::Environment, format!("{} is damaged: {error}", path.display()))
+                .with_remedy("remove that file: a new id is made")
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let random = getrandom::u64()
+                .map_err(|error| Failure::new(Exit::Environment, format!("the system gives no random numbers: {error}")))?;
+            let id = WorkerId::new(Timestamp::from_us(now_us()), Slot::truncate(0), random);
+            let write = || -> io::Result<()> {
+                let mut file = fs::File::create(path)?;
+                writeln!(file, "{id}")?;
+                file.sync_all()
+            };
+            write().map_err(|error| Failure::io("write", path, &error))?;
+            Ok(id)
+        }
+        Err(error) => Err(Failure::io("read", path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_kept_over_restarts_and_damage_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(WORKER_ID_FILE);
+        let first = remembered_id(&path).unwrap();
+        assert_eq!(remembered_id(&path).unwrap(), first);
+        fs::write(&path, "hello").unwrap();
+        let failure = remembered_id(&path).unwrap_err();
+        assert!(failure.message.contains("worker-id is damaged") && failure.remedy.is_some());
+    }
+}
