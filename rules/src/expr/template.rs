@@ -41,9 +41,8 @@ struct Placed {
 }
 
 impl Placed {
-    fn parse(text: &str, start: usize, end: usize) -> Result<Self, ExprError> {
-        let (line, column) = position_of(text, start);
-        match Expr::parse(&text[start..end]) {
+    fn parse(text: &str, (line, column): (u32, u32)) -> Result<Self, ExprError> {
+        match Expr::parse(text) {
             Ok(expr) => Ok(Self { expr, line, column }),
             Err(error) => Err(moved(error, line, column)),
         }
@@ -170,6 +169,7 @@ fn compile_text(text: &str) -> Result<Part, ExprError> {
     let mut pieces = Vec::new();
     let mut constant = String::new();
     let mut at = 0;
+    let (mut placed, mut place) = (0, (1, 1));
     while let Some(dollar) = text[at..].find('$').map(|offset| at + offset) {
         constant.push_str(&text[at..dollar]);
         if text[dollar..].starts_with("$${") {
@@ -178,7 +178,10 @@ fn compile_text(text: &str) -> Result<Part, ExprError> {
         } else if text[dollar..].starts_with("${") {
             let start = dollar + 2;
             let end = expression_end(text, start)?;
-            let expr = Placed::parse(text, start, end)?;
+            // Counted on from the expression before: a long text of many expressions is walked once.
+            place = moved_place(position_of(&text[placed..start], start - placed), place);
+            placed = start;
+            let expr = Placed::parse(&text[start..end], place)?;
             if !constant.is_empty() {
                 pieces.push(Piece::Constant(std::mem::take(&mut constant)));
             }

@@ -499,6 +499,14 @@ fn templates_say_what_they_read_and_whether_they_are_constant() {
 }
 
 #[test]
+fn a_long_template_of_many_expressions_is_compiled_in_a_moment() {
+    let text = "\n".repeat(50_000) + &"${a}".repeat(50_000);
+    let template = Template::compile_text(&text).unwrap();
+    let last = template.paths().pop().unwrap();
+    assert_eq!((last.line, last.column), (50_001, 4 * 49_999 + 3));
+}
+
+#[test]
 fn errors_of_templates_have_a_place() {
     for (template, expected) in [
         (json!("a ${name"), "1:3: `${` has no closing `}`"),
