@@ -1,1 +1,17 @@
-//! Fuzz targets.
+//! Fuzz targets: one function per door that takes bytes from outside.
+//!
+//! In: any bytes.  Out: nothing. A target comes back whatever it is given; what it asserts are the promises of the door
+//! (what was read can be written and read again as the same), so a panic in one is a bug of ours and never the bytes' fault.
+//!
+//! Three ways to run them: `cargo test -p distric-fuzz` gives each target seeded mutations of real inputs for about a second;
+//! `cargo run -p distric-fuzz --bin fuzz_frame -- FILE` (or standard input) repeats one input; and under cargo-fuzz
+//! (`cargo +nightly fuzz run --fuzz-dir testing/fuzz fuzz_frame`) the same binaries are libFuzzer targets.
+
+mod replay;
+mod wire;
+
+pub use replay::replay;
+pub use wire::{compressed, frame, message};
+
+/// Every target by name, for tests that run them all.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[("frame", frame), ("message", message), ("compressed", compressed)];
