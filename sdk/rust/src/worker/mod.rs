@@ -3,7 +3,7 @@
 //! One session per address, one budget of slots and prefetch for all of them. A result is kept until its commit is confirmed, and sent again over
 //! reconnects; a task that was lost on the way is said to be unknown and comes again.
 //!
-//! Parts: [`Desk`](desk::Desk) is the pure machine that knows what is in hand and what was promised to whom; `ledger` is its credits; a `session` is one
+//! Parts: `desk` is the pure machine that knows what is in hand and what was promised to whom; `ledger` is its credits; a `session` is one
 //! connection; `shift` is the loop that runs handlers and brings the others together.
 
 mod desk;
