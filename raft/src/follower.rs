@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::door::Outputs;
 use crate::entry::{Entry, EntryKind};
 use crate::membership::Membership;
-use crate::message::{AppendOutcome, Body};
+use crate::message::{AppendOutcome, Body, Heartbeat, HeartbeatReply};
 use crate::position::{LogIndex, Position};
 
 pub(crate) struct Follower {
@@ -90,7 +90,8 @@ impl Follower {
         }
     }
 
-    pub(crate) fn on_heartbeat(&mut self, core: &mut Core, from: NodeId, commit: LogIndex, round: u64, out: &mut Outputs) {
+    pub(crate) fn on_heartbeat(&mut self, core: &mut Core, from: NodeId, heartbeat: Heartbeat, out: &mut Outputs) {
+        let Heartbeat { commit, round } = heartbeat;
         // A leader names no commit index beyond what was acknowledged to it, so all of it is here.
         if commit > core.log.last().index {
             core.stats.impossible_messages_count += 1;
@@ -98,7 +99,8 @@ impl Follower {
         }
         self.received = self.received.max(commit);
         core.commit_upto(commit);
-        core.reply(from, Body::HeartbeatReply { round, matched: self.matched(core), received: self.received }, out);
+        let reply = HeartbeatReply { round, matched: self.matched(core), received: self.received };
+        core.reply(from, Body::HeartbeatReply(reply), out);
     }
 
     /// Equal to the leader's log and on this disk.

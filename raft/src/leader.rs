@@ -8,7 +8,7 @@ use distric_model::{Instant, NodeId};
 use crate::core::Core;
 use crate::door::{Accepted, Outputs, Refusal};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, EntryKind};
-use crate::message::{AppendOutcome, Body};
+use crate::message::{AppendOutcome, Body, Heartbeat, HeartbeatReply};
 use crate::position::{LogIndex, Position};
 use crate::progress::{Flow, Progress};
 use crate::status::PeerStatus;
@@ -108,7 +108,7 @@ impl Leader {
             // Never beyond what the follower has acknowledged: it may hold other entries there.
             let commit = core.hard.commit.min(progress.matched);
             progress.on_heartbeat_sent(self.round);
-            core.send(*peer, Body::Heartbeat { commit, round: self.round }, out);
+            core.send(*peer, Body::Heartbeat(Heartbeat { commit, round: self.round }), out);
         }
         true
     }
@@ -140,16 +140,8 @@ impl Leader {
         }
     }
 
-    pub(crate) fn on_heartbeat_reply(
-        &mut self,
-        core: &mut Core,
-        now: Instant,
-        from: NodeId,
-        round: u64,
-        matched: LogIndex,
-        received: LogIndex,
-        out: &mut Outputs,
-    ) {
+    pub(crate) fn on_heartbeat_reply(&mut self, core: &mut Core, now: Instant, from: NodeId, reply: HeartbeatReply, out: &mut Outputs) {
+        let HeartbeatReply { round, matched, received } = reply;
         let Some(progress) = self.peers.get_mut(&from).filter(|_| round <= self.round && matched <= received) else {
             core.stats.impossible_messages_count += 1;
             return;

@@ -42,7 +42,7 @@ pub use config::{Config, ConfigError};
 pub use door::{Accepted, Input, Load, Outputs, Persist, Refusal, Refused, RoleChange, RoleKind};
 pub use entry::{Entry, EntryKind};
 pub use membership::{Membership, MembershipError};
-pub use message::{AppendOutcome, Body, Message};
+pub use message::{AppendOutcome, Body, Heartbeat, HeartbeatReply, Message};
 pub use node::{Raft, StartError};
 pub use position::{HardState, LogIndex, Position, Term, Ticket};
 pub use recovered::{Recovered, RecoveredError, TermRun};

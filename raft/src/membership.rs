@@ -41,7 +41,7 @@ pub enum MembershipError {
 
 impl Membership {
     /// A group of these. Order does not matter.
-    /// Errors: a node named twice, or more than [`MEMBERS_MAX`] members.
+    /// Errors: a node named twice, or more members than a group may have.
     pub fn new(mut voters: Vec<NodeId>, mut learners: Vec<NodeId>) -> Result<Self, MembershipError> {
         let count = voters.len() + learners.len();
         if count > MEMBERS_MAX {
@@ -121,7 +121,7 @@ fn decode_nodes(rest: &mut &[u8]) -> Result<Vec<NodeId>, MembershipError> {
 }
 
 /// Most members of one group. Small, so that counting them never needs more than a stack array's worth of work.
-pub const MEMBERS_MAX: usize = 32;
+pub(crate) const MEMBERS_MAX: usize = 32;
 /// The layout written today. The next one adds the outgoing voters of a joint configuration.
 const VERSION: u8 = 1;
 

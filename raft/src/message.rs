@@ -52,23 +52,32 @@ pub enum Body {
     },
     /// The answer to `Append`.
     AppendReply(AppendOutcome),
-    /// "I lead." Small and fixed in size, so that one carrier message can hold those of all groups of a node pair.
-    Heartbeat {
-        /// What the receiver may commit: never beyond what it acknowledged.
-        commit: LogIndex,
-        /// Counts the leader's rounds of heartbeats in its term.
-        round: u64,
-    },
-    /// The answer to `Heartbeat`; also repeats what an answer to `Append` said, should that have been lost.
-    HeartbeatReply {
-        /// The round that is answered.
-        round: u64,
-        /// Entries up to here are equal to the leader's and durable at the sender.
-        matched: LogIndex,
-        /// Entries up to here are equal to the leader's; perhaps not yet durable. Never counted, only used to see
-        /// that an append was lost.
-        received: LogIndex,
-    },
+    /// "I lead."
+    Heartbeat(Heartbeat),
+    /// The answer to `Heartbeat`.
+    HeartbeatReply(HeartbeatReply),
+}
+
+/// A leader's sign of life. Small and fixed in size, so that one carrier message can hold those of all groups of a
+/// pair of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// What the receiver may commit: never beyond what it acknowledged.
+    pub commit: LogIndex,
+    /// Counts the leader's rounds of heartbeats in its term.
+    pub round: u64,
+}
+
+/// The answer; also repeats what an answer to an append said, should that have been lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatReply {
+    /// The round that is answered.
+    pub round: u64,
+    /// Entries up to here are equal to the leader's and durable at the sender.
+    pub matched: LogIndex,
+    /// Entries up to here are equal to the leader's; perhaps not yet durable. Never counted, only used to see that an
+    /// append was lost.
+    pub received: LogIndex,
 }
 
 /// How an `Append` was taken.
@@ -101,8 +110,8 @@ impl Body {
             Self::VoteReply { .. } => "vote_reply",
             Self::Append { .. } => "append",
             Self::AppendReply(_) => "append_reply",
-            Self::Heartbeat { .. } => "heartbeat",
-            Self::HeartbeatReply { .. } => "heartbeat_reply",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::HeartbeatReply(_) => "heartbeat_reply",
         }
     }
 }

@@ -219,7 +219,7 @@ impl Raft {
         if term < self.core.hard.term {
             return self.on_stale(from, &body, out);
         }
-        let is_from_leader = matches!(body, Body::Append { .. } | Body::Heartbeat { .. });
+        let is_from_leader = matches!(body, Body::Append { .. } | Body::Heartbeat(_));
         if term > self.core.hard.term {
             self.become_follower(now, term, is_from_leader.then_some(from));
         }
@@ -236,13 +236,9 @@ impl Raft {
             (Body::Append { prev, entries, commit }, Role::Follower(follower)) => {
                 follower.on_append(&mut self.core, from, prev, entries, commit, out);
             }
-            (Body::Heartbeat { commit, round }, Role::Follower(follower)) => {
-                follower.on_heartbeat(&mut self.core, from, commit, round, out);
-            }
+            (Body::Heartbeat(heartbeat), Role::Follower(follower)) => follower.on_heartbeat(&mut self.core, from, heartbeat, out),
             (Body::AppendReply(outcome), Role::Leader(leader)) => leader.on_append_reply(&mut self.core, now, from, outcome, out),
-            (Body::HeartbeatReply { round, matched, received }, Role::Leader(leader)) => {
-                leader.on_heartbeat_reply(&mut self.core, now, from, round, matched, received, out);
-            }
+            (Body::HeartbeatReply(reply), Role::Leader(leader)) => leader.on_heartbeat_reply(&mut self.core, now, from, reply, out),
             (Body::Vote { last }, _) => self.on_vote(now, from, last, out),
             (Body::VoteReply { granted }, _) => self.on_vote_reply(now, from, granted, out),
             (Body::PreVoteReply { .. }, _) => self.on_pre_vote_reply(now, from, self.core.hard.term, false, out),
@@ -271,7 +267,7 @@ impl Raft {
     fn on_stale(&mut self, from: NodeId, body: &Body, out: &mut Outputs) {
         self.core.stats.stale_messages_count += 1;
         match body {
-            Body::Append { .. } | Body::Heartbeat { .. } => self.core.reply(from, Body::AppendReply(AppendOutcome::Stale), out),
+            Body::Append { .. } | Body::Heartbeat(_) => self.core.reply(from, Body::AppendReply(AppendOutcome::Stale), out),
             Body::Vote { .. } => self.core.reply(from, Body::VoteReply { granted: false }, out),
             _ => {}
         }

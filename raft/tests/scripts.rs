@@ -110,7 +110,7 @@ impl Player {
         }
         let world = self.world.as_mut()?;
         match verb {
-            "tick" => rest.iter().try_for_each(|name| Some(world.tick(node(name)?, GROUP)))?,
+            "tick" => nodes(rest)?.into_iter().for_each(|at| world.tick(at, GROUP)),
             "advance" => world.now = world.now.plus_ms(rest.first()?.parse().ok()?),
             "propose" => {
                 let commands = rest[1..].iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
@@ -127,9 +127,9 @@ impl Player {
             "replay" => self.aside.clone().into_iter().for_each(|packet| world.deliver(packet)),
             "elect" => elect(world, node(rest.first()?)?),
             "flush_one" => world.flush_one(node(rest.first()?)?),
-            "flush" => rest.iter().try_for_each(|name| Some(world.flush(node(name)?)))?,
+            "flush" => nodes(rest)?.into_iter().for_each(|at| world.flush(at)),
             "load" => world.load(node(rest.first()?)?),
-            "settle" => settle(world, &rest.iter().map(|name| node(name)).collect::<Option<Vec<_>>>()?),
+            "settle" => settle(world, &nodes(rest)?),
             "crash" => {
                 let kept = rest.get(1).map_or(Some(0), |kept| kept.strip_prefix("kept=")?.parse().ok())?;
                 world.crash(node(rest.first()?)?, kept);
@@ -234,6 +234,10 @@ fn link(word: &str) -> Option<(Option<NodeAt>, Option<NodeAt>)> {
     Some((end(from)?, end(to)?))
 }
 
+fn nodes(names: &[&str]) -> Option<Vec<NodeAt>> {
+    names.iter().map(|name| node(name)).collect()
+}
+
 fn node(name: &str) -> Option<NodeAt> {
     name.strip_prefix('n')?.parse::<usize>().ok()?.checked_sub(1)
 }
@@ -244,7 +248,7 @@ fn forged(words: &[&str]) -> Option<Message> {
     let term = Term(number("term=")?);
     let prev = Position::new(Term(number("prev_term=").unwrap_or(0)), LogIndex(number("prev=").unwrap_or(0)));
     let body = match *words.first()? {
-        "heartbeat" => Body::Heartbeat { commit: LogIndex(number("commit=")?), round: 1 },
+        "heartbeat" => Body::Heartbeat(Heartbeat { commit: LogIndex(number("commit=")?), round: 1 }),
         "vote" => Body::Vote { last: prev },
         "matched" => Body::AppendReply(AppendOutcome::Matched { matched: LogIndex(number("index=")?) }),
         "refused" => {

@@ -62,6 +62,14 @@ pub trait LogStore: Send {
     /// Errors: final, as for [`LogStore::write`].
     fn truncate_prefix(&mut self, group: GroupId, upto: LogIndex) -> Result<(), DeviceError>;
 
+    /// Useful work for when there is nothing to write: some milliseconds of it. Returns whether more is left. A store
+    /// that is never given this time does the work while it writes.
+    ///
+    /// Errors: final, as for [`LogStore::write`].
+    fn upkeep(&mut self) -> Result<bool, DeviceError> {
+        Ok(false)
+    }
+
     /// Whose log this is; `None` before [`LogStore::set_identity`].
     fn identity(&self) -> Option<Identity>;
 

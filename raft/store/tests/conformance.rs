@@ -32,7 +32,7 @@ struct Lmdb(tempfile::TempDir);
 impl Subject for Lmdb {
     type Store = LmdbStore;
     fn open(&self) -> LmdbStore {
-        let options = LmdbOptions { prepared_bytes: 1 << 20, ..LmdbOptions::default() };
+        let options = LmdbOptions { opening_bytes: 1 << 20, ..LmdbOptions::default() };
         LmdbStore::open(Path::new(self.0.path()), options).unwrap()
     }
     fn reopen(&self, store: LmdbStore) -> LmdbStore {
@@ -282,6 +282,7 @@ fn what_a_write_costs() {
     let began = std::time::Instant::now();
     let mut store = LmdbStore::open(dir.path(), LmdbOptions::default()).unwrap();
     println!("opened and prepared in {} ms", began.elapsed().as_millis());
+    while store.upkeep().unwrap() {}
     let data = Bytes::from(vec![b'x'; 300]);
     let mut next = [1_u64; 5];
     for (groups, each) in [(1, 1), (5, 1), (1, 20), (5, 20), (1, 200), (5, 200)] {

@@ -282,8 +282,8 @@ pub fn message_text(message: &Message) -> String {
         Body::AppendReply(AppendOutcome::Matched { matched }) => format!("matched={matched}"),
         Body::AppendReply(AppendOutcome::Refused { prev, hint }) => format!("refused prev={prev} hint={hint}"),
         Body::AppendReply(AppendOutcome::Stale) => "stale".to_owned(),
-        Body::Heartbeat { commit, round } => format!("round={round} commit={commit}"),
-        Body::HeartbeatReply { round, matched, received } => format!("round={round} matched={matched} received={received}"),
+        Body::Heartbeat(Heartbeat { commit, round }) => format!("round={round} commit={commit}"),
+        Body::HeartbeatReply(HeartbeatReply { round, matched, received }) => format!("round={round} matched={matched} received={received}"),
     };
     format!("{} term={} {rest}", message.body.name(), message.term)
 }

@@ -72,7 +72,7 @@ impl Oracle {
                 Body::Vote { .. } => voted(node.id),
                 Body::VoteReply { granted: true } => voted(*to),
                 Body::AppendReply(AppendOutcome::Matched { matched }) => acked(*matched),
-                Body::HeartbeatReply { matched, .. } => acked(*matched),
+                Body::HeartbeatReply(reply) => acked(reply.matched),
                 _ => {}
             }
             let binds = !matches!(message.body, Body::PreVote { .. } | Body::PreVoteReply { granted: true });
