@@ -107,11 +107,15 @@ impl Problems {
         self.push(Problem::warning(&self.file, at, path, message, expected.map(Into::into)));
     }
 
-    /// Adds a finished problem. Beyond [`PROBLEMS_MAX`] it is only counted.
+    /// Adds a finished problem. Beyond [`PROBLEMS_MAX`] an error takes the place of a warning; what finds no place is only counted.
     pub fn push(&mut self, problem: Problem) {
         self.errors_count += usize::from(problem.severity == Severity::Error);
         if self.list.len() < PROBLEMS_MAX {
             self.list.push(problem);
+        } else if problem.severity == Severity::Error
+            && let Some(place) = self.list.iter().rposition(|other| other.severity == Severity::Warning)
+        {
+            self.list[place] = problem;
         }
     }
 
@@ -177,6 +181,15 @@ fn edit_distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_beyond_the_limit_hide_no_error() {
+        let mut problems = Problems::new("f");
+        (0..PROBLEMS_MAX + 5).for_each(|_| problems.warning(Position::default(), "", "w", None));
+        problems.error(Position::default(), "", "e", None);
+        let list = problems.into_sorted();
+        assert_eq!((list.len(), list.iter().filter(|p| p.severity == Severity::Error).count()), (PROBLEMS_MAX, 1));
+    }
 
     #[test]
     fn a_near_word_is_suggested_and_a_far_one_is_not() {
