@@ -55,6 +55,11 @@ impl Timestamp {
         Self(self.0.saturating_add(ms.saturating_mul(1_000)))
     }
 
+    /// `us` microseconds later; saturates at the end of time.
+    pub const fn plus_us(self, us: u64) -> Self {
+        Self(self.0.saturating_add(us))
+    }
+
     /// Microseconds from `earlier` to `self`; zero when `earlier` is later.
     pub const fn since_us(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

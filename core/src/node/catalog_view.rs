@@ -1,0 +1,51 @@
+//! The catalog as a shard uses it: compiled, shared read-only, swapped between two messages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use distric_model::Namespace;
+
+/// One version of the whole catalog.
+#[derive(Debug, Default)]
+pub struct CatalogView {
+    /// The version; 0 is the empty catalog.
+    pub version: u64,
+    /// Namespaces that have one.
+    pub namespaces: BTreeMap<Namespace, NamespaceView>,
+}
+
+/// One namespace's part.
+#[derive(Debug)]
+pub struct NamespaceView {
+    /// The compiled rules.
+    pub rules: distric_rules::Catalog,
+    /// The workflows by id.
+    pub workflows: BTreeMap<Arc<str>, WorkflowView>,
+}
+
+/// One workflow.
+#[derive(Clone, Debug)]
+pub struct WorkflowView {
+    /// What `latest` means now.
+    pub latest: u64,
+    /// No longer started by name.
+    pub retired: bool,
+    /// The canonical JSON of every version.
+    pub bodies: BTreeMap<u64, Arc<str>>,
+}
+
+impl CatalogView {
+    /// A workflow that may be started: the version asked for, or the latest of one in service.
+    pub fn resolve(&self, namespace: &Namespace, workflow: &str, version: Option<u64>) -> Option<u64> {
+        let workflow = self.namespaces.get(namespace)?.workflows.get(workflow)?;
+        match version {
+            Some(version) => workflow.bodies.contains_key(&version).then_some(version),
+            None => (!workflow.retired).then_some(workflow.latest),
+        }
+    }
+
+    /// The body of one version of a workflow.
+    pub fn body(&self, namespace: &Namespace, workflow: &str, version: u64) -> Option<&Arc<str>> {
+        self.namespaces.get(namespace)?.workflows.get(workflow)?.bodies.get(&version)
+    }
+}

@@ -1,0 +1,226 @@
+//! Checking a change of the catalog before it is proposed, and compiling what was committed.
+//!
+//! In: a request and the catalog it is made for.  Out: a command for the meta group, or every problem with its place.
+//! May touch: `rules`, `exec` (definitions), `model`.  Never: clocks, files, sockets.
+//! Lives on: the compiler thread, off the way of messages.
+//! Invariant: what passed [`check_change`] compiles; a catalog that does not compile never replaces one that does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use distric_exec::definition::{KnownTypes, check_workflows};
+use distric_model::Timestamp;
+use distric_rules::{CheckContext, Checked, RuleSet, Severity};
+use serde_json::{Value, json};
+
+use super::catalog_view::{CatalogView, NamespaceView, WorkflowView};
+use super::letters::{CatalogChangeRequest, CheckVerdict, Problem, RequestedChange, SourceText};
+use super::meta::{ApplyCatalog, CatalogSource, MetaCommand, NamespaceSource, RulesChange, WorkflowsChange};
+
+/// Most problems reported for one change; the rest is counted.
+pub const PROBLEMS_REPORTED_MAX: usize = 100;
+
+/// Checks a change against the catalog it is made for. `base` is that catalog.
+pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource) -> CheckVerdict {
+    let empty = NamespaceSource::default();
+    let current = base.namespaces.get(&request.namespace).unwrap_or(&empty);
+    let mut problems = Vec::new();
+    let changes = changes_of(request, current, &mut problems);
+    let is_error = |problem: &&distric_rules::Problem| problem.severity == Severity::Error;
+    if let Some(first) = problems.iter().find(is_error) {
+        let first = Problem {
+            message: match &first.expected {
+                Some(expected) => format!("{}: {} (expected {expected})", first.file, first.message),
+                None => format!("{}: {}", first.file, first.message),
+            },
+            path: first.path.clone(),
+            line: first.line,
+            column: first.column,
+        };
+        return CheckVerdict::Bad { first, problems: problems_json(&problems) };
+    }
+    let Some((rules, workflows)) = changes else {
+        let first = Problem { message: "nothing to apply".to_owned(), ..Problem::default() };
+        return CheckVerdict::Bad { first, problems: Value::Array(Vec::new()) };
+    };
+    let command = MetaCommand::ApplyCatalog(Box::new(ApplyCatalog {
+        namespace: request.namespace.clone(),
+        rules,
+        workflows,
+        // The change was checked against this very catalog: a rule may name a workflow that another change removes.
+        expected_version: Some(base.version),
+        author: request.author.clone(),
+        reason: request.reason.clone(),
+    }));
+    CheckVerdict::Good { command, warnings: problems_json(&problems) }
+}
+
+/// What the change would do, without doing it.
+pub fn plan(command: &MetaCommand, base: &CatalogSource) -> Value {
+    let MetaCommand::ApplyCatalog(change) = command else { return Value::Null };
+    let mut candidate = base.clone();
+    let applied = candidate.apply(Timestamp::default(), (**change).clone());
+    json!({
+        "dry_run": true, "catalog_version": base.version, "would_be": applied.version,
+        "rules_changed": applied.rules_changed, "rules_removed": applied.rules_removed,
+        "workflows_changed": applied.workflows_changed, "workflows_removed": applied.workflows_removed,
+    })
+}
+
+/// Compiles a committed catalog. Errors: in words, when this version cannot read what a newer one applied.
+pub fn compile(source: &CatalogSource) -> Result<CatalogView, String> {
+    let mut view = CatalogView { version: source.version, namespaces: BTreeMap::new() };
+    for (namespace, source_namespace) in &source.namespaces {
+        let rules = rule_set(source_namespace).map_err(|problems| describe(&problems))?;
+        let rules = distric_rules::Catalog::compile(source.version, &rules).map_err(|problems| describe(&problems))?;
+        let workflows = source_namespace
+            .workflows
+            .iter()
+            .map(|(id, record)| {
+                let bodies = record.versions.iter().map(|(number, version)| (*number, version.body.clone())).collect();
+                (id.clone(), WorkflowView { latest: record.latest(), retired: record.retired, bodies })
+            })
+            .collect();
+        view.namespaces.insert(namespace.clone(), NamespaceView { rules, workflows });
+    }
+    Ok(view)
+}
+
+type Changes = (RulesChange, WorkflowsChange);
+
+fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problems: &mut Vec<distric_rules::Problem>) -> Option<Changes> {
+    let in_service: BTreeSet<String> =
+        current.workflows.iter().filter(|(_, record)| !record.retired).map(|(id, _)| id.to_string()).collect();
+    match &request.change {
+        RequestedChange::Apply { rules, workflows } => {
+            let workflows_change = match workflows {
+                Some(source) => WorkflowsChange::Replace(definitions_of(source, problems)),
+                None => WorkflowsChange::Keep,
+            };
+            let known = match &workflows_change {
+                WorkflowsChange::Replace(new) => new.iter().map(|(id, _)| id.to_string()).collect(),
+                _ => in_service,
+            };
+            let context = CheckContext { known_workflows: Some(&known) };
+            let rules_change = match rules {
+                Some(source) => whole_set(distric_rules::check(&source.name, &source.text, &context), problems)?,
+                None => {
+                    recheck(current, &context, problems);
+                    RulesChange::Keep
+                }
+            };
+            (rules.is_some() || workflows.is_some()).then_some((rules_change, workflows_change))
+        }
+        RequestedChange::PutRule { id, body } => {
+            let rule = match distric_rules::check_rule(&body.name, &body.text) {
+                Ok(rule) => rule,
+                Err(found) => {
+                    problems.extend(found);
+                    return None;
+                }
+            };
+            if let Some(id) = id.as_deref().filter(|id| *id != rule.id()) {
+                problems.push(at_start(
+                    &body.name,
+                    "id",
+                    format!("the rule's id is `{}`", rule.id()),
+                    Some(format!("`{id}`, as in the path")),
+                ));
+                return None;
+            }
+            let (id, body) = (Arc::from(rule.id()), Arc::from(rule.to_json().to_string()));
+            let context = CheckContext { known_workflows: Some(&in_service) };
+            let set = rule_set(current).map_err(|found| problems.extend(found)).ok()?;
+            problems.extend(set.with_rule(rule, &context).problems);
+            Some((RulesChange::Put { id, body }, WorkflowsChange::Keep))
+        }
+        RequestedChange::DeleteRule { id } => {
+            let set = rule_set(current).map_err(|found| problems.extend(found)).ok()?;
+            // Absent rules are answered `not_found` before this; here only what depends on the rule matters.
+            problems.extend(set.without_rule(id).map(|checked| checked.problems).unwrap_or_default());
+            Some((RulesChange::Remove { id: Arc::from(id.as_str()) }, WorkflowsChange::Keep))
+        }
+        RequestedChange::PutWorkflow { id, body } => {
+            let definitions = definitions_of(body, problems);
+            if let Some(id) = id.as_deref()
+                && definitions.iter().any(|(found, _)| &**found != id)
+            {
+                problems.push(at_start(
+                    &body.name,
+                    "workflow.id",
+                    "the workflow's id is another one".to_owned(),
+                    Some(format!("`{id}`, as in the path")),
+                ));
+            }
+            Some((RulesChange::Keep, WorkflowsChange::Put(definitions)))
+        }
+        RequestedChange::DeleteWorkflow { id } => {
+            let mut known = in_service;
+            known.remove(id);
+            recheck(current, &CheckContext { known_workflows: Some(&known) }, problems);
+            Some((RulesChange::Keep, WorkflowsChange::Remove(Arc::from(id.as_str()))))
+        }
+    }
+}
+
+fn definitions_of(source: &SourceText, problems: &mut Vec<distric_rules::Problem>) -> Vec<(Arc<str>, Arc<str>)> {
+    let checked = check_workflows(&source.name, &source.text, &KnownTypes::any());
+    problems.extend(checked.problems);
+    checked
+        .definitions
+        .iter()
+        .map(|definition| {
+            let mut body = definition.to_json();
+            // The catalog numbers the versions; a number in the body would make equal definitions differ.
+            if let Some(members) = body.as_object_mut() {
+                members.remove("version");
+            }
+            (Arc::from(&*definition.id), Arc::from(body.to_string()))
+        })
+        .collect()
+}
+
+fn whole_set(checked: Checked, problems: &mut Vec<distric_rules::Problem>) -> Option<RulesChange> {
+    problems.extend(checked.problems);
+    let Value::Object(mut document) = checked.catalog?.to_json() else { return None };
+    let rules = match document.remove("rules") {
+        Some(Value::Array(rules)) => rules,
+        _ => Vec::new(),
+    };
+    let rules = rules.into_iter().map(|rule| (Arc::from(rule["id"].as_str().unwrap_or_default()), Arc::from(rule.to_string()))).collect();
+    Some(RulesChange::Replace { options: Arc::from(Value::Object(document).to_string()), rules })
+}
+
+/// The rules that stay must still hold when the workflows change.
+fn recheck(current: &NamespaceSource, context: &CheckContext<'_>, problems: &mut Vec<distric_rules::Problem>) {
+    problems.extend(distric_rules::check("catalog", &current.rules_document(), context).problems);
+}
+
+fn rule_set(source: &NamespaceSource) -> Result<RuleSet, Vec<distric_rules::Problem>> {
+    let document = serde_json::from_str(&source.rules_document())
+        .map_err(|error| vec![at_start("catalog", "", format!("the stored rules are not readable: {error}"), None)])?;
+    RuleSet::from_json(&document)
+}
+
+fn at_start(file: &str, path: &str, message: String, expected: Option<String>) -> distric_rules::Problem {
+    distric_rules::Problem::error(file, distric_rules::document::Position::default(), path, message, expected)
+}
+
+fn describe(problems: &[distric_rules::Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn problems_json(problems: &[distric_rules::Problem]) -> Value {
+    let rows: Vec<Value> = problems
+        .iter()
+        .take(PROBLEMS_REPORTED_MAX)
+        .map(|problem| {
+            let severity = if problem.severity == Severity::Error { "error" } else { "warning" };
+            json!({
+                "severity": severity, "file": problem.file, "line": problem.line, "column": problem.column,
+                "path": problem.path, "message": problem.message, "expected": problem.expected,
+            })
+        })
+        .collect();
+    Value::Array(rows)
+}

@@ -1,0 +1,364 @@
+//! Letters: what the cores of one node say to each other, one enum per receiver.
+//!
+//! Values only; the lanes that carry them are the reactor's. Two classes travel on separate lanes, so that a flood of
+//! requests cannot hold up answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use distric_model::{ClusterId, GroupId, Namespace, NodeId, WorkerId};
+
+use super::catalog_view::CatalogView;
+use super::envelope::ProposalNumber;
+use super::meta::{CatalogSource, MetaCommand, MetaReply};
+use super::question::{Answer, Question};
+
+/// Which of the two lanes of an ordered pair a letter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Work to be done.
+    Request,
+    /// Answers, acknowledgements and whatever frees resources.
+    Reply,
+}
+
+/// One shard of this node.
+pub type ShardIndex = usize;
+
+/// A connection of one shard; never reused within a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// Where a question's answer goes: the shard, and its own number for the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AskId {
+    /// The asking shard.
+    pub shard: ShardIndex,
+    /// Its number there.
+    pub number: u64,
+}
+
+/// One committed log entry, on its way to the shard that owns the group.
+#[derive(Clone, Debug)]
+pub struct CommittedEntry {
+    /// Its index in the group's log.
+    pub index: u64,
+    /// The term in which it was proposed.
+    pub term: u64,
+    /// Its data, an envelope; empty for entries that raft made for itself.
+    pub data: Bytes,
+}
+
+/// What a worker said of itself when it opened its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerCard {
+    /// Its id.
+    pub worker: WorkerId,
+    /// Which run of its process.
+    pub generation: u64,
+    /// For people.
+    pub name: String,
+    /// Tasks it runs at once.
+    pub slots: u32,
+    /// Tasks it takes beyond that.
+    pub prefetch: u32,
+    /// The task types it offers.
+    pub task_types: Vec<Arc<str>>,
+    /// Its labels.
+    pub labels: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// To a shard.
+#[derive(Debug)]
+pub enum ShardLetter {
+    /// Entries of a group that this shard owns, in order, each once.
+    Committed {
+        /// The group.
+        group: GroupId,
+        /// The entries.
+        entries: Vec<CommittedEntry>,
+    },
+    /// A group's leadership as this node sees it. Sent to every shard.
+    Leadership {
+        /// The group.
+        group: GroupId,
+        /// Its term.
+        term: u64,
+        /// The leader, when one is known.
+        leader: Option<NodeId>,
+    },
+    /// The group's log did not take the proposal; certainly not applied.
+    Refused {
+        /// The proposal.
+        number: ProposalNumber,
+        /// The leader, when another node leads.
+        leader: Option<NodeId>,
+        /// Whether this node leads and has too much in flight.
+        overloaded: bool,
+    },
+    /// A work group's machine answered a proposal of this shard.
+    Replied {
+        /// The proposal.
+        number: ProposalNumber,
+        /// The answer.
+        reply: Box<distric_exec::Reply>,
+    },
+    /// The meta machine answered a proposal of this shard.
+    MetaReplied {
+        /// The proposal.
+        number: ProposalNumber,
+        /// The answer.
+        reply: Box<MetaReply>,
+    },
+    /// Another shard asks what this one's groups know.
+    Ask {
+        /// Where the answer goes.
+        from: AskId,
+        /// The question.
+        question: Box<Question>,
+    },
+    /// The answer to a question of this shard.
+    Answered {
+        /// Its number.
+        number: u64,
+        /// The answer.
+        answer: Box<Answer>,
+    },
+    /// Whole frames for one of this shard's connections.
+    Frames {
+        /// The connection; gone ones are ignored.
+        conn: ConnId,
+        /// Encoded frames.
+        frames: Vec<u8>,
+    },
+    /// A worker opened a session on some shard.
+    WorkerAttached {
+        /// The shard of its connection.
+        shard: ShardIndex,
+        /// The connection.
+        conn: ConnId,
+        /// The worker.
+        card: Arc<WorkerCard>,
+    },
+    /// A worker's session ended.
+    WorkerDetached {
+        /// The shard of the connection.
+        shard: ShardIndex,
+        /// The connection that is gone.
+        conn: ConnId,
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// A worker grants credit to a group of this shard, or asks some back.
+    WorkerCredit {
+        /// The group.
+        group: GroupId,
+        /// The worker.
+        worker: WorkerId,
+        /// Its generation.
+        generation: u64,
+        /// How much.
+        amount: i64,
+    },
+    /// A worker does not know these assignments of a group of this shard: (task, token).
+    WorkerUnknown {
+        /// The group.
+        group: GroupId,
+        /// The worker.
+        worker: WorkerId,
+        /// What it does not know.
+        unknown: Vec<(distric_model::TaskId, u64)>,
+    },
+    /// An operator drains a worker, or ends the drain; every group hears it.
+    WorkerDrain {
+        /// The worker.
+        worker: WorkerId,
+        /// True to drain.
+        drain: bool,
+    },
+    /// A record of another group's outbox, for a group of this shard. Not yet decided.
+    Deliver {
+        /// The group it is for.
+        group: GroupId,
+        /// The group whose outbox it is in.
+        from_group: GroupId,
+        /// The record.
+        record: Arc<distric_exec::Out>,
+    },
+    /// A record of an outbox of this shard has arrived.
+    OutAcked {
+        /// The group whose outbox it is.
+        group: GroupId,
+        /// The record.
+        seq: u64,
+        /// What the target made of it.
+        result: distric_exec::command::OutResult,
+    },
+    /// The cluster exists (known from the meta group).
+    Cluster {
+        /// Its id.
+        cluster: ClusterId,
+        /// Its work groups, 1 to this number.
+        work_groups: u32,
+    },
+    /// A compiled catalog to use from the next message on.
+    Catalog(Arc<CatalogView>),
+    /// A shard uses a catalog of this version now (to the shard of group 0).
+    CatalogInstalled {
+        /// The version.
+        version: u64,
+    },
+    /// The compiler's verdict on a proposed change (to the shard of group 0).
+    Checked {
+        /// The asking shard and its number for the question.
+        from: AskId,
+        /// The change.
+        request: Box<CatalogChangeRequest>,
+        /// The catalog it was checked against.
+        base: Arc<CatalogSource>,
+        /// How often it was proposed before.
+        tries: u8,
+        /// The verdict.
+        verdict: Box<CheckVerdict>,
+    },
+    /// The compiler has built the catalog of the meta group.
+    Compiled(Result<Arc<CatalogView>, String>),
+    /// Stop accepting, finish, and say when done.
+    Drain,
+}
+
+/// The compiler's verdict on a proposed change of the catalog.
+#[derive(Debug)]
+pub enum CheckVerdict {
+    /// It may be proposed.
+    Good {
+        /// The command for the meta group.
+        command: MetaCommand,
+        /// Warnings, as JSON.
+        warnings: serde_json::Value,
+    },
+    /// It may not.
+    Bad {
+        /// The first problem: words, line, column, path.
+        first: Problem,
+        /// All problems, as JSON.
+        problems: serde_json::Value,
+    },
+}
+
+/// The first thing wrong with a catalog, for the rejection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong, with the name of the file.
+    pub message: String,
+    /// The path of the element.
+    pub path: String,
+    /// 1-based; 0 when unknown.
+    pub line: u32,
+    /// 1-based; 0 when unknown.
+    pub column: u32,
+}
+
+/// To the raft core.
+#[derive(Debug)]
+pub enum ConsensusLetter {
+    /// A command for a group's log.
+    Propose {
+        /// The group.
+        group: GroupId,
+        /// Who waits for the answer.
+        number: ProposalNumber,
+        /// The command's bytes.
+        command: Bytes,
+    },
+    /// The meta group says that these groups exist. Opens those that do not run yet.
+    OpenGroups {
+        /// Groups 1 to this number.
+        work_groups: u32,
+        /// Their voters.
+        voters: Vec<NodeId>,
+    },
+}
+
+/// To the compiler.
+#[derive(Debug)]
+pub enum CompilerLetter {
+    /// Check a change against the catalog that it is made for.
+    Check {
+        /// The asking shard and its number for the question.
+        from: AskId,
+        /// The change.
+        request: Box<CatalogChangeRequest>,
+        /// The catalog it is made for.
+        base: Arc<CatalogSource>,
+        /// How often it was proposed before.
+        tries: u8,
+    },
+    /// Build the catalog. Answered to the shard of group 0.
+    Compile {
+        /// The source.
+        source: Arc<CatalogSource>,
+    },
+}
+
+/// A change of the catalog as a client asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatalogChangeRequest {
+    /// Whose catalog.
+    pub namespace: Namespace,
+    /// The change.
+    pub change: RequestedChange,
+    /// Refused unless the catalog has this version.
+    pub if_match: Option<u64>,
+    /// Check and plan only.
+    pub dry_run: bool,
+    /// Who asks.
+    pub author: Option<Arc<str>>,
+    /// Why.
+    pub reason: Option<Arc<str>>,
+}
+
+/// The kinds of change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RequestedChange {
+    /// Whole sets, each with the name of its source; `None` keeps what is there.
+    Apply {
+        /// Rules.
+        rules: Option<SourceText>,
+        /// Workflows.
+        workflows: Option<SourceText>,
+    },
+    /// One rule.
+    PutRule {
+        /// Its id; must be the one in the body.
+        id: Option<String>,
+        /// The rule.
+        body: SourceText,
+    },
+    /// One rule fewer.
+    DeleteRule {
+        /// Its id.
+        id: String,
+    },
+    /// One or more workflows.
+    PutWorkflow {
+        /// Its id, when only this one may be in the body.
+        id: Option<String>,
+        /// The definition.
+        body: SourceText,
+    },
+    /// One workflow retired.
+    DeleteWorkflow {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// A text and the name under which its problems are reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceText {
+    /// A file's name, or what the request calls it.
+    pub name: String,
+    /// YAML or JSON.
+    pub text: String,
+}

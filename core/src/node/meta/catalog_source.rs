@@ -1,0 +1,218 @@
+//! The catalog as text: what is replicated. Every node compiles it for itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use distric_model::{Namespace, Timestamp};
+
+use super::{ApplyCatalog, CatalogChange, RulesChange, WorkflowsChange};
+
+/// All namespaces under one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatalogSource {
+    /// Grows by one per accepted change; 0 is the empty catalog.
+    pub version: u64,
+    /// Namespaces that ever had a catalog.
+    pub namespaces: BTreeMap<Namespace, NamespaceSource>,
+}
+
+/// One namespace's rules and workflows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceSource {
+    /// Catalog members besides `rules`: canonical JSON object.
+    pub options: Arc<str>,
+    /// Rules by id.
+    pub rules: BTreeMap<Arc<str>, RuleRecord>,
+    /// Workflows by id, retired ones included.
+    pub workflows: BTreeMap<Arc<str>, WorkflowRecord>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleRecord {
+    /// The catalog version of its last change.
+    pub version: u64,
+    /// When it first appeared, machine time.
+    pub created_at_us: Timestamp,
+    /// When it last changed, machine time.
+    pub updated_at_us: Timestamp,
+    /// Canonical JSON.
+    pub body: Arc<str>,
+}
+
+/// One workflow with all its versions. Definitions are immutable by version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkflowRecord {
+    /// Numbers 1, 2, …; never empty.
+    pub versions: BTreeMap<u64, WorkflowVersion>,
+    /// No longer started by name; instances and pinned rules keep their version.
+    pub retired: bool,
+}
+
+/// One version of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkflowVersion {
+    /// When it was applied, machine time.
+    pub created_at_us: Timestamp,
+    /// The catalog version that brought it.
+    pub catalog_version: u64,
+    /// Canonical JSON.
+    pub body: Arc<str>,
+}
+
+impl Default for NamespaceSource {
+    fn default() -> Self {
+        Self { options: Arc::from("{}"), rules: BTreeMap::new(), workflows: BTreeMap::new() }
+    }
+}
+
+impl WorkflowRecord {
+    /// The newest version's number.
+    pub fn latest(&self) -> u64 {
+        *self.versions.keys().next_back().expect("a workflow record has at least one version")
+    }
+}
+
+impl NamespaceSource {
+    /// The rule set as one canonical JSON document: the options with `rules` added, in order of id.
+    pub fn rules_document(&self) -> String {
+        let options = self.options.trim();
+        let options = options.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or("");
+        let mut text = String::with_capacity(64 + self.rules.values().map(|rule| rule.body.len() + 1).sum::<usize>());
+        text.push('{');
+        text.push_str(options);
+        text.push_str(if options.trim().is_empty() { "\"rules\":[" } else { ",\"rules\":[" });
+        for (n, rule) in self.rules.values().enumerate() {
+            if n > 0 {
+                text.push(',');
+            }
+            text.push_str(&rule.body);
+        }
+        text.push_str("]}");
+        text
+    }
+}
+
+impl CatalogSource {
+    /// Applies a change whose version was already compared. A change that changes nothing makes no version.
+    pub(crate) fn apply(&mut self, stamp: Timestamp, change: ApplyCatalog) -> CatalogChange {
+        let version = self.version + 1;
+        let mut applied = CatalogChange {
+            version,
+            applied_at_us: stamp,
+            namespace: change.namespace.clone(),
+            author: change.author,
+            reason: change.reason,
+            rules_changed: Vec::new(),
+            rules_removed: Vec::new(),
+            workflows_changed: Vec::new(),
+            workflows_removed: Vec::new(),
+        };
+        let namespace = self.namespaces.entry(change.namespace).or_default();
+        let options_changed = namespace.apply_rules(stamp, change.rules, &mut applied);
+        namespace.apply_workflows(stamp, change.workflows, &mut applied);
+        let changed = options_changed
+            || !applied.rules_changed.is_empty()
+            || !applied.rules_removed.is_empty()
+            || !applied.workflows_changed.is_empty()
+            || !applied.workflows_removed.is_empty();
+        if changed {
+            self.version = version;
+        } else {
+            applied.version = self.version;
+        }
+        applied
+    }
+}
+
+impl NamespaceSource {
+    fn apply_rules(&mut self, stamp: Timestamp, change: RulesChange, applied: &mut CatalogChange) -> bool {
+        match change {
+            RulesChange::Keep => false,
+            RulesChange::Put { id, body } => {
+                self.put_rule(stamp, id, body, applied);
+                false
+            }
+            RulesChange::Remove { id } => {
+                if self.rules.remove(&id).is_some() {
+                    applied.rules_removed.push(id);
+                }
+                false
+            }
+            RulesChange::Replace { options, rules } => {
+                let kept: BTreeSet<Arc<str>> = rules.iter().map(|(id, _)| id.clone()).collect();
+                let gone: Vec<Arc<str>> = self.rules.keys().filter(|id| !kept.contains(*id)).cloned().collect();
+                for id in gone {
+                    self.rules.remove(&id);
+                    applied.rules_removed.push(id);
+                }
+                for (id, body) in rules {
+                    self.put_rule(stamp, id, body, applied);
+                }
+                let changed = self.options != options;
+                self.options = options;
+                changed
+            }
+        }
+    }
+
+    fn put_rule(&mut self, stamp: Timestamp, id: Arc<str>, body: Arc<str>, applied: &mut CatalogChange) {
+        let record = RuleRecord { version: applied.version, created_at_us: stamp, updated_at_us: stamp, body };
+        match self.rules.get_mut(&id) {
+            Some(old) if old.body == record.body => return,
+            Some(old) => *old = RuleRecord { created_at_us: old.created_at_us, ..record },
+            None => {
+                self.rules.insert(id.clone(), record);
+            }
+        }
+        applied.rules_changed.push(id);
+    }
+
+    fn apply_workflows(&mut self, stamp: Timestamp, change: WorkflowsChange, applied: &mut CatalogChange) {
+        match change {
+            WorkflowsChange::Keep => {}
+            WorkflowsChange::Put(workflows) => {
+                for (id, body) in workflows {
+                    self.put_workflow(stamp, id, body, applied);
+                }
+            }
+            WorkflowsChange::Remove(id) => self.retire(&id, applied),
+            WorkflowsChange::Replace(workflows) => {
+                let kept: BTreeSet<&Arc<str>> = workflows.iter().map(|(id, _)| id).collect();
+                let gone: Vec<Arc<str>> = self.workflows.keys().filter(|id| !kept.contains(id)).cloned().collect();
+                for id in gone {
+                    self.retire(&id, applied);
+                }
+                for (id, body) in workflows {
+                    self.put_workflow(stamp, id, body, applied);
+                }
+            }
+        }
+    }
+
+    fn retire(&mut self, id: &Arc<str>, applied: &mut CatalogChange) {
+        if let Some(record) = self.workflows.get_mut(id).filter(|record| !record.retired) {
+            record.retired = true;
+            applied.workflows_removed.push(id.clone());
+        }
+    }
+
+    fn put_workflow(&mut self, stamp: Timestamp, id: Arc<str>, body: Arc<str>, applied: &mut CatalogChange) {
+        let catalog_version = applied.version;
+        let record = self.workflows.entry(id.clone()).or_insert_with(|| WorkflowRecord { versions: BTreeMap::new(), retired: false });
+        let latest = record.versions.last_key_value().map(|(number, version)| (*number, version.body == body));
+        match latest {
+            Some((number, true)) if record.retired => {
+                record.retired = false;
+                applied.workflows_changed.push((id, number));
+            }
+            Some((_, true)) => {}
+            _ => {
+                let number = latest.map_or(1, |(number, _)| number + 1);
+                record.retired = false;
+                record.versions.insert(number, WorkflowVersion { created_at_us: stamp, catalog_version, body });
+                applied.workflows_changed.push((id, number));
+            }
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The catalog on the shards: the seat of group 0, changes on their way, and the compiled catalog in use.
+//!
+//! A change: checked by the compiler against the committed catalog, proposed for exactly that version, applied, compiled, handed to
+//! every shard; only then is the client answered, so that whatever it sends next is judged by what it applied.
+//! Invariant: every shard swaps between two messages; versions never go back on a shard.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use distric_exec::Command as ExecCommand;
+use distric_exec::command::Cancel;
+use distric_model::{GroupId, InstanceId, NodeId, WorkerId};
+use distric_wire::Code;
+use distric_wire::client::{Command, CommandKind};
+use serde_json::{Value, json};
+
+use super::connections::ReplyTo;
+use super::proposals::{Proposal, Waiting};
+use super::queries::document;
+use super::submit::Begin;
+use super::{Note, Shard, ShardOutputs};
+use crate::node::catalog_view::CatalogView;
+use crate::node::compile::plan;
+use crate::node::envelope::{Envelope, ProposalNumber};
+use crate::node::letters::{
+    AskId, CatalogChangeRequest, CheckVerdict, Class, CommittedEntry, CompilerLetter, ConsensusLetter, RequestedChange, ShardLetter,
+    SourceText,
+};
+use crate::node::machine_clock::Now;
+use crate::node::meta::{CatalogChange, CatalogSource, Meta, MetaCommand, MetaReply, RuleRecord, WorkflowRecord};
+use crate::node::question::{Answer, CatalogQuestion, Question};
+use crate::node::refusal::Refusal;
+
+/// How often a change is checked and proposed again when another one was faster.
+const CHANGE_TRIES_MAX: u8 = 5;
+
+/// Group 0 on the shard that owns it.
+#[derive(Debug, Default)]
+pub(super) struct MetaSeat {
+    meta: Meta,
+    led_term: Option<u64>,
+    active: bool,
+    /// The cluster's founding entry was proposed in this term.
+    founding: bool,
+    /// A catalog is being compiled.
+    compiling: bool,
+    /// The version that is in use on all shards.
+    installed: Option<u64>,
+    /// Shards that use a version, while it spreads.
+    spreading: Option<(u64, usize)>,
+    /// Clients to answer when a version is in use.
+    waiting: BTreeMap<u64, Vec<(AskId, CatalogChange)>>,
+}
+
+impl MetaSeat {
+    /// Whether its catalog is in use everywhere.
+    pub fn is_ready(&self) -> bool {
+        self.active && self.installed == Some(self.meta.catalog().version)
+    }
+
+    /// Takes note of an election.
+    pub fn on_leadership(&mut self, me: NodeId, term: u64, leader: Option<NodeId>) {
+        self.led_term = (leader == Some(me)).then_some(term);
+        self.active &= self.led_term.is_some();
+        self.founding = false;
+    }
+}
+
+impl Shard {
+    /// Entries of group 0.
+    pub(super) fn on_meta_committed(&mut self, now: Now, entries: &[CommittedEntry], out: &mut ShardOutputs) {
+        for entry in entries {
+            self.stats.entries_applied_count += 1;
+            let Some(seat) = &mut self.meta else { return };
+            if seat.led_term == Some(entry.term) && !seat.active {
+                seat.active = true;
+                out.notes.push(Note::GroupActive { group: GroupId::META.to_string(), term: entry.term });
+            }
+            if entry.data.is_empty() {
+                continue;
+            }
+            let opened = Envelope::open(&entry.data).map_err(|error| error.to_string());
+            let decoded =
+                opened.and_then(|envelope| Ok((envelope, MetaCommand::decode(envelope.command).map_err(|error| error.to_string())?)));
+            let (envelope, command) = match decoded {
+                Ok(decoded) => decoded,
+                Err(reason) => {
+                    out.notes.push(Note::GroupHalted { group: GroupId::META.to_string(), index: entry.index, reason });
+                    continue;
+                }
+            };
+            let reply = seat.meta.apply(envelope.stamp, command);
+            if reply == MetaReply::Initialised {
+                self.open_groups(out);
+            }
+            let origin = envelope.origin;
+            if origin.node == self.options.node && origin.boot == self.options.boot {
+                let letter = ShardLetter::MetaReplied { number: origin.number, reply: Box::new(reply) };
+                out.letter(origin.number.shard(), Class::Reply, letter);
+            }
+        }
+        self.found_cluster(now, out);
+        self.compile_if_behind(out);
+    }
+
+    /// The first leader of an empty group 0 mints the cluster. Proposed again after every start until it is applied; the first counts.
+    fn found_cluster(&mut self, now: Now, out: &mut ShardOutputs) {
+        let wanted = self.meta.as_ref().is_some_and(|seat| seat.active && seat.meta.cluster().is_none() && !seat.founding);
+        if wanted {
+            let command = Bytes::from(MetaCommand::Init(self.options.init.clone()).encode());
+            let proposal = Proposal { waiting: Waiting::Housekeeping, group: GroupId::META, command, namespace: None, redefined: 0 };
+            self.propose(now, proposal, out);
+            if let Some(seat) = &mut self.meta {
+                seat.founding = true;
+            }
+        }
+    }
+
+    fn open_groups(&mut self, out: &mut ShardOutputs) {
+        let Some(init) = self.meta.as_ref().and_then(|seat| seat.meta.cluster()) else { return };
+        let (cluster, work_groups, voters) = (init.cluster, init.work_groups, init.voters.clone());
+        out.to_consensus.push(ConsensusLetter::OpenGroups { work_groups, voters });
+        self.to_all_shards(Class::Request, out, || ShardLetter::Cluster { cluster, work_groups });
+    }
+
+    /// Starts the compiler when the committed catalog is newer than the one in use. One at a time: the newest wins.
+    fn compile_if_behind(&mut self, out: &mut ShardOutputs) {
+        let Some(seat) = &mut self.meta else { return };
+        let source = seat.meta.catalog();
+        let behind = seat.installed != Some(source.version) && seat.spreading.is_none_or(|(version, _)| version != source.version);
+        if seat.active && behind && !seat.compiling {
+            seat.compiling = true;
+            out.to_compiler.push(CompilerLetter::Compile { source });
+        }
+    }
+
+    /// The compiler is done.
+    pub(super) fn on_compiled(&mut self, compiled: Result<Arc<CatalogView>, String>, out: &mut ShardOutputs) {
+        let Some(seat) = &mut self.meta else { return };
+        seat.compiling = false;
+        match compiled {
+            Ok(view) => {
+                seat.spreading = Some((view.version, 0));
+                self.to_all_shards(Class::Request, out, || ShardLetter::Catalog(view.clone()));
+            }
+            Err(reason) => {
+                // Checked before it was committed, so only a newer version's catalog gets here; the old one stays in use.
+                seat.installed = Some(seat.meta.catalog().version);
+                out.notes.push(Note::CatalogUnusable { reason });
+            }
+        }
+    }
+
+    /// A compiled catalog for this shard: in use from the next message on.
+    pub(super) fn install(&mut self, view: Arc<CatalogView>, out: &mut ShardOutputs) {
+        if view.version >= self.catalog.version {
+            self.catalog = view;
+        }
+        let version = self.catalog.version;
+        out.letter(crate::node::owner_of(GroupId::META, self.options.count), Class::Reply, ShardLetter::CatalogInstalled { version });
+    }
+
+    /// A shard uses a version now; when all do, whoever waits for it is answered.
+    pub(super) fn on_installed(&mut self, _now: Now, version: u64, out: &mut ShardOutputs) {
+        let count = self.options.count;
+        let Some(seat) = &mut self.meta else { return };
+        let Some((spreading, shards)) = &mut seat.spreading else { return };
+        if version < *spreading {
+            return;
+        }
+        *shards += 1;
+        if *shards < count {
+            return;
+        }
+        let version = *spreading;
+        seat.spreading = None;
+        seat.installed = Some(version);
+        let rest = seat.waiting.split_off(&(version + 1));
+        let answered = std::mem::replace(&mut seat.waiting, rest);
+        out.notes.push(Note::CatalogInstalled { version });
+        for (from, change) in answered.into_values().flatten() {
+            Self::answer(from, applied_answer(&change), out);
+        }
+        self.compile_if_behind(out);
+    }
+
+    /// A change of the catalog, on the shard of group 0.
+    pub(super) fn on_change(&mut self, now: Now, from: AskId, request: Box<CatalogChangeRequest>, out: &mut ShardOutputs) {
+        let Some(seat) = &self.meta else { return };
+        let base = seat.meta.catalog();
+        if let Err(refusal) = self.admit(1).and_then(|()| precondition(&request, &base)) {
+            return Self::answer(from, Answer::Rejected(Box::new(refusal)), out);
+        }
+        out.to_compiler.push(CompilerLetter::Check { from, request, base, tries: 0 });
+        let _ = now;
+    }
+
+    /// The compiler's verdict on a change.
+    #[expect(clippy::too_many_arguments, reason = "one letter's content")]
+    pub(super) fn on_checked(
+        &mut self,
+        now: Now,
+        from: AskId,
+        request: Box<CatalogChangeRequest>,
+        base: &CatalogSource,
+        tries: u8,
+        verdict: CheckVerdict,
+        out: &mut ShardOutputs,
+    ) {
+        match verdict {
+            CheckVerdict::Bad { first, problems } => {
+                let mut refusal = Refusal::new(Code::BadCatalog, all_problems(&first.message, &problems)).field(first.path);
+                refusal.at = (first.line > 0).then_some((first.line, first.column));
+                Self::answer(from, Answer::Rejected(Box::new(refusal)), out);
+            }
+            CheckVerdict::Good { command, warnings } if request.dry_run => {
+                let mut body = plan(&command, base);
+                body["warnings"] = warnings;
+                Self::answer(from, document(&body, Some(base.version)), out);
+            }
+            CheckVerdict::Good { command, .. } => {
+                let command = Bytes::from(command.encode());
+                let waiting = Waiting::Catalog { from, request, tries: tries + 1 };
+                self.propose(now, Proposal { waiting, group: GroupId::META, command, namespace: None, redefined: 0 }, out);
+            }
+        }
+    }
+
+    /// The meta machine answered.
+    pub(super) fn on_meta_replied(&mut self, now: Now, number: ProposalNumber, reply: MetaReply, out: &mut ShardOutputs) {
+        let Some((opened_at, proposal)) = self.proposals.close(number) else { return };
+        self.stats.commit.observe_us(now.mono.since_us(opened_at));
+        let Waiting::Catalog { from, request, tries } = proposal.waiting else { return };
+        let Some(seat) = &mut self.meta else { return };
+        match reply {
+            MetaReply::Applied(change) if seat.installed.is_some_and(|installed| installed >= change.version) => {
+                Self::answer(from, applied_answer(&change), out);
+            }
+            MetaReply::Applied(change) => seat.waiting.entry(change.version).or_default().push((from, change)),
+            MetaReply::VersionConflict { expected, actual } => {
+                let base = seat.meta.catalog();
+                let again = if tries < CHANGE_TRIES_MAX {
+                    precondition(&request, &base)
+                } else {
+                    Err(Refusal::new(Code::Conflict, format!("the catalog changed from version {expected} to {actual} meanwhile"))
+                        .retry_after_ms(100))
+                };
+                match again {
+                    Ok(()) => out.to_compiler.push(CompilerLetter::Check { from, request, base, tries }),
+                    Err(refusal) => Self::answer(from, Answer::Rejected(Box::new(refusal)), out),
+                }
+            }
+            MetaReply::Initialised => {}
+        }
+    }
+
+    /// A Command frame.
+    pub(super) fn on_command(&mut self, now: Now, command: &Command<'_>, to: ReplyTo, out: &mut ShardOutputs) {
+        let admitted = self.admit(2).and_then(|()| Self::namespace_of(command.namespace));
+        let namespace = match admitted {
+            Ok(namespace) => namespace,
+            Err(refusal) => return self.refuse(now, to, refusal, out),
+        };
+        let asked = match CommandKind::from_number(command.kind) {
+            None => Err(Refusal::new(Code::UnknownKind, format!("command kind {} is not known here", command.kind)).field("kind")),
+            Some(CommandKind::StartWorkflow) => match started(command) {
+                Ok((workflow, version)) => {
+                    let begin = Begin {
+                        namespace,
+                        workflow,
+                        version,
+                        input: command.body.unwrap_or_default(),
+                        idempotency_key: command.idempotency_key,
+                        traceparent: command.traceparent,
+                    };
+                    return self.begin(now, &begin, to, out);
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Some(CommandKind::CancelInstance) => match instance_of(command) {
+                Ok(instance) => {
+                    let reason = command.reason.unwrap_or("cancelled by a client").to_owned();
+                    let group = self.group_of_instance(instance);
+                    let cancel = ExecCommand::Cancel(Cancel { namespace, instance, reason });
+                    let bytes = Bytes::from(cancel.encode());
+                    let proposal = Proposal { waiting: Waiting::Command(to), group, command: bytes, namespace: None, redefined: 0 };
+                    self.propose(now, proposal, out);
+                    return;
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Some(kind @ (CommandKind::DrainWorker | CommandKind::UndrainWorker)) => match worker_of(command) {
+                Ok(worker) if self.workers.find(worker).is_some() => {
+                    let drain = kind == CommandKind::DrainWorker;
+                    self.to_all_shards(Class::Request, out, || ShardLetter::WorkerDrain { worker, drain });
+                    return self.document(now, to, &json!({ "worker": worker, "draining": drain }), None, out);
+                }
+                Ok(worker) => Err(Refusal::new(Code::NotFound, format!("no worker {worker} is connected"))),
+                Err(refusal) => Err(refusal),
+            },
+            Some(CommandKind::StartTask) => return self.start_task(now, namespace, command, to, out),
+            Some(kind) => change_of(kind, command).map(|change| CatalogChangeRequest {
+                namespace,
+                change,
+                if_match: command.if_match,
+                dry_run: command.dry_run,
+                author: command.author.map(Arc::from),
+                reason: command.reason.map(Arc::from),
+            }),
+        };
+        match asked {
+            Ok(request) => self.ask_one(now, GroupId::META, Question::Change(Box::new(request)), to, out),
+            Err(refusal) => self.refuse(now, to, refusal, out),
+        }
+    }
+
+    /// One task without a workflow of the catalog: a workflow of one task, made here and defined where it runs.
+    fn start_task(&mut self, now: Now, namespace: distric_model::Namespace, command: &Command<'_>, to: ReplyTo, out: &mut ShardOutputs) {
+        let refusal = match command.name {
+            None => Refusal::new(Code::BadArgument, "start_task needs the task type as its name").field("name"),
+            Some(task_type) => Refusal::new(
+                Code::UnknownKind,
+                format!("starting a single task of type `{task_type}` is not offered by this version: put it in a workflow and start that"),
+            )
+            .field("kind"),
+        };
+        let _ = namespace;
+        self.refuse(now, to, refusal, out);
+    }
+
+    /// Reads of the catalog, on the shard of group 0.
+    pub(super) fn answer_catalog(&self, question: CatalogQuestion) -> Answer {
+        let Some(seat) = &self.meta else { return Answer::Absent("the catalog lives on another core".to_owned()) };
+        let catalog = seat.meta.catalog();
+        let version = Some(catalog.version);
+        match question {
+            CatalogQuestion::Rules(namespace) => {
+                let mut rows: Vec<Value> = catalog
+                    .namespaces
+                    .get(&namespace)
+                    .into_iter()
+                    .flat_map(|source| &source.rules)
+                    .map(|(_, rule)| rule_row(rule))
+                    .collect();
+                // Priority first, as they are tried; the map behind them is in order of id already.
+                rows.sort_by_key(|row| std::cmp::Reverse(row["priority"].as_i64().unwrap_or(0)));
+                document(&json!({ "items": rows, "catalog_version": catalog.version }), version)
+            }
+            CatalogQuestion::Rule(namespace, id) => {
+                match catalog.namespaces.get(&namespace).and_then(|source| source.rules.get(id.as_str())) {
+                    Some(rule) => document(&rule_row(rule), version),
+                    None => Answer::Absent(format!("no rule `{id}` in namespace {namespace}")),
+                }
+            }
+            CatalogQuestion::Workflows(namespace) => {
+                let rows: Vec<Value> = catalog
+                    .namespaces
+                    .get(&namespace)
+                    .into_iter()
+                    .flat_map(|source| &source.workflows)
+                    .filter(|(_, record)| !record.retired)
+                    .map(|(_, record)| workflow_row(record))
+                    .collect();
+                document(&json!({ "items": rows, "catalog_version": catalog.version }), version)
+            }
+            CatalogQuestion::Workflow(namespace, id) => {
+                match catalog.namespaces.get(&namespace).and_then(|source| source.workflows.get(id.as_str())) {
+                    Some(record) => document(&workflow_row(record), version),
+                    None => Answer::Absent(format!("no workflow definition `{id}` in namespace {namespace}")),
+                }
+            }
+            CatalogQuestion::History { limit } => {
+                let rows: Vec<Value> =
+                    seat.meta.history().rev().take(limit).filter_map(|change| serde_json::to_value(change).ok()).collect();
+                document(&json!({ "items": rows, "catalog_version": catalog.version }), version)
+            }
+        }
+    }
+}
+
+/// Whether a change may be made at all: its version, and that what it removes is there.
+fn precondition(request: &CatalogChangeRequest, base: &CatalogSource) -> Result<(), Refusal> {
+    if let Some(expected) = request.if_match.filter(|expected| *expected != base.version) {
+        return Err(
+            Refusal::new(Code::PreconditionFailed, format!("the catalog has version {}, not {expected}", base.version)).field("if_match")
+        );
+    }
+    let source = base.namespaces.get(&request.namespace);
+    match &request.change {
+        RequestedChange::DeleteRule { id } if !source.is_some_and(|source| source.rules.contains_key(id.as_str())) => {
+            Err(Refusal::new(Code::NotFound, format!("no rule `{id}` in namespace {}", request.namespace)))
+        }
+        RequestedChange::DeleteWorkflow { id }
+            if !source.is_some_and(|source| source.workflows.get(id.as_str()).is_some_and(|record| !record.retired)) =>
+        {
+            Err(Refusal::new(Code::NotFound, format!("no workflow definition `{id}` in namespace {}", request.namespace)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn change_of(kind: CommandKind, command: &Command<'_>) -> Result<RequestedChange, Refusal> {
+    let text = |name: &str| -> Result<SourceText, Refusal> {
+        let body = command.body.ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs a body").field("body"))?;
+        let text = std::str::from_utf8(body)
+            .map_err(|error| Refusal::new(Code::BadArgument, format!("the body is not UTF-8: {error}")).field("body"))?;
+        Ok(SourceText { name: name.to_owned(), text: text.to_owned() })
+    };
+    let needed_name =
+        || command.name.map(str::to_owned).ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs a name").field("name"));
+    Ok(match kind {
+        CommandKind::ApplyCatalog => whole_sets(&text("body")?.text)?,
+        CommandKind::PutRule => RequestedChange::PutRule { id: command.name.map(str::to_owned), body: text("rule")? },
+        CommandKind::DeleteRule => RequestedChange::DeleteRule { id: needed_name()? },
+        CommandKind::PutWorkflow => RequestedChange::PutWorkflow { id: command.name.map(str::to_owned), body: text("workflow")? },
+        CommandKind::DeleteWorkflow => RequestedChange::DeleteWorkflow { id: needed_name()? },
+        other => return Err(Refusal::new(Code::UnknownKind, format!("{other} changes no catalog")).field("kind")),
+    })
+}
+
+/// `{"rules": {"name", "text"} | null, "workflows": {"name", "text"} | null}`.
+fn whole_sets(body: &str) -> Result<RequestedChange, Refusal> {
+    let bad = |reason: String| Refusal::new(Code::BadArgument, reason).field("body");
+    let body: Value = serde_json::from_str(body).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+    let part = |key: &str| -> Result<Option<SourceText>, Refusal> {
+        match body.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(source)) => {
+                let text = source.get("text").and_then(Value::as_str).ok_or_else(|| bad(format!("`{key}.text` must be a string")))?;
+                let name = source.get("name").and_then(Value::as_str).unwrap_or(key);
+                Ok(Some(SourceText { name: name.to_owned(), text: text.to_owned() }))
+            }
+            Some(_) => Err(bad(format!("`{key}` must be an object with `name` and `text`"))),
+        }
+    };
+    let (rules, workflows) = (part("rules")?, part("workflows")?);
+    if rules.is_none() && workflows.is_none() {
+        return Err(bad("neither `rules` nor `workflows` is given".to_owned()));
+    }
+    Ok(RequestedChange::Apply { rules, workflows })
+}
+
+fn started<'a>(command: &Command<'a>) -> Result<(&'a str, Option<u64>), Refusal> {
+    let name =
+        command.name.ok_or_else(|| Refusal::new(Code::BadArgument, "start_workflow needs the workflow as its name").field("name"))?;
+    if let Some(body) = command.body
+        && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body)
+    {
+        return Err(Refusal::new(Code::BadPayload, format!("the input is not JSON: {error}")).field("body"));
+    }
+    Ok((name, command.if_match))
+}
+
+fn instance_of(command: &Command<'_>) -> Result<InstanceId, Refusal> {
+    let id = command.id.ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs the instance's id").field("id"))?;
+    InstanceId::from_uuid(id).map_err(|error| Refusal::new(Code::BadArgument, error.to_string()).field("id"))
+}
+
+fn worker_of(command: &Command<'_>) -> Result<WorkerId, Refusal> {
+    let id = command.id.ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs the worker's id").field("id"))?;
+    WorkerId::from_uuid(id).map_err(|error| Refusal::new(Code::BadArgument, error.to_string()).field("id"))
+}
+
+fn applied_answer(change: &CatalogChange) -> Answer {
+    let workflows: Vec<Value> = change.workflows_changed.iter().map(|(id, version)| json!({ "id": id, "version": version })).collect();
+    let body = json!({
+        "catalog_version": change.version, "rules_changed": change.rules_changed, "rules_removed": change.rules_removed,
+        "workflows_changed": workflows, "workflows_removed": change.workflows_removed, "applied_at_us": change.applied_at_us,
+    });
+    document(&body, Some(change.version))
+}
+
+fn all_problems(first: &str, problems: &Value) -> String {
+    let rest = problems.as_array().map_or(0, |rows| rows.iter().filter(|row| row["severity"] == "error").count().saturating_sub(1));
+    if rest == 0 { first.to_owned() } else { format!("{first} (and {rest} more)") }
+}
+
+fn rule_row(rule: &RuleRecord) -> Value {
+    let mut row: Value = serde_json::from_str(&rule.body).unwrap_or_default();
+    if let Some(members) = row.as_object_mut() {
+        members.insert("version".to_owned(), json!(rule.version));
+        members.insert("created_at_us".to_owned(), json!(rule.created_at_us));
+        members.insert("updated_at_us".to_owned(), json!(rule.updated_at_us));
+    }
+    row
+}
+
+fn workflow_row(record: &WorkflowRecord) -> Value {
+    let latest = record.latest();
+    let version = &record.versions[&latest];
+    let mut row: Value = serde_json::from_str(&version.body).unwrap_or_default();
+    if let Some(members) = row.as_object_mut() {
+        members.insert("version".to_owned(), json!(latest));
+        members.insert("versions".to_owned(), json!(record.versions.keys().collect::<Vec<_>>()));
+        members.insert("retired".to_owned(), json!(record.retired));
+        members.insert("created_at_us".to_owned(), json!(record.versions.values().next().map(|first| first.created_at_us)));
+        members.insert("updated_at_us".to_owned(), json!(version.created_at_us));
+    }
+    row
+}

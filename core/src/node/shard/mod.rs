@@ -1,0 +1,304 @@
+//! A shard: the clients and workers that are connected to one core, and the groups that live on it.
+//!
+//! In: frames, letters, the time.  Out: frames, letters ([`ShardOutputs`]).
+//! May touch: every pure room.  Never: sockets, clocks, threads.
+//! Lives on: one pinned thread. One owner, no sharing; the compiled catalog is shared read-only.
+//!
+//! This file only directs traffic. A message's way: [`requests`] → [`submit`] (limits, decision) → [`proposals`] → the raft core →
+//! [`partition`] (apply) → [`effects`] → the answer.
+
+mod answers;
+mod catalog;
+mod connections;
+mod effects;
+mod outputs;
+mod partition;
+mod proposals;
+mod queries;
+mod requests;
+mod stats;
+mod submit;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use distric_exec::{Command, Effect, Settings};
+use distric_model::{ClusterId, GroupId, InstanceId, Instant, NodeId};
+use distric_wire::{Frame, FrameError};
+
+use self::catalog::MetaSeat;
+use self::connections::{Batch, Connections};
+use self::partition::Partition;
+use self::proposals::{Proposal, Proposals, Waiting};
+use self::queries::Questions;
+use self::workers::Attachments;
+use super::catalog_view::CatalogView;
+use super::draw::Draws;
+use super::envelope::ProposalNumber;
+use super::letters::{Class, ConnId, ConsensusLetter, ShardIndex, ShardLetter};
+use super::machine_clock::Now;
+use super::meta::Init;
+use super::owner_of;
+
+pub use connections::Phase;
+pub use outputs::{Note, ShardOutputs};
+pub use partition::{OUT_RETRY_MS, WORKER_GRACE_MS};
+pub use proposals::{PROPOSAL_TIMEOUT_MS, PROPOSALS_IN_FLIGHT_MAX};
+pub use stats::{BUCKETS_US, Histogram, ShardStats};
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Which one it is, from 0.
+    pub index: ShardIndex,
+    /// How many there are.
+    pub count: usize,
+    /// This node.
+    pub node: NodeId,
+    /// The node's name, for people.
+    pub node_name: Arc<str>,
+    /// The address clients reach this node at.
+    pub address: Arc<str>,
+    /// Drawn at each start of the process; the same for all threads of the node.
+    pub boot: u64,
+    /// Seed of this shard's draws.
+    pub seed: u64,
+    /// The program's version.
+    pub server_version: &'static str,
+    /// Largest frame payload after Hello, bytes.
+    pub frame_bytes_max: u32,
+    /// Most unanswered requests per connection.
+    pub frames_in_flight_max: u32,
+    /// Most unanswered payload bytes per connection.
+    pub bytes_in_flight_max: u64,
+    /// Most requests per second and connection.
+    pub requests_per_second: Option<u32>,
+    /// The cluster to found when group 0 is empty.
+    pub init: Init,
+    /// Limits of the work groups' machines.
+    pub settings: Settings,
+    /// Nanoseconds of some monotonic clock: for the statistics only, nothing follows from it.
+    pub stopwatch: fn() -> u64,
+}
+
+/// One shard.
+pub struct Shard {
+    options: ShardOptions,
+    cluster: Option<(ClusterId, u32)>,
+    connections: Connections,
+    batches: BTreeMap<u64, Batch>,
+    next_batch: u64,
+    proposals: Proposals,
+    questions: Questions,
+    partitions: BTreeMap<GroupId, Partition>,
+    meta: Option<MetaSeat>,
+    leaders: BTreeMap<GroupId, (u64, Option<NodeId>)>,
+    catalog: Arc<CatalogView>,
+    workers: Attachments,
+    followers: BTreeMap<InstanceId, Vec<queries::Follower>>,
+    effects: Vec<Effect>,
+    draws: Draws,
+    draining: bool,
+    stats: ShardStats,
+}
+
+impl Shard {
+    /// A shard without connections and groups.
+    pub fn new(options: ShardOptions) -> Self {
+        Self {
+            cluster: None,
+            connections: Connections::default(),
+            batches: BTreeMap::new(),
+            next_batch: 0,
+            proposals: Proposals::new(options.index),
+            questions: Questions::default(),
+            partitions: BTreeMap::new(),
+            meta: (owner_of(GroupId::META, options.count) == options.index).then(MetaSeat::default),
+            leaders: BTreeMap::new(),
+            catalog: Arc::new(CatalogView::default()),
+            workers: Attachments::default(),
+            followers: BTreeMap::new(),
+            effects: Vec::new(),
+            draws: Draws::new(options.seed),
+            draining: false,
+            stats: ShardStats::default(),
+            options,
+        }
+    }
+
+    /// Someone connected.
+    pub fn on_open(&mut self, now: Now, conn: ConnId) {
+        self.stats.connections_opened_count += 1;
+        self.connections.open(conn, now.mono);
+    }
+
+    /// A frame arrived, whole and with the right checksum.
+    pub fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut ShardOutputs) {
+        self.stats.frames_received_count += 1;
+        self.on_request(now, conn, frame, out);
+    }
+
+    /// The bytes of a connection are no frame: answered once, then closed.
+    pub fn on_frame_error(&mut self, now: Now, conn: ConnId, error: &FrameError, out: &mut ShardOutputs) {
+        self.stats.frames_refused_count += 1;
+        let reason = error.to_string();
+        out.frame(conn, &error.rejection(&reason), error.message_id().unwrap_or(0), now.wall, false);
+        out.closes.push(conn);
+        out.notes.push(Note::BadFrame { reason });
+    }
+
+    /// A connection is gone.
+    pub fn on_closed(&mut self, conn: ConnId, out: &mut ShardOutputs) {
+        self.stats.connections_closed_count += 1;
+        let Some(connection) = self.connections.close(conn) else { return };
+        if let Phase::Worker(card) = connection.phase {
+            self.announce_detached(conn, card.worker, out);
+        }
+        self.followers
+            .values_mut()
+            .for_each(|followers| followers.retain(|follower| !(follower.shard == self.options.index && follower.conn == conn)));
+        self.followers.retain(|_, followers| !followers.is_empty());
+    }
+
+    /// A letter from another core.
+    pub fn on_letter(&mut self, now: Now, letter: ShardLetter, out: &mut ShardOutputs) {
+        match letter {
+            ShardLetter::Committed { group: GroupId::META, entries } => self.on_meta_committed(now, &entries, out),
+            ShardLetter::Committed { group, entries } => self.on_committed(now, group, &entries, out),
+            ShardLetter::Leadership { group, term, leader } => self.on_leadership(now, group, term, leader, out),
+            ShardLetter::Refused { number, leader, overloaded } => self.on_refused(now, number, leader, overloaded, out),
+            ShardLetter::Replied { number, reply } => self.on_replied(now, number, *reply, out),
+            ShardLetter::MetaReplied { number, reply } => self.on_meta_replied(now, number, *reply, out),
+            ShardLetter::Ask { from, question } => self.on_question(now, from, *question, out),
+            ShardLetter::Answered { number, answer } => self.on_answer(now, number, *answer, out),
+            ShardLetter::Frames { conn, frames } => out.raw_frames(conn, &frames),
+            ShardLetter::WorkerAttached { shard, conn, card } => self.on_worker_attached(now, shard, conn, card, out),
+            ShardLetter::WorkerDetached { shard, conn, worker } => self.on_worker_detached(now, shard, conn, worker, out),
+            ShardLetter::WorkerCredit { group, worker, generation, amount } => {
+                self.on_worker_credit(now, group, worker, generation, amount, out)
+            }
+            ShardLetter::WorkerUnknown { group, worker, unknown } => self.on_worker_unknown(now, group, worker, &unknown, out),
+            ShardLetter::WorkerDrain { worker, drain } => self.on_worker_drain(now, worker, drain, out),
+            ShardLetter::Deliver { group, from_group, record } => self.on_deliver(now, group, from_group, &record, out),
+            ShardLetter::OutAcked { group, seq, result } => self.on_out_acked(now, group, seq, result, out),
+            ShardLetter::Cluster { cluster, work_groups } => self.cluster = Some((cluster, work_groups)),
+            ShardLetter::Catalog(view) => self.install(view, out),
+            ShardLetter::CatalogInstalled { version } => self.on_installed(now, version, out),
+            ShardLetter::Checked { from, request, base, tries, verdict } => {
+                self.on_checked(now, from, request, &base, tries, *verdict, out)
+            }
+            ShardLetter::Compiled(compiled) => self.on_compiled(compiled, out),
+            ShardLetter::Drain => self.drain(now, out),
+        }
+    }
+
+    /// The time asked for in [`Self::next_wake`] has come.
+    pub fn on_time(&mut self, now: Now, out: &mut ShardOutputs) {
+        for proposal in self.proposals.expire(now.mono) {
+            self.answer_unknown(now, proposal, out);
+        }
+        self.expire_questions(now, out);
+        self.close_silent_workers(now, out);
+        let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
+        for group in groups {
+            self.give_up_absent_workers(now, group, out);
+            self.retry_outbox(now, group, out);
+            self.propose_wants(now, group, out);
+        }
+    }
+
+    /// When [`Self::on_time`] must be called next.
+    pub fn next_wake(&self) -> Option<Instant> {
+        let partitions = self.partitions.values().filter_map(Partition::next_wake).min();
+        let workers = self.next_silence();
+        self.proposals.next_wake().into_iter().chain(self.questions.next_wake()).chain(partitions).chain(workers).min()
+    }
+
+    /// Whether the shard can serve: the cluster exists, every group has a leader, and those led here are active.
+    pub fn is_ready(&self) -> bool {
+        let Some((_, work_groups)) = self.cluster else { return false };
+        let led = (0..=work_groups).all(|group| matches!(self.leaders.get(&GroupId(group)), Some((_, Some(_)))));
+        let active = self
+            .partitions
+            .values()
+            .all(|partition| partition.leader() != Some(self.options.node) || partition.is_active() || partition.halted().is_some());
+        led && active && self.meta.as_ref().is_none_or(MetaSeat::is_ready)
+    }
+
+    /// Whether nothing is in flight: a drained shard may stop.
+    pub fn is_idle(&self) -> bool {
+        self.proposals.is_empty() && self.questions.is_empty()
+    }
+
+    /// Requests this shard may still take from the sockets.
+    pub fn has_room(&self) -> bool {
+        self.proposals.has_room(1)
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&mut self) -> &ShardStats {
+        self.stats.connections_count = self.connections.len() as u64;
+        self.stats.proposals_in_flight = self.proposals.len() as u64;
+        self.stats.machines = self.partitions.values().map(|partition| (partition.group(), partition.machine.stats())).collect();
+        &self.stats
+    }
+
+    /// Stops taking new work; what is in flight is finished.
+    fn drain(&mut self, now: Now, out: &mut ShardOutputs) {
+        self.draining = true;
+        let message = distric_wire::client::GoAway { reason: "the node is shutting down", grace_ms: PROPOSAL_TIMEOUT_MS };
+        for (conn, connection) in self.connections.iter() {
+            if !matches!(connection.phase, Phase::AwaitingHello) {
+                out.frame(conn, &message, 0, now.wall, false);
+            }
+        }
+    }
+
+    /// A group of this shard, made when first heard of.
+    fn partition(&mut self, group: GroupId) -> &mut Partition {
+        let settings = &self.options.settings;
+        self.partitions.entry(group).or_insert_with(|| Partition::new(group, settings.clone()))
+    }
+
+    fn on_leadership(&mut self, now: Now, group: GroupId, term: u64, leader: Option<NodeId>, out: &mut ShardOutputs) {
+        self.leaders.insert(group, (term, leader));
+        if owner_of(group, self.options.count) != self.options.index {
+            return;
+        }
+        let me = self.options.node;
+        if group == GroupId::META {
+            if let Some(meta) = &mut self.meta {
+                meta.on_leadership(me, term, leader);
+            }
+        } else if self.partition(group).on_leadership(me, term, leader) {
+            out.notes.push(Note::GroupLost { group: group.to_string() });
+        }
+        let _ = now;
+    }
+
+    /// Puts a command to a group's log for the shard's own sake.
+    fn propose_housekeeping(&mut self, now: Now, group: GroupId, command: &Command, out: &mut ShardOutputs) {
+        let command = bytes::Bytes::from(command.encode());
+        self.propose(now, Proposal { waiting: Waiting::Housekeeping, group, command, namespace: None, redefined: 0 }, out);
+    }
+
+    /// Puts a proposal to its group's log.
+    fn propose(&mut self, now: Now, proposal: Proposal, out: &mut ShardOutputs) -> ProposalNumber {
+        self.stats.proposals_count += 1;
+        let (group, command) = (proposal.group, proposal.command.clone());
+        let number = self.proposals.open(now.mono, proposal);
+        out.to_consensus.push(ConsensusLetter::Propose { group, number, command });
+        number
+    }
+
+    /// A letter to every shard, this one included.
+    fn to_all_shards(&self, class: Class, out: &mut ShardOutputs, mut letter: impl FnMut() -> ShardLetter) {
+        for shard in 0..self.options.count {
+            out.letter(shard, class, letter());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! One work group's machine on the shard that owns it, and what its leader has in flight.
+//!
+//! In: committed entries.  Out: effects, filtered: only an active leader acts on hints; answers go to whoever asked.
+//! Invariant: at most one `Tick` and one `Continue` of a group are in flight.
+//! Invariant: a machine that met an entry it cannot apply stops there for good, and the node lives on.
+
+use std::collections::BTreeMap;
+
+use distric_exec::{Command, Context, Effect, Machine, Settings};
+use distric_model::{GroupId, Instant, NodeId, WorkerId};
+
+use crate::node::envelope::{Envelope, Origin};
+use crate::node::letters::CommittedEntry;
+use crate::node::machine_clock::{MachineClock, Now};
+
+/// Between two deliveries of outbox records that nobody has acknowledged, milliseconds.
+pub const OUT_RETRY_MS: u64 = 2_000;
+/// A worker whose stream broke is given up after this long, milliseconds. With gossip's verdict this becomes the second witness.
+pub const WORKER_GRACE_MS: u64 = 3_000;
+/// At least this long between two ticks of one group, milliseconds: a stamp a little behind must not make a loop.
+const TICK_PAUSE_MS: u64 = 1;
+
+/// A work group on its shard.
+pub struct Partition {
+    /// Its machine.
+    pub machine: Machine,
+    group: GroupId,
+    clock: MachineClock,
+    leader: Option<NodeId>,
+    led_term: Option<u64>,
+    active: bool,
+    halted: Option<(u64, String)>,
+    tick_in_flight: bool,
+    continue_in_flight: bool,
+    /// When the next tick is wanted.
+    pub tick_at: Option<Instant>,
+    /// When unacknowledged outbox records are delivered again.
+    pub out_retry_at: Option<Instant>,
+    /// Workers of this group without a stream, and when each is given up.
+    pub absent: BTreeMap<WorkerId, Instant>,
+}
+
+/// What became of one entry.
+pub enum Applied {
+    /// Nothing of the machine's: raft's own entry. `true` when it made the leader active.
+    Skipped {
+        /// The leader's first entry of its term was applied just now.
+        activated: bool,
+    },
+    /// Applied; the effects are in the caller's buffer.
+    Effects {
+        /// Who asked for it.
+        origin: Origin,
+        /// Whether hints are to be acted on.
+        emit: bool,
+        /// The leader's first entry of its term was applied just now.
+        activated: bool,
+    },
+    /// The machine stopped here, now.
+    Halted,
+    /// The machine stopped earlier.
+    Stopped,
+}
+
+impl Partition {
+    /// An empty group.
+    pub fn new(group: GroupId, settings: Settings) -> Self {
+        Self {
+            machine: Machine::new(group, settings),
+            group,
+            clock: MachineClock::default(),
+            leader: None,
+            led_term: None,
+            active: false,
+            halted: None,
+            tick_in_flight: false,
+            continue_in_flight: false,
+            tick_at: None,
+            out_retry_at: None,
+            absent: BTreeMap::new(),
+        }
+    }
+
+    /// Its group.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The leader as far as known.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// Whether this node leads it and has applied an entry of its own term.
+    pub fn is_active(&self) -> bool {
+        self.active && self.halted.is_none()
+    }
+
+    /// Where and why it stopped, if it did.
+    pub fn halted(&self) -> Option<&(u64, String)> {
+        self.halted.as_ref()
+    }
+
+    /// Takes note of an election. Returns whether this node has just lost the lead.
+    pub fn on_leadership(&mut self, me: NodeId, term: u64, leader: Option<NodeId>) -> bool {
+        let led = self.led_term.is_some();
+        self.leader = leader;
+        if leader == Some(me) {
+            if self.led_term != Some(term) {
+                self.led_term = Some(term);
+                self.active = false;
+                self.tick_in_flight = false;
+                self.continue_in_flight = false;
+            }
+            return false;
+        }
+        self.led_term = None;
+        self.active = false;
+        self.tick_at = None;
+        self.out_retry_at = None;
+        self.absent.clear();
+        led
+    }
+
+    /// Applies one entry; effects are appended to `effects`.
+    pub fn apply(&mut self, now: Now, entry: &CommittedEntry, effects: &mut Vec<Effect>) -> Applied {
+        if self.halted.is_some() {
+            return Applied::Stopped;
+        }
+        let activated = !self.active && self.led_term == Some(entry.term);
+        if entry.data.is_empty() {
+            self.active |= activated;
+            return Applied::Skipped { activated };
+        }
+        let (envelope, command) = match open(entry) {
+            Ok(opened) => opened,
+            Err(reason) => {
+                self.halted = Some((entry.index, reason));
+                return Applied::Halted;
+            }
+        };
+        self.active |= activated;
+        match command {
+            Command::Tick => self.tick_in_flight = false,
+            Command::Continue => self.continue_in_flight = false,
+            _ => {}
+        }
+        self.clock.observe(now, envelope.stamp);
+        let context = Context { index: entry.index, stamp: envelope.stamp, draw: envelope.draw };
+        self.machine.apply(context, command, effects);
+        Applied::Effects { origin: envelope.origin, emit: self.active, activated }
+    }
+
+    /// What the leader should propose for the machine's own sake. Call after a batch of entries and when time has come.
+    pub fn wants(&mut self, now: Now) -> Vec<Command> {
+        self.tick_at = None;
+        let mut commands = Vec::new();
+        if !self.is_active() {
+            return commands;
+        }
+        if self.machine.wants_continue() && !self.continue_in_flight {
+            self.continue_in_flight = true;
+            commands.push(Command::Continue);
+        }
+        if let Some(due) = self.machine.next_due()
+            && !self.tick_in_flight
+        {
+            let at = self.clock.reaches(now, due);
+            if at <= now.mono {
+                self.tick_in_flight = true;
+                commands.push(Command::Tick);
+            } else {
+                self.tick_at = Some(at.max(now.mono.plus_ms(TICK_PAUSE_MS)));
+            }
+        }
+        if self.out_retry_at.is_none() && self.machine.pending_out().next().is_some() {
+            self.out_retry_at = Some(now.mono.plus_ms(OUT_RETRY_MS));
+        }
+        commands
+    }
+
+    /// A proposal of [`Self::wants`] did not reach the log: it may be wanted again.
+    pub fn on_refused_wants(&mut self) {
+        self.tick_in_flight = false;
+        self.continue_in_flight = false;
+    }
+
+    /// When [`Self::wants`] or a retry or a give-up is due next.
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.tick_at.into_iter().chain(self.out_retry_at).chain(self.absent.values().copied()).min()
+    }
+}
+
+fn open(entry: &CommittedEntry) -> Result<(Envelope<'_>, Command), String> {
+    let envelope = Envelope::open(&entry.data).map_err(|error| error.to_string())?;
+    let command = Command::decode(envelope.command).map_err(|error| error.to_string())?;
+    Ok((envelope, command))
+}

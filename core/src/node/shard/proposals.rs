@@ -1,0 +1,147 @@
+//! Proposals in flight: what this shard has put to the log and not yet heard of.
+//!
+//! Invariant: at most [`PROPOSALS_IN_FLIGHT_MAX`]; beyond it requests are refused before they cost anything.
+//! Invariant: every proposal is answered once: by its machine, by a refusal, or, when nothing is heard in time, by "unknown".
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use distric_model::{GroupId, Instant, Namespace};
+
+use super::connections::ReplyTo;
+use crate::node::envelope::ProposalNumber;
+use crate::node::letters::{AskId, CatalogChangeRequest, ConnId, ShardIndex};
+
+/// Most proposals that one shard has in flight.
+pub const PROPOSALS_IN_FLIGHT_MAX: usize = 65_536;
+/// A proposal of which nothing is heard is answered `outcome_unknown` after this long, milliseconds.
+pub const PROPOSAL_TIMEOUT_MS: u64 = 10_000;
+/// How often a proposal is put again behind the definition that it needs.
+pub const REDEFINE_MAX: u8 = 16;
+
+/// One proposal.
+#[derive(Debug)]
+pub struct Proposal {
+    /// Who waits, and for what.
+    pub waiting: Waiting,
+    /// The group.
+    pub group: GroupId,
+    /// Its bytes, to put it again behind a definition.
+    pub command: Bytes,
+    /// Whose definitions it needs.
+    pub namespace: Option<Namespace>,
+    /// How often it was put again.
+    pub redefined: u8,
+}
+
+/// Who waits for a proposal.
+#[derive(Debug)]
+pub enum Waiting {
+    /// A submitted message.
+    Submit(ReplyTo),
+    /// A start or cancellation.
+    Command(ReplyTo),
+    /// A worker's result.
+    Result {
+        /// Its connection.
+        conn: ConnId,
+    },
+    /// A change of the catalog.
+    Catalog {
+        /// Who asked.
+        from: AskId,
+        /// The change, to check and propose it again when another was faster.
+        request: Box<CatalogChangeRequest>,
+        /// How often it was proposed.
+        tries: u8,
+    },
+    /// A tick, a definition, a worker's comings and goings: nobody is told.
+    Housekeeping,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Proposals {
+    shard: ShardIndex,
+    next: u64,
+    open: BTreeMap<ProposalNumber, (Instant, Proposal)>,
+    deadlines: VecDeque<(Instant, ProposalNumber)>,
+}
+
+impl Proposals {
+    /// An empty table of one shard.
+    pub fn new(shard: ShardIndex) -> Self {
+        Self { shard, next: 0, open: BTreeMap::new(), deadlines: VecDeque::new() }
+    }
+
+    /// Whether there is room for `more`.
+    pub fn has_room(&self, more: usize) -> bool {
+        self.open.len() + more <= PROPOSALS_IN_FLIGHT_MAX
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Enters a proposal and numbers it.
+    pub fn open(&mut self, now: Instant, proposal: Proposal) -> ProposalNumber {
+        let number = ProposalNumber::new(self.shard, self.next);
+        self.next += 1;
+        self.open.insert(number, (now, proposal));
+        self.deadlines.push_back((now.plus_ms(PROPOSAL_TIMEOUT_MS), number));
+        number
+    }
+
+    /// Takes a proposal out, once, with the time it was entered.
+    pub fn close(&mut self, number: ProposalNumber) -> Option<(Instant, Proposal)> {
+        self.open.remove(&number)
+    }
+
+    /// Takes out what nothing was heard of in time.
+    pub fn expire(&mut self, now: Instant) -> Vec<Proposal> {
+        let mut expired = Vec::new();
+        while let Some((deadline, number)) = self.deadlines.front().copied()
+            && (deadline <= now || !self.open.contains_key(&number))
+        {
+            self.deadlines.pop_front();
+            expired.extend(self.open.remove(&number).map(|(_, proposal)| proposal));
+        }
+        expired
+    }
+
+    /// When the next one expires.
+    pub fn next_wake(&self) -> Option<Instant> {
+        // The front may be answered already; waking up for it once costs less than searching.
+        self.deadlines.front().map(|(deadline, _)| *deadline).filter(|_| !self.open.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal() -> Proposal {
+        Proposal { waiting: Waiting::Housekeeping, group: GroupId(1), command: Bytes::new(), namespace: None, redefined: 0 }
+    }
+
+    #[test]
+    fn a_proposal_is_taken_out_once_by_answer_or_by_time() {
+        let mut proposals = Proposals::new(2);
+        let start = Instant::from_us(0);
+        let first = proposals.open(start, proposal());
+        let second = proposals.open(start.plus_ms(1), proposal());
+        assert_eq!((first.shard(), first != second), (2, true));
+        assert!(proposals.close(first).is_some());
+        assert!(proposals.close(first).is_none());
+        assert_eq!(proposals.expire(start.plus_ms(PROPOSAL_TIMEOUT_MS)).len(), 0);
+        assert_eq!(proposals.next_wake(), Some(start.plus_ms(PROPOSAL_TIMEOUT_MS + 1)));
+        assert_eq!(proposals.expire(start.plus_ms(PROPOSAL_TIMEOUT_MS + 1)).len(), 1);
+        assert_eq!((proposals.len(), proposals.next_wake()), (0, None));
+    }
+}

@@ -1,0 +1,622 @@
+//! Queries: reads of what the groups know, from this shard's or another shard's machines.
+//!
+//! A read by id goes to the group of the id's slot. Lists scatter to every shard; their pages are merged in order of id, and one id is
+//! the position for all groups. Reads are answered by machines whose leader is this node.
+
+use std::collections::BTreeMap;
+
+use distric_exec::machine::{InstanceFilter, TaskFilter};
+use distric_exec::{Event, Reply};
+use distric_model::{GroupId, InstanceId, Instant, MessageId, Namespace, TaskId};
+use distric_wire::client::{Event as WireEvent, Query, QueryKind, Submit, Subscribe};
+use distric_wire::{Code, Flags};
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::connections::ReplyTo;
+use super::{Shard, ShardOutputs};
+use crate::node::letters::{AskId, Class, ConnId, ShardIndex, ShardLetter};
+use crate::node::machine_clock::Now;
+use crate::node::owner_of;
+use crate::node::question::{Answer, CatalogQuestion, PageRequest, Question, Rows};
+use crate::node::refusal::Refusal;
+
+/// Most questions of one shard that wait for other shards.
+pub const QUESTIONS_MAX: usize = 16_384;
+/// A question that nobody answers is refused after this long, milliseconds. A catalog may take long to compile.
+pub const QUESTION_TIMEOUT_MS: u64 = 30_000;
+/// Rows of a page when the query names no limit.
+const PAGE_ROWS_DEFAULT: usize = 100;
+/// Most rows of a page.
+const PAGE_ROWS_MAX: usize = 1_000;
+/// Most followers of one instance on one shard.
+const FOLLOWERS_MAX: usize = 256;
+
+/// A connection that follows an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Follower {
+    pub shard: ShardIndex,
+    pub conn: ConnId,
+    pub message_id: u64,
+}
+
+/// Questions that wait for an answer.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    next: u64,
+    open: BTreeMap<u64, Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    to: ReplyTo,
+    deadline: Instant,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// One document.
+    One,
+    /// A page from every shard.
+    Page { waiting: usize, limit: usize, parts: Vec<Rows> },
+    /// A list of documents from every shard, as one array under a name, with members of its own.
+    Gather { waiting: usize, parts: Vec<Value>, finish: fn(Vec<Value>) -> Value },
+    /// The record of a key; then the message goes on.
+    Recall { submit: Vec<u8> },
+}
+
+impl Questions {
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub fn next_wake(&self) -> Option<Instant> {
+        // Numbers grow with time and the patience is the same for all, so the first is the oldest.
+        self.open.values().next().map(|asked| asked.deadline)
+    }
+}
+
+impl Shard {
+    /// A Query frame.
+    pub(super) fn on_query(&mut self, now: Now, query: &Query<'_>, to: ReplyTo, out: &mut ShardOutputs) {
+        match self.question_of(query) {
+            Ok(Asking::One(group, question)) => self.ask_one(now, group, question, to, out),
+            Ok(Asking::Page(question, limit)) => self.ask_page(now, &question, limit, to, out),
+            Ok(Asking::Gather(question, finish)) => self.ask_all(now, &question, finish, to, out),
+            Ok(Asking::Health) => {
+                let health = self.health();
+                self.document(now, to, &health, None, out);
+            }
+            Err(refusal) => self.refuse(now, to, refusal, out),
+        }
+    }
+
+    fn question_of(&self, query: &Query<'_>) -> Result<Asking, Refusal> {
+        let namespace = Self::namespace_of(query.namespace)?;
+        let unknown = || Refusal::new(Code::UnknownKind, format!("query kind {} is not known here", query.kind)).field("kind");
+        let limit = query.limit.map_or(PAGE_ROWS_DEFAULT, |limit| (limit as usize).clamp(1, PAGE_ROWS_MAX));
+        let page = || -> Result<PageRequest, Refusal> {
+            let after = match query.cursor {
+                None => None,
+                Some(cursor) => Some(
+                    Uuid::try_parse(cursor)
+                        .map_err(|_| Refusal::new(Code::BadArgument, "the cursor is not one that this node gave out").field("cursor"))?,
+                ),
+            };
+            Ok(PageRequest {
+                namespace: namespace.clone(),
+                status: query.status.map(str::to_owned),
+                workflow: query.name.map(str::to_owned),
+                after,
+                limit,
+            })
+        };
+        Ok(match QueryKind::from_number(query.kind).ok_or_else(unknown)? {
+            QueryKind::Message => {
+                let id = id_of(query.id, MessageId::from_uuid)?;
+                Asking::One(self.group_of_slot(id.slot()), Question::Message(namespace, id))
+            }
+            QueryKind::Instance => {
+                let id = id_of(query.id, InstanceId::from_uuid)?;
+                Asking::One(self.group_of_slot(id.slot()), Question::Instance(namespace, id))
+            }
+            QueryKind::Task => {
+                let id = id_of(query.id, TaskId::from_uuid)?;
+                Asking::One(self.group_of_slot(id.slot()), Question::Task(namespace, id))
+            }
+            QueryKind::WhyTask => {
+                let id = id_of(query.id, TaskId::from_uuid)?;
+                Asking::One(self.group_of_slot(id.slot()), Question::WhyTask(namespace, id))
+            }
+            QueryKind::Tasks => Asking::Page(Question::Tasks(page()?), limit),
+            QueryKind::Instances => Asking::Page(Question::Instances(page()?), limit),
+            QueryKind::Workers => Asking::Gather(Question::Workers, finish_workers),
+            QueryKind::ClusterStatus => Asking::Gather(Question::Status, finish_status),
+            QueryKind::Nodes => Asking::Gather(Question::Status, finish_nodes),
+            QueryKind::Health => Asking::Health,
+            QueryKind::Rules => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Rules(namespace))),
+            QueryKind::Rule => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Rule(namespace, name_of(query.name)?))),
+            QueryKind::WorkflowDefinitions => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Workflows(namespace))),
+            QueryKind::WorkflowDefinition => {
+                Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Workflow(namespace, name_of(query.name)?)))
+            }
+            QueryKind::CatalogHistory => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::History { limit })),
+        })
+    }
+
+    /// A Subscribe frame for an instance.
+    pub(super) fn on_subscribe(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        message_id: u64,
+        subscribe: &Subscribe<'_>,
+        to: ReplyTo,
+        out: &mut ShardOutputs,
+    ) {
+        let asked = Self::namespace_of(subscribe.namespace)
+            .and_then(|namespace| Ok((namespace, id_of(Some(subscribe.id), InstanceId::from_uuid)?)));
+        let (namespace, instance) = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return self.refuse(now, to, refusal, out),
+        };
+        let shard = self.options.index;
+        let group = self.group_of_instance(instance);
+        self.ask_one(now, group, Question::Follow { namespace, instance, shard, conn, message_id }, to, out);
+    }
+
+    /// Asks the shard of a group; its answer becomes the client's.
+    pub(super) fn ask_one(&mut self, now: Now, group: GroupId, question: Question, to: ReplyTo, out: &mut ShardOutputs) {
+        self.ask(now, owner_of(group, self.options.count), question, to, Kind::One, out);
+    }
+
+    /// Asks for the record of a resend's key before any rule is evaluated.
+    pub(super) fn ask_recall(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        question: Question,
+        submit: Vec<u8>,
+        to: ReplyTo,
+        out: &mut ShardOutputs,
+    ) {
+        self.ask(now, owner_of(group, self.options.count), question, to, Kind::Recall { submit }, out);
+    }
+
+    fn ask_page(&mut self, now: Now, question: &Question, limit: usize, to: ReplyTo, out: &mut ShardOutputs) {
+        let kind = Kind::Page { waiting: self.options.count, limit, parts: Vec::new() };
+        if let Some(from) = self.open_question(now, to, kind, out) {
+            self.to_all_shards(Class::Request, out, || ShardLetter::Ask { from, question: Box::new(question.clone()) });
+        }
+    }
+
+    fn ask_all(&mut self, now: Now, question: &Question, finish: fn(Vec<Value>) -> Value, to: ReplyTo, out: &mut ShardOutputs) {
+        let kind = Kind::Gather { waiting: self.options.count, parts: Vec::new(), finish };
+        if let Some(from) = self.open_question(now, to, kind, out) {
+            self.to_all_shards(Class::Request, out, || ShardLetter::Ask { from, question: Box::new(question.clone()) });
+        }
+    }
+
+    fn ask(&mut self, now: Now, shard: ShardIndex, question: Question, to: ReplyTo, kind: Kind, out: &mut ShardOutputs) {
+        if let Some(from) = self.open_question(now, to, kind, out) {
+            out.letter(shard, Class::Request, ShardLetter::Ask { from, question: Box::new(question) });
+        }
+    }
+
+    fn open_question(&mut self, now: Now, to: ReplyTo, kind: Kind, out: &mut ShardOutputs) -> Option<AskId> {
+        if self.questions.open.len() >= QUESTIONS_MAX {
+            let refusal =
+                Refusal::new(Code::Overloaded, "too many queries wait on this shard").limit("questions_max", QUESTIONS_MAX as u64);
+            self.refuse(now, to, refusal, out);
+            return None;
+        }
+        let number = self.questions.next;
+        self.questions.next += 1;
+        self.questions.open.insert(number, Asked { to, deadline: now.mono.plus_ms(QUESTION_TIMEOUT_MS), kind });
+        Some(AskId { shard: self.options.index, number })
+    }
+
+    /// Questions that nobody answered.
+    pub(super) fn expire_questions(&mut self, now: Now, out: &mut ShardOutputs) {
+        while let Some((number, asked)) = self.questions.open.first_key_value()
+            && asked.deadline <= now.mono
+        {
+            let number = *number;
+            if let Some(asked) = self.questions.open.remove(&number) {
+                self.refuse(now, asked.to, Refusal::new(Code::OutcomeUnknown, "no answer from another core in time"), out);
+            }
+        }
+    }
+
+    /// Another shard, or this one, asks what the groups here know.
+    pub(super) fn on_question(&mut self, now: Now, from: AskId, question: Question, out: &mut ShardOutputs) {
+        let answer = match question {
+            Question::Recall { group, namespace, key, payload_hash } => {
+                Answer::Recalled(self.partition(group).machine.recall(&namespace, &key, payload_hash).map(Box::new))
+            }
+            Question::Message(namespace, id) => {
+                let view = self.partition_of(id.slot()).machine.message(id).filter(|view| view.namespace == namespace);
+                found(view, || {
+                    format!("no message {id}: it never came, its time in history is over, or it matched no rule and was not kept")
+                })
+            }
+            Question::Instance(namespace, id) => {
+                let view = self.partition_of(id.slot()).machine.instance(id).filter(|view| view.summary.namespace == namespace);
+                found(view, || format!("no workflow instance {id}: it never was, or its time in history is over"))
+            }
+            Question::Task(namespace, id) => {
+                let view = self.partition_of(id.slot()).machine.task(id).filter(|view| view.namespace == namespace);
+                found(view, || format!("no task {id}: it never was, or its time in history is over"))
+            }
+            Question::WhyTask(namespace, id) => {
+                let known = self.partition_of(id.slot()).machine.task(id).is_some_and(|view| view.namespace == namespace);
+                let view = self.partition_of(id.slot()).machine.why_task(id).filter(|_| known);
+                found(view, || format!("no task {id}: it never was, or its time in history is over"))
+            }
+            Question::Tasks(page) => Answer::Rows(self.page_of_tasks(&page)),
+            Question::Instances(page) => Answer::Rows(self.page_of_instances(&page)),
+            Question::Workers => {
+                let rows: Vec<Value> = self
+                    .partitions
+                    .values()
+                    .filter(|partition| partition.is_active())
+                    .flat_map(|partition| partition.machine.workers_view())
+                    .filter_map(|view| serde_json::to_value(view).ok())
+                    .collect();
+                document(&Value::Array(rows), None)
+            }
+            Question::Status => document(&self.status_part(), None),
+            Question::Catalog(question) => self.answer_catalog(question),
+            Question::Change(request) => return self.on_change(now, from, request, out),
+            Question::Follow { namespace, instance, shard, conn, message_id } => {
+                self.follow(now, &namespace, instance, Follower { shard, conn, message_id }, out)
+            }
+        };
+        Self::answer(from, answer, out);
+    }
+
+    /// Sends an answer to whoever asked.
+    pub(super) fn answer(from: AskId, answer: Answer, out: &mut ShardOutputs) {
+        out.letter(from.shard, Class::Reply, ShardLetter::Answered { number: from.number, answer: Box::new(answer) });
+    }
+
+    /// The answer to a question of this shard.
+    pub(super) fn on_answer(&mut self, now: Now, number: u64, answer: Answer, out: &mut ShardOutputs) {
+        let Some(asked) = self.questions.open.get_mut(&number) else { return };
+        let complete = match (&mut asked.kind, answer) {
+            (Kind::Page { waiting, parts, .. }, Answer::Rows(rows)) => {
+                parts.push(rows);
+                *waiting -= 1;
+                *waiting == 0
+            }
+            (Kind::Gather { waiting, parts, .. }, Answer::Document(part, _)) => {
+                parts.push(serde_json::from_slice(&part).unwrap_or_default());
+                *waiting -= 1;
+                *waiting == 0
+            }
+            (_, answer) => {
+                let asked = self.questions.open.remove(&number).expect("looked up above");
+                return self.finish_one(now, asked, answer, out);
+            }
+        };
+        if !complete {
+            return;
+        }
+        let asked = self.questions.open.remove(&number).expect("looked up above");
+        match asked.kind {
+            Kind::Page { limit, parts, .. } => {
+                let (body, next_cursor) = merge(parts, limit);
+                self.raw_document(now, asked.to, &body, next_cursor.as_deref(), None, out);
+            }
+            Kind::Gather { parts, finish, .. } => self.document(now, asked.to, &finish(parts), None, out),
+            Kind::One | Kind::Recall { .. } => {}
+        }
+    }
+
+    fn finish_one(&mut self, now: Now, asked: Asked, answer: Answer, out: &mut ShardOutputs) {
+        match (asked.kind, answer) {
+            (Kind::Recall { submit }, Answer::Recalled(recalled)) => {
+                self.go_on_after_recall(now, &submit, recalled.as_deref(), asked.to, out)
+            }
+            (_, Answer::Document(body, version)) => self.raw_document(now, asked.to, &body, None, version, out),
+            (_, Answer::Absent(reason)) => self.refuse(now, asked.to, Refusal::new(Code::NotFound, reason), out),
+            (_, Answer::Rejected(refusal)) => self.refuse(now, asked.to, *refusal, out),
+            (_, Answer::Following) => {
+                if let ReplyTo::Frame { conn, bytes, .. } = asked.to {
+                    self.connections.settle(conn, bytes);
+                }
+            }
+            (_, Answer::Rows(_) | Answer::Recalled(_)) => {
+                self.refuse(now, asked.to, Refusal::new(Code::Internal, "an answer of the wrong kind came from another core"), out);
+            }
+        }
+    }
+
+    fn go_on_after_recall(&mut self, now: Now, submit: &[u8], recalled: Option<&Reply>, to: ReplyTo, out: &mut ShardOutputs) {
+        if let Some(reply) = recalled {
+            return self.answer_submit(now, to, reply, out);
+        }
+        let submit = Submit::decode(submit).expect("encoded by this shard from a message that decoded");
+        match self.admit(1).and_then(|()| Self::namespace_of(submit.namespace)) {
+            Ok(namespace) => self.decide_and_propose(now, &submit, namespace, to, out),
+            Err(refusal) => self.refuse(now, to, refusal, out),
+        }
+    }
+
+    fn partition_of(&mut self, slot: distric_model::Slot) -> &mut super::Partition {
+        let group = self.group_of_slot(slot);
+        self.partition(group)
+    }
+
+    fn page_of_tasks(&self, page: &PageRequest) -> Rows {
+        let filter = TaskFilter { namespace: Some(page.namespace.clone()), status: page.status.clone() };
+        let after = page.after.and_then(|id| TaskId::from_uuid(id).ok());
+        let parts = self.partitions.values().map(|partition| {
+            let found = partition.machine.tasks(&filter, after, page.limit);
+            rows_of(&found.items, |view| view.id.uuid(), found.next_cursor.as_deref())
+        });
+        merge_rows(parts.collect(), page.limit)
+    }
+
+    fn page_of_instances(&self, page: &PageRequest) -> Rows {
+        let filter =
+            InstanceFilter { namespace: Some(page.namespace.clone()), status: page.status.clone(), workflow: page.workflow.clone() };
+        let after = page.after.and_then(|id| InstanceId::from_uuid(id).ok());
+        let parts = self.partitions.values().map(|partition| {
+            let found = partition.machine.instances(&filter, after, page.limit);
+            rows_of(&found.items, |view| view.id.uuid(), found.next_cursor.as_deref())
+        });
+        merge_rows(parts.collect(), page.limit)
+    }
+
+    fn follow(&mut self, now: Now, namespace: &Namespace, instance: InstanceId, follower: Follower, out: &mut ShardOutputs) -> Answer {
+        let view = self.partition_of(instance.slot()).machine.instance(instance).filter(|view| view.summary.namespace == *namespace);
+        let Some(view) = view else {
+            return Answer::Absent(format!("no workflow instance {instance}: it never was, or its time in history is over"));
+        };
+        let ended = view.summary.ended_at_us.is_some();
+        let count = view.history.len();
+        for (n, step) in view.history.iter().enumerate() {
+            let kind = format!("{}.{}", if step.task.is_some() { "task" } else { "workflow" }, step.to);
+            let mut body = json!({ "instance": instance, "from": step.from, "state": step.to });
+            if let Some(task) = &step.task {
+                body["task"] = json!(task);
+                body["attempt"] = json!(step.attempt);
+            }
+            if let Some(worker) = step.worker {
+                body["worker"] = json!(worker);
+            }
+            if let Some(reason) = &step.reason {
+                body["reason"] = json!(reason);
+            }
+            let last = ended && n + 1 == count;
+            self.send_event(now, &follower, &Told { index: view.summary.revision, kind: &kind, at_us: step.at_us, body: &body, last }, out);
+        }
+        if !ended {
+            let followers = self.followers.entry(instance).or_default();
+            if followers.len() >= FOLLOWERS_MAX {
+                return Answer::Rejected(Box::new(
+                    Refusal::new(Code::Overloaded, "too many followers of one instance").limit("followers_max", FOLLOWERS_MAX as u64),
+                ));
+            }
+            followers.push(follower);
+        }
+        Answer::Following
+    }
+
+    /// Tells the followers of an instance what happened to it.
+    pub(super) fn tell_followers(&mut self, now: Now, event: &Event, out: &mut ShardOutputs) {
+        // Most instances are followed by nobody; nothing is built for them.
+        let Some(followers) = self.followers.get(&event.instance).cloned() else { return };
+        let (kind, body) = (event.kind(), event.body());
+        for follower in &followers {
+            self.send_event(
+                now,
+                follower,
+                &Told { index: event.index, kind: &kind, at_us: event.at.as_us(), body: &body, last: event.last },
+                out,
+            );
+        }
+        if event.last {
+            self.followers.remove(&event.instance);
+        }
+    }
+
+    fn send_event(&self, now: Now, follower: &Follower, told: &Told<'_>, out: &mut ShardOutputs) {
+        let body = told.body.to_string();
+        let event = WireEvent { index: told.index, kind: told.kind, at_us: told.at_us, body: body.as_bytes(), last: told.last };
+        if follower.shard == self.options.index {
+            out.frame(follower.conn, &event, follower.message_id, now.wall, false);
+        } else {
+            let mut frames = Vec::new();
+            distric_wire::encode(&event, follower.message_id, now.wall.as_us(), Flags::NONE, &mut frames);
+            out.letter(follower.shard, Class::Reply, ShardLetter::Frames { conn: follower.conn, frames });
+        }
+    }
+
+    /// This shard's groups, for the status of the cluster.
+    fn status_part(&self) -> Value {
+        let groups: Vec<Value> = self
+            .leaders
+            .iter()
+            .filter(|(group, _)| owner_of(**group, self.options.count) == self.options.index)
+            .map(|(group, (term, leader))| {
+                let partition = self.partitions.get(group);
+                let halted =
+                    partition.and_then(|partition| partition.halted()).map(|(index, reason)| json!({ "index": index, "reason": reason }));
+                json!({
+                    "group": group.to_string(), "number": group.0, "term": term, "leader": leader, "shard": self.options.index,
+                    "applied_index": partition.map(|partition| partition.machine.applied_index()), "halted": halted,
+                })
+            })
+            .collect();
+        json!({
+            "groups": groups, "node": self.options.node, "name": &*self.options.node_name, "address": &*self.options.address,
+            "version": self.options.server_version, "shards": self.options.count, "cluster": self.cluster.map(|(cluster, _)| cluster),
+            "catalog_version": self.catalog.version, "workers": self.workers.cards().len(),
+        })
+    }
+
+    /// The node's own checks, as this shard sees them.
+    fn health(&self) -> Value {
+        let halted = self.partitions.values().any(|partition| partition.halted().is_some());
+        let raft = if self.is_ready() { "UP" } else { "DOWN" };
+        let storage = if halted { "DEGRADED" } else { "UP" };
+        let workers = if self.workers.cards().is_empty() { "DEGRADED" } else { "UP" };
+        // One node has no one to gossip with; the check is there for those who watch for its name.
+        let checks = json!({ "raft": raft, "gossip": "UP", "workers_available": workers, "storage": storage });
+        let status = match (raft, workers, storage, self.draining) {
+            ("DOWN", ..) | (.., true) => "DOWN",
+            ("UP", "UP", "UP", false) => "UP",
+            _ => "DEGRADED",
+        };
+        json!({ "status": status, "checks": checks })
+    }
+}
+
+/// What a Query asks of whom.
+enum Asking {
+    One(GroupId, Question),
+    Page(Question, usize),
+    Gather(Question, fn(Vec<Value>) -> Value),
+    Health,
+}
+
+/// One event for a follower.
+struct Told<'a> {
+    index: u64,
+    kind: &'a str,
+    at_us: u64,
+    body: &'a Value,
+    last: bool,
+}
+
+fn id_of<T>(id: Option<Uuid>, parse: fn(Uuid) -> Result<T, distric_model::IdError>) -> Result<T, Refusal> {
+    let id = id.ok_or_else(|| Refusal::new(Code::BadArgument, "this query needs an id").field("id"))?;
+    parse(id).map_err(|error| Refusal::new(Code::BadArgument, error.to_string()).field("id"))
+}
+
+fn name_of(name: Option<&str>) -> Result<String, Refusal> {
+    name.map(str::to_owned).ok_or_else(|| Refusal::new(Code::BadArgument, "this query needs a name").field("name"))
+}
+
+fn found<T: Serialize>(view: Option<T>, reason: impl FnOnce() -> String) -> Answer {
+    match view {
+        Some(view) => document(&view, None),
+        None => Answer::Absent(reason()),
+    }
+}
+
+/// A view as an answer.
+pub(super) fn document<T: Serialize>(view: &T, version: Option<u64>) -> Answer {
+    Answer::Document(serde_json::to_vec(view).expect("views are plain data with text keys"), version)
+}
+
+fn rows_of<T: Serialize>(items: &[T], id: impl Fn(&T) -> Uuid, next_cursor: Option<&str>) -> Rows {
+    let rows = items.iter().map(|item| (id(item), serde_json::to_vec(item).expect("views are plain data with text keys"))).collect();
+    Rows { rows, scanned_to: next_cursor.and_then(|cursor| Uuid::try_parse(cursor).ok()) }
+}
+
+/// Merges pages that all start at one position: in order of id, as far as every part has looked, at most `limit` rows.
+fn merge_rows(parts: Vec<Rows>, limit: usize) -> Rows {
+    let scanned_to = parts.iter().filter_map(|part| part.scanned_to).min();
+    let mut rows: Vec<(Uuid, Vec<u8>)> =
+        parts.into_iter().flat_map(|part| part.rows).filter(|(id, _)| scanned_to.is_none_or(|to| *id <= to)).collect();
+    rows.sort_unstable_by_key(|(id, _)| *id);
+    let cut = rows.len() > limit;
+    rows.truncate(limit);
+    let scanned_to = if cut { rows.last().map(|(id, _)| *id) } else { scanned_to };
+    Rows { rows, scanned_to }
+}
+
+fn merge(parts: Vec<Rows>, limit: usize) -> (Vec<u8>, Option<String>) {
+    let merged = merge_rows(parts, limit);
+    let next_cursor = merged.scanned_to.map(|id| id.to_string());
+    let mut body = b"{\"items\":[".to_vec();
+    for (n, (_, row)) in merged.rows.iter().enumerate() {
+        if n > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(row);
+    }
+    body.extend_from_slice(b"],\"next_cursor\":");
+    body.extend_from_slice(json!(next_cursor).to_string().as_bytes());
+    body.push(b'}');
+    (body, next_cursor)
+}
+
+/// One row per worker: the sums of what each group leases from it.
+fn finish_workers(parts: Vec<Value>) -> Value {
+    let mut workers: BTreeMap<String, Value> = BTreeMap::new();
+    for row in parts
+        .into_iter()
+        .filter_map(|part| match part {
+            Value::Array(rows) => Some(rows),
+            _ => None,
+        })
+        .flatten()
+    {
+        let id = row["id"].as_str().unwrap_or_default().to_owned();
+        match workers.get_mut(&id) {
+            None => {
+                workers.insert(id, row);
+            }
+            Some(known) => {
+                for sum in ["credit_granted", "credit_in_use"] {
+                    known[sum] = json!(known[sum].as_u64().unwrap_or(0) + row[sum].as_u64().unwrap_or(0));
+                }
+            }
+        }
+    }
+    json!({ "items": workers.into_values().collect::<Vec<_>>() })
+}
+
+fn finish_status(parts: Vec<Value>) -> Value {
+    let first = parts.first().cloned().unwrap_or_default();
+    let mut groups: Vec<Value> = parts
+        .into_iter()
+        .filter_map(|mut part| match part["groups"].take() {
+            Value::Array(groups) => Some(groups),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    groups.sort_unstable_by_key(|group| group["number"].as_u64());
+    let leader = groups.first().map(|meta| meta["leader"].clone()).unwrap_or_default();
+    json!({ "cluster": first["cluster"], "leader": leader, "catalog_version": first["catalog_version"], "groups": groups, "workers": first["workers"] })
+}
+
+fn finish_nodes(parts: Vec<Value>) -> Value {
+    let first = parts.first().cloned().unwrap_or_default();
+    let node = json!({
+        "id": first["node"], "name": first["name"], "role": "coordinator", "status": "active", "address": first["address"],
+        "version": first["version"], "shards": first["shards"],
+    });
+    json!({ "items": [node] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(ids: &[u128], scanned_to: Option<u128>) -> Rows {
+        let rows = ids.iter().map(|id| (Uuid::from_u128(*id), id.to_string().into_bytes())).collect();
+        Rows { rows, scanned_to: scanned_to.map(Uuid::from_u128) }
+    }
+
+    #[test]
+    fn a_merged_page_goes_only_as_far_as_every_group_has_looked() {
+        let (body, next) = merge(vec![part(&[1, 5, 9], Some(9)), part(&[2, 6], None)], 10);
+        assert_eq!(String::from_utf8(body).unwrap(), format!(r#"{{"items":[1,2,5,6,9],"next_cursor":"{}"}}"#, Uuid::from_u128(9)));
+        assert!(next.is_some());
+        let (body, next) = merge(vec![part(&[1, 5], Some(5)), part(&[2, 8], None)], 10);
+        assert!(String::from_utf8(body).unwrap().starts_with(r#"{"items":[1,2,5],"#), "8 is beyond what the first group has looked at");
+        assert_eq!(next, Some(Uuid::from_u128(5).to_string()));
+        let (_, next) = merge(vec![part(&[1, 2, 3], None)], 2);
+        assert_eq!(next, Some(Uuid::from_u128(2).to_string()));
+        let (_, next) = merge(vec![part(&[1], None), part(&[], None)], 2);
+        assert_eq!(next, None);
+    }
+}

@@ -1,0 +1,335 @@
+//! Workers: their sessions on this shard, and what the groups of this shard know of all sessions of the node.
+//!
+//! A session lives on the shard of its connection; every shard hears of it, because its groups place tasks on it.
+//! Liveness here is the stream and the heartbeat on it. A worker whose stream broke has [`WORKER_GRACE_MS`] to come back before the
+//! groups are told that it is down; until then its tasks stay where they are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use distric_exec::command::{TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp};
+use distric_exec::{Command, Octets};
+use distric_model::limits::TASK_OUTPUT_BYTES_MAX;
+use distric_model::{GroupId, Instant, TaskId, WorkerId};
+use distric_wire::client::Rejection;
+use distric_wire::task::{Backlog, Drain, Reconcile, ResultOutcome, TaskRef, TaskResult, WorkerWelcome};
+use distric_wire::{AnyMessage, Code, TaskRefs, U32s};
+
+use super::connections::Phase;
+use super::partition::WORKER_GRACE_MS;
+use super::proposals::{Proposal, Waiting};
+use super::{Note, Shard, ShardOutputs};
+use crate::node::letters::{Class, ConnId, ShardIndex, ShardLetter, WorkerCard};
+use crate::node::machine_clock::Now;
+use crate::node::owner_of;
+use crate::node::refusal::Refusal;
+
+/// A worker that says nothing for this long has a broken stream, milliseconds; it sends a Status every second.
+pub const WORKER_SILENCE_MS: u64 = 3_000;
+/// Longest error text that is taken from a worker, bytes.
+const ERROR_BYTES_MAX: usize = 4_096;
+
+/// The sessions of the node, as this shard knows them.
+#[derive(Debug, Default)]
+pub(super) struct Attachments {
+    table: BTreeMap<WorkerId, Attachment>,
+    /// The backlog that was last reported, by group.
+    told: BTreeMap<GroupId, u32>,
+    /// When the sessions of this shard are looked through for silent ones.
+    check_at: Option<Instant>,
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+pub(super) struct Attachment {
+    pub shard: ShardIndex,
+    pub conn: ConnId,
+    pub card: Arc<WorkerCard>,
+}
+
+impl Attachments {
+    /// A worker's session.
+    pub fn find(&self, worker: WorkerId) -> Option<&Attachment> {
+        self.table.get(&worker)
+    }
+
+    /// All workers with a session.
+    pub fn cards(&self) -> Vec<Arc<WorkerCard>> {
+        self.table.values().map(|attached| attached.card.clone()).collect()
+    }
+}
+
+impl Shard {
+    /// A worker says who it is, on a connection of this shard.
+    pub(super) fn open_worker_session(&mut self, now: Now, conn: ConnId, message_id: u64, card: Arc<WorkerCard>, out: &mut ShardOutputs) {
+        if let Some(attached) = self.workers.find(card.worker)
+            && attached.card.generation > card.generation
+        {
+            let refusal = Refusal::new(Code::Conflict, "a later run of this worker has a session").field("generation");
+            return self.reject_frame(now, conn, message_id, &refusal, out);
+        }
+        if let Some(connection) = self.connections.find(conn) {
+            connection.phase = Phase::Worker(card.clone());
+            self.workers.check_at.get_or_insert(now.mono.plus_ms(WORKER_SILENCE_MS));
+        }
+        let work_groups = self.cluster.map_or(0, |(_, work_groups)| work_groups);
+        let me = Some(self.options.node);
+        let groups: Vec<u32> =
+            (1..=work_groups).filter(|group| self.leaders.get(&GroupId(*group)).is_some_and(|(_, leader)| *leader == me)).collect();
+        out.frame(conn, &WorkerWelcome { groups: U32s::of(&groups) }, message_id, now.wall, false);
+        out.notes.push(Note::WorkerAttached { worker: card.worker.to_string(), name: card.name.clone(), slots: card.slots });
+        let shard = self.options.index;
+        self.to_all_shards(Class::Request, out, || ShardLetter::WorkerAttached { shard, conn, card: card.clone() });
+    }
+
+    /// Tells every shard that a session ended.
+    pub(super) fn announce_detached(&mut self, conn: ConnId, worker: WorkerId, out: &mut ShardOutputs) {
+        out.notes.push(Note::WorkerDetached { worker: worker.to_string() });
+        let shard = self.options.index;
+        self.to_all_shards(Class::Request, out, || ShardLetter::WorkerDetached { shard, conn, worker });
+    }
+
+    /// A session was opened on some shard.
+    pub(super) fn on_worker_attached(&mut self, now: Now, shard: ShardIndex, conn: ConnId, card: Arc<WorkerCard>, out: &mut ShardOutputs) {
+        let worker = card.worker;
+        let replaced = self.workers.table.insert(worker, Attachment { shard, conn, card: card.clone() });
+        if let Some(old) = replaced.filter(|old| old.shard == self.options.index && old.conn != conn) {
+            out.closes.push(old.conn);
+        }
+        let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
+        for group in groups {
+            self.partition(group).absent.remove(&worker);
+            if self.partition(group).is_active() {
+                self.introduce(now, group, &card, out);
+            }
+        }
+        self.workers.told.clear();
+    }
+
+    /// Makes a worker known to a group that is led here, and asks it about the attempts that the group believes it has.
+    pub(super) fn introduce(&mut self, now: Now, group: GroupId, card: &WorkerCard, out: &mut ShardOutputs) {
+        let assigned = self.partition(group).machine.assigned_to(card.worker);
+        let cancelled = self.partition(group).machine.cancelled_on(card.worker);
+        let up = Command::WorkerUp(Box::new(WorkerUp {
+            worker: card.worker,
+            generation: card.generation,
+            name: card.name.clone(),
+            slots: card.slots,
+            prefetch: card.prefetch,
+            task_types: card.task_types.clone(),
+            labels: card.labels.clone(),
+        }));
+        self.propose_housekeeping(now, group, &up, out);
+        let refs: Vec<TaskRef> =
+            assigned.iter().chain(&cancelled).map(|(task, token)| TaskRef { task_id: task.uuid(), fencing_token: *token }).collect();
+        // Sent even when empty: it tells the worker where its credit for this group stands.
+        self.to_worker(now, card.worker, &Reconcile { group: group.0, tasks: TaskRefs::of(&refs) }, out);
+        for (task, fencing_token) in cancelled {
+            self.to_worker(now, card.worker, &distric_wire::task::CancelTask { task_id: task.uuid(), fencing_token }, out);
+        }
+    }
+
+    /// A session ended on some shard.
+    pub(super) fn on_worker_detached(&mut self, now: Now, shard: ShardIndex, conn: ConnId, worker: WorkerId, _out: &mut ShardOutputs) {
+        let current = self.workers.find(worker).is_some_and(|attached| attached.shard == shard && attached.conn == conn);
+        if !current {
+            return;
+        }
+        self.workers.table.remove(&worker);
+        let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
+        for group in groups {
+            self.expect_back(now, group, worker);
+        }
+    }
+
+    /// Starts a worker's time to come back.
+    pub(super) fn expect_back(&mut self, now: Now, group: GroupId, worker: WorkerId) {
+        let partition = self.partition(group);
+        if partition.is_active() {
+            partition.absent.insert(worker, now.mono.plus_ms(WORKER_GRACE_MS));
+        }
+    }
+
+    /// Workers that did not come back: their tasks are placed again.
+    pub(super) fn give_up_absent_workers(&mut self, now: Now, group: GroupId, out: &mut ShardOutputs) {
+        let Some(partition) = self.partitions.get_mut(&group) else { return };
+        let gone: Vec<WorkerId> = partition.absent.iter().filter(|(_, at)| **at <= now.mono).map(|(worker, _)| *worker).collect();
+        for worker in gone {
+            let partition = self.partition(group);
+            partition.absent.remove(&worker);
+            let Some(generation) = partition.machine.workers_view().iter().find(|view| view.id == worker).map(|view| view.generation)
+            else {
+                continue;
+            };
+            out.notes.push(Note::WorkerGivenUp { worker: worker.to_string() });
+            self.propose_housekeeping(now, group, &Command::WorkerDown(WorkerDown { worker, generation }), out);
+        }
+    }
+
+    /// Closes worker connections that have said nothing for too long.
+    pub(super) fn close_silent_workers(&mut self, now: Now, out: &mut ShardOutputs) {
+        if self.workers.check_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        for (conn, connection) in self.connections.iter().filter(|(_, connection)| matches!(connection.phase, Phase::Worker(_))) {
+            let silent_at = connection.heard_at.plus_ms(WORKER_SILENCE_MS);
+            if silent_at <= now.mono {
+                out.closes.push(conn);
+            }
+            let look_at = silent_at.max(now.mono.plus_ms(WORKER_SILENCE_MS / 3));
+            next = Some(next.map_or(look_at, |earlier| earlier.min(look_at)));
+        }
+        self.workers.check_at = next;
+    }
+
+    /// When [`Self::close_silent_workers`] must look again.
+    pub(super) fn next_silence(&self) -> Option<Instant> {
+        self.workers.check_at
+    }
+
+    /// A frame of a worker's session.
+    pub(super) fn on_worker_message(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        message_id: u64,
+        card: &WorkerCard,
+        message: &AnyMessage<'_>,
+        out: &mut ShardOutputs,
+    ) {
+        let (worker, generation) = (card.worker, card.generation);
+        match message {
+            AnyMessage::Status(_) => {}
+            AnyMessage::TaskResult(result) => self.on_task_result(now, conn, result, out),
+            AnyMessage::Credit(credit) => {
+                let group = GroupId(credit.group);
+                let amount = credit.amount.clamp(-CREDIT_MAX, CREDIT_MAX);
+                let letter = ShardLetter::WorkerCredit { group, worker, generation, amount };
+                out.letter(owner_of(group, self.options.count), Class::Request, letter);
+            }
+            AnyMessage::ReconcileReply(reply) => {
+                let group = GroupId(reply.group);
+                let unknown =
+                    reply.unknown.iter().filter_map(|task| Some((TaskId::from_uuid(task.task_id).ok()?, task.fencing_token))).collect();
+                let letter = ShardLetter::WorkerUnknown { group, worker, unknown };
+                out.letter(owner_of(group, self.options.count), Class::Request, letter);
+            }
+            other => {
+                let reason = format!("{} is not a message of a worker's session", other.name());
+                out.frame(conn, &Rejection::new(Code::BadMessage, &reason), message_id, now.wall, false);
+            }
+        }
+    }
+
+    fn on_task_result(&mut self, now: Now, conn: ConnId, result: &TaskResult<'_>, out: &mut ShardOutputs) {
+        self.stats.task_results_count += 1;
+        let Ok(task) = TaskId::from_uuid(result.task_id) else {
+            let ack = distric_wire::task::ResultAck {
+                task_id: result.task_id,
+                fencing_token: result.fencing_token,
+                verdict: distric_wire::task::Verdict::Unknown.number(),
+            };
+            return out.frame(conn, &ack, 0, now.wall, false);
+        };
+        let cut = |text: Option<&str>| text.unwrap_or_default().chars().take(ERROR_BYTES_MAX).collect::<String>();
+        let output = result.output.unwrap_or_default();
+        let outcome = match ResultOutcome::from_number(result.outcome) {
+            Some(ResultOutcome::Completed) if output.len() > TASK_OUTPUT_BYTES_MAX => TaskOutcome::Failed {
+                code: "output_too_large".to_owned(),
+                error: format!("the output has {} bytes, the limit is {TASK_OUTPUT_BYTES_MAX}", output.len()),
+                retryable: false,
+                retry_after_ms: None,
+            },
+            Some(ResultOutcome::Completed) => TaskOutcome::Completed { output: Octets::from(output) },
+            Some(ResultOutcome::Returned) => TaskOutcome::Returned { reason: cut(result.error) },
+            Some(ResultOutcome::Failed) => TaskOutcome::Failed {
+                code: cut(result.error_code),
+                error: cut(result.error),
+                retryable: result.retryable.unwrap_or(true),
+                retry_after_ms: result.retry_after_ms,
+            },
+            None => TaskOutcome::Failed {
+                code: "bad_result".to_owned(),
+                error: format!("the worker reported outcome {}", result.outcome),
+                retryable: false,
+                retry_after_ms: None,
+            },
+        };
+        let done =
+            TaskDone { task, attempt: result.attempt, fencing_token: result.fencing_token, outcome, renew_credit: result.renew_credit };
+        let group = self.group_of_slot(task.slot());
+        let command = bytes::Bytes::from(Command::TaskDone(Box::new(done)).encode());
+        let waiting = Waiting::Result { conn };
+        self.propose(now, Proposal { waiting, group, command, namespace: None, redefined: 0 }, out);
+    }
+
+    /// A worker leases credit to a group of this shard, or asks some back.
+    pub(super) fn on_worker_credit(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        worker: WorkerId,
+        generation: u64,
+        amount: i64,
+        out: &mut ShardOutputs,
+    ) {
+        if self.partitions.contains_key(&group) {
+            self.propose_housekeeping(now, group, &Command::WorkerCredit(WorkerCredit { worker, generation, amount }), out);
+        }
+    }
+
+    /// A worker does not know attempts that a group believes it has: they are sent again under the same tokens.
+    pub(super) fn on_worker_unknown(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        worker: WorkerId,
+        unknown: &[(TaskId, u64)],
+        out: &mut ShardOutputs,
+    ) {
+        let Some(partition) = self.partitions.get_mut(&group).filter(|partition| partition.is_active()) else { return };
+        let again: Vec<_> = unknown.iter().map(|(task, token)| (*task, *token, partition.machine.redispatch(*task, *token))).collect();
+        for (task, fencing_token, assignment) in again {
+            match assignment {
+                Some(assignment) if assignment.worker == worker => self.dispatch(now, &assignment, out),
+                Some(_) => {}
+                // Cancelled or timed out, and the worker never had it or has forgotten it: its credit is free again.
+                None => {
+                    let outcome = TaskOutcome::Returned { reason: "unknown to the worker".to_owned() };
+                    let done = TaskDone { task, attempt: 0, fencing_token, outcome, renew_credit: true };
+                    self.propose_housekeeping(now, group, &Command::TaskDone(Box::new(done)), out);
+                }
+            }
+        }
+    }
+
+    /// An operator drains a worker, or ends the drain.
+    pub(super) fn on_worker_drain(&mut self, now: Now, worker: WorkerId, drain: bool, out: &mut ShardOutputs) {
+        let groups: Vec<GroupId> = self.partitions.iter().filter(|(_, partition)| partition.is_active()).map(|(group, _)| *group).collect();
+        for group in groups {
+            self.propose_housekeeping(now, group, &Command::WorkerDrain(WorkerDrain { worker, drain }), out);
+        }
+        if self.workers.find(worker).is_some_and(|attached| attached.shard == self.options.index) {
+            self.to_worker(now, worker, &Drain { drain }, out);
+        }
+    }
+
+    /// Reports a group's backlog to all workers when it came into being or doubled, so that idle credit moves there.
+    pub(super) fn tell_backlog(&mut self, now: Now, group: GroupId, out: &mut ShardOutputs) {
+        let Some(partition) = self.partitions.get(&group).filter(|partition| partition.is_active()) else { return };
+        let ready = partition.machine.ready_backlog();
+        let told = self.workers.told.get(&group).copied().unwrap_or(0);
+        let news = if told == 0 { ready > 0 } else { ready == 0 || ready >= told.saturating_mul(2) };
+        if !news {
+            return;
+        }
+        self.workers.told.insert(group, ready);
+        for card in self.workers.cards() {
+            self.to_worker(now, card.worker, &Backlog { group: group.0, ready }, out);
+        }
+    }
+}
+
+/// Most credit that one frame may move.
+const CREDIT_MAX: i64 = 1 << 20;

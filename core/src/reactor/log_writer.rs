@@ -1,0 +1,72 @@
+//! The log writer: the only place that waits for the disk. One flush commits what arrived while the one before it ran.
+//!
+//! A failed flush is final: nothing is reported, so nothing that waits for it is ever said, and the node stops.
+
+use distric_lane::Sleeper;
+use distric_raft_store::{DeviceError, GroupWrite, LogStore};
+
+use super::control::Control;
+use super::mesh::{Inbox, LogLetter, LogReply, Post};
+use super::priority_unsafe;
+use crate::node::consensus::LogReport;
+use distric_model::GroupId;
+
+/// Most bytes of entries in one flush; more wait for the next.
+pub const FLUSH_BYTES_MAX: u64 = 8 << 20;
+/// How long the writer sleeps at most, microseconds: a stop is noticed then, should its bell be lost.
+const SLEEP_US_MAX: u64 = 500_000;
+/// Between two tries to hand over what a full lane did not take, microseconds.
+const OVERFLOW_RETRY_US: u64 = 200;
+
+/// Runs until the raft core is done and everything is written, or the device fails.
+pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLetter>, sleeper: &Sleeper, control: &Control) {
+    let granted = priority_unsafe::request_low_latency();
+    tracing::info!(target: "log_writer", scheduling = granted.name(), "log writer started");
+    let mut writes: Vec<GroupWrite> = Vec::new();
+    let mut reports: Vec<(GroupId, LogReport)> = Vec::new();
+    loop {
+        let mut bytes = 0;
+        while bytes < FLUSH_BYTES_MAX {
+            match inbox.pop() {
+                Some(LogLetter::Write(write)) => {
+                    let group_write = GroupWrite {
+                        group: write.group,
+                        hard_state: write.hard_state,
+                        truncate_from: write.truncate_from,
+                        entries: write.entries,
+                    };
+                    bytes += group_write.cost_bytes();
+                    reports.push((write.group, write.report));
+                    writes.push(group_write);
+                }
+                Some(LogLetter::Load(group, load)) => match store.read(group, load.from, load.upto, load.bytes_max) {
+                    Ok(entries) => post.reply_of_log(LogReply::Loaded(group, entries)),
+                    Err(error) => return fail(control, &error),
+                },
+                None => break,
+            }
+        }
+        if !writes.is_empty() {
+            if let Err(error) = store.write(&writes) {
+                return fail(control, &error);
+            }
+            writes.clear();
+            for (group, report) in reports.drain(..) {
+                post.reply_of_log(LogReply::Report(group, report));
+            }
+        }
+        let flushed = post.ring();
+        if inbox.is_empty() {
+            if control.log_is_closed() {
+                return;
+            }
+            if sleeper.prepare(|| inbox.is_empty()) {
+                sleeper.wait(Some(if flushed { SLEEP_US_MAX } else { OVERFLOW_RETRY_US }));
+            }
+        }
+    }
+}
+
+fn fail(control: &Control, error: &DeviceError) {
+    control.fail("log writer", error.to_string());
+}

@@ -1,0 +1,287 @@
+//! The mesh: which core may write to which, and how a full lane is borne.
+//!
+//! A letter that finds its lane full waits in the sender's overflow and goes first next time. Receivers always drain, so two
+//! cores cannot hold each other up; what bounds the overflow is admission: requests are refused while
+//! [`crate::node::shard::PROPOSALS_IN_FLIGHT_MAX`] are in flight, and sockets are not read while overflow waits.
+
+use std::collections::VecDeque;
+use std::io;
+
+use distric_lane::{Bell, Receiver, Sender, Sleeper, doorbell, lane};
+
+use crate::node::consensus::{LogReport, LogWrite};
+use crate::node::letters::{Class, CompilerLetter, ConsensusLetter, ShardIndex, ShardLetter};
+use distric_model::GroupId;
+use distric_raft::{Entry, Load};
+
+/// Letters that one lane holds.
+pub const LANE_LETTERS_MAX: usize = 8_192;
+
+/// To the log writer.
+pub enum LogLetter {
+    /// Make this durable.
+    Write(LogWrite),
+    /// Read entries.
+    Load(GroupId, Load),
+}
+
+/// From the log writer.
+pub enum LogReply {
+    /// Durable.
+    Report(GroupId, LogReport),
+    /// Read.
+    Loaded(GroupId, Vec<Entry>),
+}
+
+/// One lane's sending end with its overflow.
+pub struct Outlet<T> {
+    lane: Sender<T>,
+    overflow: VecDeque<T>,
+}
+
+impl<T> Outlet<T> {
+    fn new(lane: Sender<T>) -> Self {
+        Self { lane, overflow: VecDeque::new() }
+    }
+
+    fn push(&mut self, letter: T) {
+        if !self.overflow.is_empty() {
+            self.overflow.push_back(letter);
+        } else if let Err(letter) = self.lane.push(letter) {
+            self.overflow.push_back(letter);
+        }
+    }
+
+    /// Moves overflow into the lane. Returns whether all of it went.
+    fn flush(&mut self) -> bool {
+        while let Some(letter) = self.overflow.pop_front() {
+            if let Err(letter) = self.lane.push(letter) {
+                self.overflow.push_front(letter);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// All lanes to one receiver from one sender, and the receiver's bell.
+struct Door<T> {
+    /// Requests, then replies.
+    outlets: [Outlet<T>; 2],
+    bell: Bell,
+    touched: bool,
+}
+
+impl<T> Door<T> {
+    fn push(&mut self, class: Class, letter: T) {
+        self.outlets[usize::from(class == Class::Reply)].push(letter);
+        self.touched = true;
+    }
+
+    fn ring(&mut self) -> bool {
+        let flushed = self.outlets.iter_mut().fold(true, |all, outlet| outlet.flush() && all);
+        if std::mem::take(&mut self.touched) || !flushed {
+            self.bell.ring();
+        }
+        flushed
+    }
+}
+
+/// What one thread may write to.
+pub struct Post {
+    shards: Vec<Door<ShardLetter>>,
+    consensus: Option<Door<ConsensusLetter>>,
+    compiler: Option<Door<CompilerLetter>>,
+    log: Option<Door<LogLetter>>,
+    raft_core: Option<Door<LogReply>>,
+}
+
+impl Post {
+    /// To a shard.
+    pub fn shard(&mut self, to: ShardIndex, class: Class, letter: ShardLetter) {
+        self.shards[to].push(class, letter);
+    }
+
+    /// To the raft core.
+    pub fn consensus(&mut self, letter: ConsensusLetter) {
+        self.consensus.as_mut().expect("only shards write to the raft core").push(Class::Request, letter);
+    }
+
+    /// To the compiler.
+    pub fn compiler(&mut self, letter: CompilerLetter) {
+        self.compiler.as_mut().expect("only shards write to the compiler").push(Class::Request, letter);
+    }
+
+    /// To the log writer.
+    pub fn log(&mut self, letter: LogLetter) {
+        self.log.as_mut().expect("only the raft core writes to the log writer").push(Class::Request, letter);
+    }
+
+    /// From the log writer to the raft core.
+    pub fn reply_of_log(&mut self, reply: LogReply) {
+        self.raft_core.as_mut().expect("only the log writer reports to the raft core").push(Class::Reply, reply);
+    }
+
+    /// Flushes overflow and rings the bells of this turn. Returns whether everything is in its lane; if not, call again soon.
+    pub fn ring(&mut self) -> bool {
+        let mut flushed = true;
+        for door in &mut self.shards {
+            flushed &= door.ring();
+        }
+        flushed &= self.consensus.as_mut().is_none_or(Door::ring);
+        flushed &= self.compiler.as_mut().is_none_or(Door::ring);
+        flushed &= self.log.as_mut().is_none_or(Door::ring);
+        flushed & self.raft_core.as_mut().is_none_or(Door::ring)
+    }
+}
+
+/// What one thread reads, replies first.
+pub struct Inbox<T> {
+    lanes: Vec<Receiver<T>>,
+}
+
+impl<T> Inbox<T> {
+    /// The next letter, if any waits.
+    pub fn pop(&mut self) -> Option<T> {
+        self.lanes.iter_mut().find_map(Receiver::pop)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&mut self) -> bool {
+        self.lanes.iter_mut().all(Receiver::is_empty)
+    }
+}
+
+/// One shard's ends.
+pub struct ShardEnds {
+    /// What it writes to.
+    pub post: Post,
+    /// What it reads.
+    pub inbox: Inbox<ShardLetter>,
+    /// How it sleeps.
+    pub sleeper: Sleeper,
+    /// A bell for whoever controls the shard from outside the mesh.
+    pub bell: Bell,
+}
+
+/// All ends.
+pub struct Mesh {
+    /// By shard.
+    pub shards: Vec<ShardEnds>,
+    /// The raft core: to shards and log writer; from shards; from the log writer.
+    pub raft_core: (Post, Inbox<ConsensusLetter>, Inbox<LogReply>, Sleeper, Bell),
+    /// The log writer: to the raft core; from it.
+    pub log_writer: (Post, Inbox<LogLetter>, Sleeper, Bell),
+    /// The compiler: to shards; from shards.
+    pub compiler: (Post, Inbox<CompilerLetter>, Sleeper, Bell),
+}
+
+/// One receiver while the mesh is laid: lanes by class, and its bell.
+struct Laying<T> {
+    requests: Vec<Receiver<T>>,
+    replies: Vec<Receiver<T>>,
+    bell: Bell,
+    sleeper: Sleeper,
+}
+
+impl<T> Laying<T> {
+    fn new() -> io::Result<Self> {
+        let (bell, sleeper) = doorbell()?;
+        Ok(Self { requests: Vec::new(), replies: Vec::new(), bell, sleeper })
+    }
+
+    fn door(&mut self) -> io::Result<Door<T>> {
+        let (request, from_request) = lane(LANE_LETTERS_MAX);
+        let (reply, from_reply) = lane(LANE_LETTERS_MAX);
+        self.requests.push(from_request);
+        self.replies.push(from_reply);
+        Ok(Door { outlets: [Outlet::new(request), Outlet::new(reply)], bell: self.bell.try_clone()?, touched: false })
+    }
+
+    fn finish(self) -> (Inbox<T>, Sleeper, Bell) {
+        let lanes = self.replies.into_iter().chain(self.requests).collect();
+        (Inbox { lanes }, self.sleeper, self.bell)
+    }
+}
+
+/// Lays all lanes of a node with `shard_count` shards. Errors: when the process is out of descriptors.
+pub fn lay(shard_count: usize) -> io::Result<Mesh> {
+    let mut shards = (0..shard_count).map(|_| Laying::<ShardLetter>::new()).collect::<io::Result<Vec<_>>>()?;
+    let mut consensus = Laying::<ConsensusLetter>::new()?;
+    let mut compiler = Laying::<CompilerLetter>::new()?;
+    let mut log = Laying::<LogLetter>::new()?;
+    let mut reports = Laying::<LogReply>::new()?;
+    // The raft core sleeps on one bell, whoever writes to it.
+    reports.bell = consensus.bell.try_clone()?;
+    let to_shards = |shards: &mut Vec<Laying<ShardLetter>>| shards.iter_mut().map(Laying::door).collect::<io::Result<Vec<_>>>();
+    let mut posts = Vec::new();
+    for _ in 0..shard_count {
+        posts.push(Post {
+            shards: to_shards(&mut shards)?,
+            consensus: Some(consensus.door()?),
+            compiler: Some(compiler.door()?),
+            log: None,
+            raft_core: None,
+        });
+    }
+    let raft_post = Post { shards: to_shards(&mut shards)?, consensus: None, compiler: None, log: Some(log.door()?), raft_core: None };
+    let compiler_post = Post { shards: to_shards(&mut shards)?, consensus: None, compiler: None, log: None, raft_core: None };
+    let log_post = Post { shards: Vec::new(), consensus: None, compiler: None, log: None, raft_core: Some(reports.door()?) };
+    let shards = posts
+        .into_iter()
+        .zip(shards)
+        .map(|(post, laying)| {
+            let (inbox, sleeper, bell) = laying.finish();
+            ShardEnds { post, inbox, sleeper, bell }
+        })
+        .collect();
+    let (raft_inbox, raft_sleeper, raft_bell) = consensus.finish();
+    let (report_inbox, _, _) = reports.finish();
+    let (log_inbox, log_sleeper, log_bell) = log.finish();
+    let (compiler_inbox, compiler_sleeper, compiler_bell) = compiler.finish();
+    Ok(Mesh {
+        shards,
+        raft_core: (raft_post, raft_inbox, report_inbox, raft_sleeper, raft_bell),
+        log_writer: (log_post, log_inbox, log_sleeper, log_bell),
+        compiler: (compiler_post, compiler_inbox, compiler_sleeper, compiler_bell),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_lane_holds_letters_back_and_keeps_their_order() {
+        let mut mesh = lay(1).unwrap();
+        let count = LANE_LETTERS_MAX as u64 + 3;
+        let shard = &mut mesh.shards[0];
+        for version in 0..count {
+            shard.post.shard(0, Class::Request, ShardLetter::CatalogInstalled { version });
+        }
+        assert!(!shard.post.ring(), "three letters wait");
+        let mut seen = 0;
+        loop {
+            while let Some(ShardLetter::CatalogInstalled { version }) = shard.inbox.pop() {
+                assert_eq!(version, seen);
+                seen += 1;
+            }
+            if seen == count {
+                break;
+            }
+            shard.post.ring();
+        }
+        assert!(shard.post.ring());
+    }
+
+    #[test]
+    fn replies_overtake_requests() {
+        let mut mesh = lay(1).unwrap();
+        let shard = &mut mesh.shards[0];
+        shard.post.shard(0, Class::Request, ShardLetter::CatalogInstalled { version: 1 });
+        shard.post.shard(0, Class::Reply, ShardLetter::CatalogInstalled { version: 2 });
+        shard.post.ring();
+        assert!(matches!(shard.inbox.pop(), Some(ShardLetter::CatalogInstalled { version: 2 })));
+        assert!(matches!(shard.inbox.pop(), Some(ShardLetter::CatalogInstalled { version: 1 })));
+    }
+}

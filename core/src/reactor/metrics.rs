@@ -1,0 +1,105 @@
+//! Metrics: the shards' counters merged at scrape, as text in the exposition format of Prometheus.
+//!
+//! Hand-written text: every value here is a snapshot that a shard has already counted, so there is nothing for a registry to own.
+
+use std::fmt::Write;
+
+use crate::node::shard::{BUCKETS_US, Histogram, ShardStats};
+
+/// The text for one scrape.
+pub fn text(node: &str, shards: &[ShardStats]) -> String {
+    let mut out = String::with_capacity(8_192);
+    let sum = |of: fn(&ShardStats) -> u64| shards.iter().map(of).sum::<u64>();
+    let mut counter = |name: &str, help: &str, value: u64| {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name}{{coordinator=\"{node}\"}} {value}");
+    };
+    counter("distric_messages_received_total", "Messages submitted, batch items included.", sum(|s| s.messages_received_count));
+    counter("distric_messages_accepted_total", "Messages acknowledged after commit.", sum(|s| s.messages_accepted_count));
+    counter(
+        "distric_messages_repeat_total",
+        "Messages answered from the record of their idempotency key.",
+        sum(|s| s.messages_repeat_count),
+    );
+    counter("distric_messages_unmatched_total", "Messages that matched nothing.", sum(|s| s.messages_unmatched_count));
+    counter("distric_requests_rejected_total", "Requests refused.", sum(|s| s.rejections_count));
+    counter("distric_tcp_connections_opened_total", "Connections accepted.", sum(|s| s.connections_opened_count));
+    counter("distric_tcp_connections_closed_total", "Connections gone.", sum(|s| s.connections_closed_count));
+    counter("distric_tcp_frames_received_total", "Frames taken in.", sum(|s| s.frames_received_count));
+    counter("distric_tcp_frames_refused_total", "Connections closed for bytes that are no frame.", sum(|s| s.frames_refused_count));
+    counter("distric_raft_proposals_total", "Commands put to logs.", sum(|s| s.proposals_count));
+    counter("distric_raft_entries_applied_total", "Log entries applied.", sum(|s| s.entries_applied_count));
+    counter("distric_tasks_dispatched_total", "Tasks sent to workers.", sum(|s| s.tasks_dispatched_count));
+    counter("distric_task_results_total", "Results taken from workers.", sum(|s| s.task_results_count));
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{coordinator=\"{node}\"}} {value}");
+    };
+    gauge("distric_tcp_connections", "Connections now.", sum(|s| s.connections_count));
+    gauge("distric_raft_proposals_in_flight", "Commands put to logs and not yet answered.", sum(|s| s.proposals_in_flight));
+    histogram(
+        &mut out,
+        node,
+        "distric_rule_evaluation_duration_seconds",
+        "Time of one decision of the catalog.",
+        shards.iter().map(|s| &s.rule_evaluation),
+    );
+    histogram(
+        &mut out,
+        node,
+        "distric_raft_commit_duration_seconds",
+        "From proposal to the machine's answer.",
+        shards.iter().map(|s| &s.commit),
+    );
+    machines(&mut out, shards);
+    out
+}
+
+/// One gauge or counter per group, straight from the machines' own names.
+fn machines(out: &mut String, shards: &[ShardStats]) {
+    let rows: Vec<(String, Vec<(&'static str, u64)>)> =
+        shards.iter().flat_map(|shard| &shard.machines).map(|(group, stats)| (group.to_string(), stats.rows().to_vec())).collect();
+    let Some((_, names)) = rows.first() else { return };
+    for (position, (name, _)) in names.iter().enumerate() {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        let _ = writeln!(out, "# TYPE distric_{name} {kind}");
+        for (group, values) in &rows {
+            let _ = writeln!(out, "distric_{name}{{group=\"{group}\"}} {}", values[position].1);
+        }
+    }
+}
+
+fn histogram<'a>(out: &mut String, node: &str, name: &str, help: &str, parts: impl Iterator<Item = &'a Histogram>) {
+    let mut whole = Histogram::default();
+    for part in parts {
+        whole.counts.iter_mut().zip(&part.counts).for_each(|(sum, count)| *sum += count);
+        whole.sum_us += part.sum_us;
+    }
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+    let mut below = 0;
+    for (bound, count) in BUCKETS_US.iter().zip(&whole.counts) {
+        below += count;
+        let _ = writeln!(out, "{name}_bucket{{coordinator=\"{node}\",le=\"{}\"}} {below}", *bound as f64 / 1e6);
+    }
+    let total = whole.counts.iter().sum::<u64>();
+    let _ = writeln!(out, "{name}_bucket{{coordinator=\"{node}\",le=\"+Inf\"}} {total}");
+    let _ =
+        writeln!(out, "{name}_sum{{coordinator=\"{node}\"}} {}\n{name}_count{{coordinator=\"{node}\"}} {total}", whole.sum_us as f64 / 1e6);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_merged_and_buckets_are_cumulative() {
+        let mut one = ShardStats { messages_received_count: 3, ..ShardStats::default() };
+        one.commit.observe_us(7);
+        let mut two = ShardStats { messages_received_count: 4, ..ShardStats::default() };
+        two.commit.observe_us(6_000_000);
+        let text = text("n1", &[one, two]);
+        assert!(text.contains("distric_messages_received_total{coordinator=\"n1\"} 7\n"));
+        assert!(text.contains("distric_raft_commit_duration_seconds_bucket{coordinator=\"n1\",le=\"0.000005\"} 0\n"));
+        assert!(text.contains("distric_raft_commit_duration_seconds_bucket{coordinator=\"n1\",le=\"0.00001\"} 1\n"));
+        assert!(text.contains("distric_raft_commit_duration_seconds_bucket{coordinator=\"n1\",le=\"+Inf\"} 2\n"));
+        assert!(text.contains("distric_raft_commit_duration_seconds_sum{coordinator=\"n1\"} 6.000007\n"));
+    }
+}

@@ -1,0 +1,460 @@
+//! The reactor: every system call of a node, and the threads it runs on.
+//!
+//! Threads: the shards (pinned, one runtime each), the raft core, the log writer, the compiler. They share nothing but lanes and doorbells;
+//! a compiled catalog is shared read-only. The runtime is touched in [`shard_thread`] and [`connection`] only.
+//! Start reading at [`start`].
+
+mod borrow_fd_unsafe;
+pub mod clock;
+mod compiler;
+mod connection;
+mod control;
+mod log_writer;
+pub mod mesh;
+mod metrics;
+mod notes;
+mod priority_unsafe;
+mod raft_core;
+mod shard_thread;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use distric_lane::{Bell, Receiver, lane};
+use distric_model::{ClusterId, GroupId, NodeId, Slot, Timestamp};
+use distric_raft::{Membership, Recovered};
+use distric_raft_store::{DeviceError, GroupWrite, Identity, LmdbOptions, LmdbStore, LogStore};
+
+pub use self::control::Failure;
+use self::control::{Control, Failures};
+use self::mesh::ShardEnds;
+use self::shard_thread::ShardStart;
+use crate::config::{Config, IoDriver};
+use crate::node::consensus::{Consensus, ConsensusOptions, ConsensusOutputs};
+use crate::node::draw::Draws;
+use crate::node::meta::Init;
+use crate::node::shard::{ShardOptions, ShardStats};
+use crate::plan::Plan;
+
+/// Longest time from the start of the threads to the first message that can be served. A long log takes its time to replay.
+const READY_MS_MAX: u64 = 120_000;
+/// Longest wait for the counters of a shard, milliseconds.
+const STATS_MS_MAX: u64 = 200;
+/// The least locked memory that io_uring needs on kernels that count it, bytes.
+const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The checked configuration; `node.data_dir` must be set.
+    pub config: Config,
+}
+
+impl NodeOptions {
+    /// A node with this configuration.
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+}
+
+/// Why a node did not start. Nothing was changed, unless the data directory was empty: then it may have been founded.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No data directory was given.
+    #[error("node.data_dir is not set")]
+    NoDataDir,
+    /// The address of the binary protocol cannot be listened on.
+    #[error("cannot listen on {address} (wire.bind): {source}{}", remedy(source))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The log store.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A group's stored state contradicts itself.
+    #[error("{group}: {source}; the node does not start with it, because it could not keep what it promised")]
+    Group {
+        /// The group.
+        group: GroupId,
+        /// What is wrong.
+        source: distric_raft::StartError,
+    },
+    /// Random numbers, threads, descriptors.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// `io.driver: io_uring`, and the kernel refuses it.
+    #[error("io_uring is refused here; set io.driver to auto or epoll, or allow it (LimitMEMLOCK, container profile)")]
+    NoIoUring,
+    /// A thread stopped during the start.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The groups did not become ready in time.
+    #[error("the node was not ready within {} s", READY_MS_MAX / 1_000)]
+    NotReady,
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; end the other process, or choose another port: --set wire.bind=127.0.0.1:0 takes a free one",
+        io::ErrorKind::PermissionDenied => "; choose a port above 1023",
+        io::ErrorKind::AddrNotAvailable => "; choose an address of this machine",
+        _ => "",
+    }
+}
+
+/// A running node.
+pub struct NodeHandle {
+    wire_address: SocketAddr,
+    identity: Identity,
+    plan: Plan,
+    control: Control,
+    failures: Failures,
+    bells: Vec<Bell>,
+    threads: Vec<JoinHandle<()>>,
+    metrics: Metrics,
+}
+
+/// Reads a node's counters. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    node: Arc<str>,
+    probes: Arc<Mutex<Vec<Probe>>>,
+}
+
+struct Probe {
+    wanted: Arc<AtomicBool>,
+    bell: Bell,
+    stats: Receiver<Box<ShardStats>>,
+}
+
+impl Metrics {
+    /// The text of one scrape. Blocks up to some milliseconds for each shard; one that does not answer is left out.
+    pub fn text(&self) -> String {
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        for probe in probes.iter_mut() {
+            while probe.stats.pop().is_some() {}
+            probe.wanted.store(true, Ordering::Release);
+            probe.bell.ring();
+        }
+        let mut shards = Vec::new();
+        let deadline = clock::mono_ns() + STATS_MS_MAX * 1_000_000;
+        for probe in probes.iter_mut() {
+            loop {
+                if let Some(stats) = probe.stats.pop() {
+                    shards.push(*stats);
+                    break;
+                }
+                if clock::mono_ns() >= deadline {
+                    break;
+                }
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        metrics::text(&self.node, &shards)
+    }
+}
+
+impl NodeHandle {
+    /// Where the binary protocol is served.
+    pub fn wire_address(&self) -> SocketAddr {
+        self.wire_address
+    }
+
+    /// This node.
+    pub fn node_id(&self) -> NodeId {
+        self.identity.node
+    }
+
+    /// Its cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.identity.cluster
+    }
+
+    /// Which role runs where.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Resolves when the node has stopped by itself, with the reason. One waiter at a time.
+    pub async fn failed(&self) -> String {
+        self.failures.wait().await.to_string()
+    }
+
+    /// Stops accepting, finishes what is in flight, flushes, ends all threads.
+    /// Errors: when the node had stopped by itself before, or a thread panicked.
+    pub fn shutdown(mut self) -> Result<(), Failure> {
+        self.control.stop();
+        self.ring();
+        for thread in std::mem::take(&mut self.threads) {
+            // A bell rung while its thread was awake is not heard; once more costs nothing.
+            while !thread.is_finished() {
+                self.ring();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.join().is_err() {
+                return Err(Failure { thread: "node", reason: "a thread panicked".to_owned() });
+            }
+        }
+        self.failures.first().map_or(Ok(()), Err)
+    }
+
+    fn ring(&self) {
+        self.bells.iter().for_each(Bell::ring);
+    }
+}
+
+/// Starts a node: opens its log, recovers, elects, and returns when it can serve.
+///
+/// Errors: see [`StartError`]; on any of them no thread is left behind that could acknowledge anything.
+pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
+    let config = options.config;
+    let data_dir = config.node.data_dir.clone().ok_or(StartError::NoDataDir)?;
+    let plan = Plan::for_this_machine(&config);
+    let use_uring = choose_driver(&config)?;
+    let listener = TcpListener::bind(config.wire.bind).map_err(|source| StartError::Bind { address: config.wire.bind, source })?;
+    let system = |what| move |source: io::Error| StartError::System { what, source };
+    let wire_address = listener.local_addr().map_err(system("read the listening address"))?;
+    let mut draws = Draws::new(random_seed()?);
+    let Opened { store, identity, groups } = open_store(&config, data_dir, &mut draws)?;
+
+    let shard_count = plan.shards.len();
+    let mesh = mesh::lay(shard_count).map_err(system("make lanes"))?;
+    let (ready, shards_ready) = mpsc::channel();
+    let failures = Failures::default();
+    let control = Control::new(shard_count, ready, failures.clone());
+    let boot = draws.draw();
+    let mut bells = Vec::new();
+    let mut threads = Vec::new();
+    let mut spawn = |name: String, run: Box<dyn FnOnce() + Send>| -> Result<(), StartError> {
+        threads.push(std::thread::Builder::new().name(name).spawn(run).map_err(system("start a thread"))?);
+        Ok(())
+    };
+
+    let (post, inbox, sleeper, bell) = mesh.log_writer;
+    bells.push(bell);
+    let its_control = control.clone();
+    spawn("log-writer".to_owned(), Box::new(move || log_writer::run(store, post, inbox, &sleeper, &its_control)))?;
+
+    let mut consensus = Consensus::new(ConsensusOptions {
+        node: identity.node,
+        boot,
+        shard_count,
+        seed: draws.draw(),
+        heartbeat_ms: u64::from(config.raft.heartbeat_ms),
+        election_timeout_ms_min: u64::from(config.raft.election_timeout_ms_min),
+        election_timeout_ms_max: u64::from(config.raft.election_timeout_ms_max),
+    });
+    let mut out = ConsensusOutputs::default();
+    for (group, recovered) in groups {
+        if let Err(source) = consensus.open_group(clock::now(), group, recovered, &mut out) {
+            control.stop();
+            control.raft_core_is_done();
+            return Err(StartError::Group { group, source });
+        }
+    }
+    let (post, letters, reports, sleeper, bell) = mesh.raft_core;
+    bells.push(bell);
+    let its_control = control.clone();
+    spawn("raft-core".to_owned(), Box::new(move || raft_core::run(consensus, out, post, letters, reports, &sleeper, &its_control)))?;
+
+    let (post, inbox, sleeper, bell) = mesh.compiler;
+    bells.push(bell);
+    let its_control = control.clone();
+    spawn("compiler".to_owned(), Box::new(move || compiler::run(shard_count, post, inbox, &sleeper, &its_control)))?;
+
+    let mut probes = Vec::new();
+    for (index, ends) in mesh.shards.into_iter().enumerate() {
+        bells.push(ends.bell.try_clone().map_err(system("copy a doorbell"))?);
+        let (stats, from_stats) = lane(1);
+        let stats_wanted = Arc::new(AtomicBool::new(false));
+        probes.push(Probe {
+            wanted: stats_wanted.clone(),
+            bell: ends.bell.try_clone().map_err(system("copy a doorbell"))?,
+            stats: from_stats,
+        });
+        let ShardEnds { post, inbox, sleeper, bell } = ends;
+        let shard = ShardStart {
+            options: shard_options(&config, index, shard_count, identity, wire_address, boot, draws.draw()),
+            ends: ShardEnds { post, inbox, sleeper, bell },
+            listener: listener.try_clone().map_err(system("share the listener"))?,
+            connections_max: (config.limits.connections_max as usize).div_ceil(shard_count),
+            control: control.clone(),
+            stats_wanted,
+            stats,
+        };
+        let core = plan.pinned.then(|| plan.shards[index]);
+        spawn(format!("shard-{index}"), Box::new(move || run_shard(shard, core, use_uring)))?;
+    }
+    drop(listener);
+    let handle = NodeHandle {
+        wire_address,
+        identity,
+        plan,
+        control,
+        failures,
+        bells,
+        threads,
+        metrics: Metrics { node: Arc::from(config.node.name.as_str()), probes: Arc::new(Mutex::new(probes)) },
+    };
+    wait_until_ready(handle, &shards_ready, shard_count)
+}
+
+fn wait_until_ready(handle: NodeHandle, shards_ready: &mpsc::Receiver<usize>, shard_count: usize) -> Result<NodeHandle, StartError> {
+    let deadline_ns = clock::mono_ns() + READY_MS_MAX * 1_000_000;
+    let mut missing = shard_count;
+    while missing > 0 {
+        match shards_ready.recv_timeout(Duration::from_millis(10)) {
+            Ok(_) => missing -= 1,
+            Err(_) => {
+                let failed = handle.failures.first();
+                if failed.is_some() || clock::mono_ns() > deadline_ns {
+                    let _ = handle.shutdown();
+                    return Err(failed.map_or(StartError::NotReady, StartError::Failed));
+                }
+            }
+        }
+    }
+    Ok(handle)
+}
+
+/// The log store as found or founded.
+struct Opened {
+    store: Box<dyn LogStore>,
+    identity: Identity,
+    groups: Vec<(GroupId, Recovered)>,
+}
+
+fn open_store(config: &Config, data_dir: PathBuf, draws: &mut Draws) -> Result<Opened, StartError> {
+    let options =
+        LmdbOptions { map_bytes: config.storage.map_bytes_initial, map_bytes_max: config.storage.map_bytes_max, ..LmdbOptions::default() };
+    let mut store: Box<dyn LogStore> = Box::new(LmdbStore::open(&data_dir.join("log"), options)?);
+    let mut groups = store.recover()?;
+    let identity = match store.identity() {
+        Some(identity) => identity,
+        None => {
+            let wall = clock::wall();
+            let mut id = |slot: u16| (wall, Slot::truncate(slot), draws.draw());
+            let ((at, slot, cluster), (_, _, node)) = (id(0), id(0));
+            let identity = Identity { cluster: ClusterId::new(at, slot, cluster), node: NodeId::new(at, slot, node) };
+            store.set_identity(identity)?;
+            identity
+        }
+    };
+    if groups.is_empty() {
+        // Group 0 of a new cluster, with this node as its only voter. Its first leader mints the cluster and opens the others.
+        let members = Membership::new(vec![identity.node], Vec::new()).expect("one voter is a membership");
+        let founding = Recovered::founding(&members);
+        let write =
+            GroupWrite { group: GroupId::META, hard_state: Some(founding.hard_state), truncate_from: None, entries: founding.tail.clone() };
+        store.write(&[write])?;
+        groups.push((GroupId::META, founding));
+    }
+    Ok(Opened { store, identity, groups })
+}
+
+fn shard_options(
+    config: &Config,
+    index: usize,
+    count: usize,
+    identity: Identity,
+    address: SocketAddr,
+    boot: u64,
+    seed: u64,
+) -> ShardOptions {
+    ShardOptions {
+        index,
+        count,
+        node: identity.node,
+        node_name: Arc::from(config.node.name.as_str()),
+        address: Arc::from(address.to_string()),
+        boot,
+        seed,
+        server_version: env!("CARGO_PKG_VERSION"),
+        frame_bytes_max: config.limits.frame_bytes_max,
+        frames_in_flight_max: config.limits.frames_in_flight_max,
+        bytes_in_flight_max: config.limits.bytes_in_flight_max,
+        requests_per_second: config.limits.requests_per_second,
+        init: Init { cluster: identity.cluster, work_groups: config.partitions, voters: vec![identity.node] },
+        settings: distric_exec::Settings {
+            dedupe_window_ms: config.exec.dedupe_window_ms,
+            dedupe_bytes_max: config.exec.dedupe_bytes_max,
+            state_bytes_max: config.exec.state_bytes_max,
+            history_retention_ms: config.exec.history_retention_ms,
+            ..distric_exec::Settings::default()
+        },
+        stopwatch: clock::mono_ns,
+    }
+}
+
+/// Whether the shards run on io_uring; one warning line when they were meant to and cannot.
+fn choose_driver(config: &Config) -> Result<bool, StartError> {
+    let available = monoio::utils::detect_uring() && memlock_suffices();
+    match config.io.driver {
+        IoDriver::Epoll => Ok(false),
+        IoDriver::IoUring if !available => Err(StartError::NoIoUring),
+        IoDriver::IoUring => Ok(true),
+        IoDriver::Auto => {
+            if !available {
+                tracing::warn!(target: "node", "io_uring is refused here, running on epoll (see LimitMEMLOCK, container profile)");
+            }
+            Ok(available)
+        }
+    }
+}
+
+fn memlock_suffices() -> bool {
+    // Root is not bound by the limit; for the others less than this makes the runtime's start fail.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+    rustix::process::geteuid().is_root() || limit.is_none_or(|bytes| bytes >= MEMLOCK_BYTES_MIN)
+}
+
+fn run_shard(shard: ShardStart, core: Option<usize>, use_uring: bool) {
+    if let Some(id) = core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!(target: "shard", core = id, "cannot be pinned");
+    }
+    let control = shard.control.clone();
+    let failed = |error: io::Error| {
+        control.fail("shard", format!("its runtime cannot start: {error}"));
+        control.shard_is_done();
+    };
+    if use_uring {
+        match monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().enable_timer().build() {
+            Ok(mut runtime) => runtime.block_on(shard_thread::run(shard)),
+            Err(error) => failed(error),
+        }
+    } else {
+        match monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build() {
+            Ok(mut runtime) => runtime.block_on(shard_thread::run(shard)),
+            Err(error) => failed(error),
+        }
+    }
+}
+
+fn random_seed() -> Result<u64, StartError> {
+    getrandom::u64().map_err(|error| StartError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })
+}
+
+/// A point on the calendar for whoever starts a node.
+pub fn wall_clock() -> Timestamp {
+    clock::wall()
+}
