@@ -1,19 +1,19 @@
 //! What decoding may cost: nothing for a message, and never more than the frame limit for a compressed one.
 
 mod support {
+    pub mod counting_allocator_unsafe;
     pub mod malformed;
     pub mod samples;
     pub mod tools;
-    pub mod unsafe_counting_allocator;
     pub use tools::LIMITS;
 }
 
 use distric_wire::client::Submit;
 use distric_wire::{AnyMessage, Flags, FrameLimits, encode, encode_compressed, parse};
 use support::LIMITS;
+use support::counting_allocator_unsafe::{Counting, allocations};
 use support::malformed::{malformed, refusal};
 use support::samples::{AT_US, samples};
-use support::unsafe_counting_allocator::{Counting, allocations};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

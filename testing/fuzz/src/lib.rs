@@ -13,5 +13,8 @@ mod wire;
 pub use replay::replay;
 pub use wire::{compressed, frame, message};
 
+/// A door that takes any bytes and comes back.
+pub type Target = fn(&[u8]);
+
 /// Every target by name, for tests that run them all.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("frame", frame), ("message", message), ("compressed", compressed)];
+pub const TARGETS: &[(&str, Target)] = &[("frame", frame), ("message", message), ("compressed", compressed)];

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 
 /// Runs `target` on each file named on the command line, or on standard input when none is. A crash is the target's panic.
-pub fn replay(target: fn(&[u8])) -> ExitCode {
+pub fn replay(target: crate::Target) -> ExitCode {
     let paths: Vec<_> = std::env::args_os().skip(1).collect();
     let mut inputs = Vec::new();
     if paths.is_empty() {
