@@ -54,3 +54,36 @@ pub struct Stats {
     /// Bytes of state by this room's own accounting, now.
     pub state_bytes: u64,
 }
+
+impl Stats {
+    /// All values with their names, in a fixed order: counters end in `_total`.
+    pub fn rows(&self) -> [(&'static str, u64); 25] {
+        [
+            ("exec_commands_total", self.commands_count),
+            ("exec_commands_ignored_total", self.commands_ignored_count),
+            ("exec_messages_total", self.messages_count),
+            ("exec_repeats_total", self.repeats_count),
+            ("exec_refusals_total", self.refusals_count),
+            ("exec_instances_started_total", self.instances_started_count),
+            ("exec_instances_completed_total", self.instances_completed_count),
+            ("exec_instances_failed_total", self.instances_failed_count),
+            ("exec_dispatches_total", self.dispatches_count),
+            ("exec_failures_total", self.failures_count),
+            ("exec_losses_total", self.losses_count),
+            ("exec_retries_total", self.retries_count),
+            ("exec_stale_results_total", self.stale_results_count),
+            ("exec_transitions_total", self.transitions_count),
+            ("exec_continues_total", self.continues_count),
+            ("exec_instances_open", self.instances_open),
+            ("exec_instances_finished", self.instances_finished),
+            ("exec_messages_held", self.messages_held),
+            ("exec_tasks_ready", self.tasks_ready),
+            ("exec_tasks_assigned", self.tasks_assigned),
+            ("exec_workers_up", self.workers_up),
+            ("exec_timers", self.timers),
+            ("exec_out_pending", self.out_pending),
+            ("exec_dedupe_keys", self.dedupe_keys),
+            ("exec_state_bytes", self.state_bytes),
+        ]
+    }
+}

@@ -227,6 +227,8 @@ impl Workers {
         known.tokens.remove(&token);
         known.in_use -= 1;
         known.granted -= u32::from(!renew);
+        // A session with fewer slots than the one before cannot renew what it never granted.
+        known.granted = known.granted.min(known.credit_max().max(known.in_use));
         self.reindex(lease.worker);
         Some(lease)
     }

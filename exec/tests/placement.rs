@@ -1,0 +1,193 @@
+//! Who gets which task.
+
+mod support;
+
+use distric_exec::Effect;
+use distric_exec::command::TaskOutcome;
+use distric_exec::machine::views::Blocker;
+use serde_json::json;
+use support::*;
+
+fn placed(strategy: &str) -> serde_json::Value {
+    json!([job_with("a", &[], json!({"placement": {"strategy": strategy}}))])
+}
+
+fn counts(world: &World) -> Vec<(String, usize)> {
+    let mut counts = std::collections::BTreeMap::new();
+    for assignment in &world.inbox {
+        *counts.entry(assignment.worker).or_insert(0) += 1;
+    }
+    counts.into_iter().map(|(worker, count)| (worker.to_string()[34..].to_owned(), count)).collect()
+}
+
+#[test]
+fn credit_is_never_exceeded_and_what_waits_goes_out_with_new_credit() {
+    let mut world = World::new();
+    world.workflow(json!([job("a", &[])]));
+    world.worker_up(1, 3);
+    for _ in 0..10 {
+        world.start(json!({}));
+    }
+    assert_eq!((world.inbox.len(), world.machine.ready_backlog()), (3, 7));
+    world.complete("a", json!(1));
+    assert_eq!((world.inbox.len(), world.machine.ready_backlog()), (3, 6));
+    let a = world.take("a");
+    world.report_with(&a, completed(json!(1)), false);
+    assert_eq!((world.inbox.len(), world.machine.ready_backlog()), (2, 6), "credit that is not renewed is gone");
+    world.credit(1, 1, 100);
+    assert_eq!((world.inbox.len(), world.machine.ready_backlog()), (3, 5), "slots and prefetch are the limit");
+}
+
+#[test]
+fn a_timed_out_attempt_keeps_its_credit_busy_until_the_worker_reports() {
+    let mut world = World::new();
+    world.workflow(json!([job_with("a", &[], json!({"timeout": "1s"}))]));
+    world.worker_up(1, 1);
+    world.start(json!({}));
+    let stuck = world.take("a");
+    world.start(json!({}));
+    world.advance_ms(1_000);
+    assert_eq!(world.inbox.len(), 0, "the slot is still busy with the attempt");
+    world.report(&stuck, failed());
+    assert_eq!(world.inbox.len(), 1, "the renewed credit is used");
+}
+
+#[test]
+fn credit_that_is_asked_back_is_returned_as_far_as_it_is_free() {
+    let mut world = World::new();
+    world.workflow(json!([job("a", &[])]));
+    world.worker_up(1, 5);
+    world.start(json!({}));
+    world.credit(1, 1, -10);
+    assert!(world.effects.iter().any(|effect| *effect == Effect::CreditReturned { worker: worker(1), amount: 4 }));
+    let view = &world.machine.workers_view()[0];
+    assert_eq!((view.credit_granted, view.credit_in_use), (1, 1));
+}
+
+#[test]
+fn round_robin_gives_each_worker_the_same_share() {
+    let mut world = World::new();
+    world.workflow(placed("round_robin"));
+    for number in 1..=4 {
+        world.worker_up(number, 100);
+    }
+    for _ in 0..40 {
+        world.start(json!({}));
+    }
+    assert_eq!(counts(&world).iter().map(|(_, count)| *count).collect::<Vec<_>>(), [10, 10, 10, 10]);
+    // Whoever has no credit is passed over; the turn goes on from there.
+    world.credit(2, 1, -100);
+    for _ in 0..30 {
+        world.start(json!({}));
+    }
+    assert_eq!(counts(&world).iter().map(|(_, count)| *count).collect::<Vec<_>>(), [20, 10, 20, 20]);
+}
+
+#[test]
+fn least_loaded_follows_the_share_of_credit_in_use() {
+    let mut world = World::new();
+    world.workflow(placed("least_loaded"));
+    world.worker_up(1, 10);
+    world.worker_up(2, 30);
+    for _ in 0..20 {
+        world.start(json!({}));
+    }
+    assert_eq!(counts(&world).iter().map(|(_, count)| *count).collect::<Vec<_>>(), [5, 15]);
+}
+
+#[test]
+fn higher_priority_goes_first_then_earlier_arrival_across_types() {
+    let mut world = World::new();
+    world.workflow(json!([
+        job_with("low", &[], json!({"priority": -1})),
+        job("first", &[]),
+        {"id": "other", "type": "other", "priority": 5},
+        job("second", &[]),
+        job_with("high", &[], json!({"priority": 9})),
+    ]));
+    world.start(json!({}));
+    world.worker_with(1, 5, &["job", "other"], &[]);
+    assert_eq!(world.assigned(), ["high", "other", "first", "second", "low"]);
+}
+
+#[test]
+fn a_returned_task_keeps_its_place_in_the_queue() {
+    let mut world = World::new();
+    world.workflow(json!([job("a", &[]), job("b", &[])]));
+    world.worker_up(1, 1);
+    world.start(json!({}));
+    let a = world.take("a");
+    world.report(&a, TaskOutcome::Returned { reason: "no".into() });
+    world.credit(1, 1, 1);
+    assert_eq!(world.assigned(), ["a"]);
+}
+
+#[test]
+fn labels_and_types_decide_who_is_eligible_and_why_says_so() {
+    let mut world = World::new();
+    world.workflow(json!([job_with("a", &[], json!({"placement": {"labels": {"zone": "eu"}}}))]));
+    let id = world.start(json!({}));
+    let task = world.task(id, "a").id;
+    let blockers = |world: &World| world.machine.why_task(task).unwrap().blockers;
+    assert_eq!(blockers(&world), [Blocker::NoWorkerOffersType { task_type: "job".into() }]);
+    world.worker_with(1, 1, &["job"], &[("zone", "us")]);
+    let labels = vec![("zone".into(), "eu".into())];
+    assert_eq!(blockers(&world), [Blocker::NoWorkerWithLabels { labels, offering_count: 1 }]);
+    world.worker_with(2, 0, &["job"], &[("zone", "eu"), ("disk", "ssd")]);
+    assert_eq!(blockers(&world), [Blocker::NoCredit { workers: vec![worker(2)] }]);
+    world.drain(2, true);
+    assert_eq!(blockers(&world), [Blocker::WorkersDraining { workers: vec![worker(2)] }]);
+    world.worker_with(3, 1, &["job"], &[("zone", "eu")]);
+    assert_eq!(world.take("a").worker, worker(3));
+    assert!(matches!(&blockers(&world)[..], [Blocker::AssignedTo { worker: who, .. }] if *who == worker(3)));
+}
+
+#[test]
+fn why_names_dependencies_backoff_and_the_queue() {
+    let mut world = World::new();
+    world.workflow(json!([
+        job_with("a", &[], json!({"retry": {"max_attempts": 3, "initial_backoff": "5s", "jitter": 0}})),
+        job("b", &[]),
+        job("c", &["a", "b"]),
+        {"id": "d", "type": "wait", "config": {"duration": "9s"}},
+    ]));
+    world.worker_up(1, 1);
+    let id = world.start(json!({}));
+    let why = |world: &World, task: &str| world.machine.why_task(world.task(id, task).id).unwrap().blockers;
+    assert_eq!(why(&world, "c"), [Blocker::WaitingForTasks { tasks: vec!["a".into(), "b".into()] }]);
+    assert_eq!(why(&world, "b"), [Blocker::NoCredit { workers: vec![worker(1)] }]);
+    assert_eq!(why(&world, "d"), [Blocker::WaitingUntil { until_us: world.now.plus_ms(9_000).as_us() }]);
+    world.fail("a");
+    assert!(matches!(&why(&world, "a")[..], [Blocker::BackingOff { attempt: 1, max_attempts: 3, .. }]));
+    world.complete("b", json!(1));
+    assert_eq!(why(&world, "c"), [Blocker::WaitingForTasks { tasks: vec!["a".into()] }]);
+    assert_eq!(why(&world, "b"), []);
+    let json = serde_json::to_value(world.machine.why_task(world.task(id, "c").id)).unwrap();
+    assert_eq!(json["blockers"][0], json!({"kind": "waiting_for_tasks", "tasks": ["a"]}));
+    world.start(json!({}));
+    world.start(json!({}));
+    let waiting = world.machine.tasks(&Default::default(), None, 100).items.into_iter().filter(|task| task.status == "ready");
+    let last = waiting.last().unwrap();
+    assert!(world.machine.why_task(last.id).unwrap().blockers.iter().any(|b| matches!(b, Blocker::Queued { ahead_count: 2 | 3 })));
+}
+
+#[test]
+fn a_draining_worker_finishes_and_gets_nothing_new_until_it_is_undrained() {
+    let mut world = World::new();
+    world.workflow(json!([job("a", &[])]));
+    world.worker_up(1, 2);
+    world.start(json!({}));
+    world.drain(1, true);
+    world.start(json!({}));
+    assert_eq!(world.inbox.len(), 1);
+    world.complete("a", json!(1));
+    assert_eq!(world.inbox.len(), 0);
+    world.drain(1, false);
+    assert_eq!(world.inbox.len(), 1);
+    // A drain outlives a reconnect, not the process.
+    world.drain(1, true);
+    world.apply(distric_exec::Command::WorkerUp(Box::new(session(1, 1, 2, &["job"], &[]))));
+    assert_eq!(world.machine.workers_view()[0].status, "draining");
+    world.apply(distric_exec::Command::WorkerUp(Box::new(session(1, 2, 2, &["job"], &[]))));
+    assert_eq!(world.machine.workers_view()[0].status, "up");
+}
