@@ -8,11 +8,16 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
+use bytes::Bytes;
 use distric_sdk::Query;
+use distric_wire::Code;
 use distric_wire::client::{CommandKind, QueryKind};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::Shim;
-use crate::body::{JSON, YAML};
+use crate::body::{self, JSON, YAML};
 use crate::node::{ask, ask_page, command, read_document, respond};
 use crate::params::{self, Params};
 use crate::problem::Problem;
@@ -77,7 +82,48 @@ pub(crate) async fn delete_definition(State(shim): State<Arc<Shim>>, Path(id): P
 
 /// `POST /api/v1/catalog`: all rules and workflows at once, or nothing.
 pub(crate) async fn apply(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap, body: Body) -> Answer {
-    change(&shim, CommandKind::ApplyCatalog, None, &uri, &headers, Some(body), StatusCode::OK).await
+    let params = Params::read(&uri, &["dry_run"])?;
+    let mut command = command(CommandKind::ApplyCatalog, &headers, &params)?;
+    let (bytes, _) = read_document(&shim, &headers, body, &[JSON]).await?;
+    command.body = Some(sources(body::check_utf8(&bytes)?)?);
+    command.content_type = Some(JSON.to_owned());
+    Ok(respond(StatusCode::OK, shim.client.command(command).await?))
+}
+
+/// The body of `POST /api/v1/catalog`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sets<'a> {
+    #[serde(borrow)]
+    rules: Option<&'a RawValue>,
+    #[serde(borrow)]
+    workflows: Option<&'a RawValue>,
+}
+
+/// A document as the node takes it: its text, and what to call it in problems.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    name: Option<String>,
+    text: String,
+}
+
+/// Both sets as named texts. Each may come as text (YAML or JSON), as `{"name", "text"}`, or as the document itself.
+fn sources(text: &str) -> Result<Bytes, Problem> {
+    let sets: Sets<'_> = serde_json::from_str(text).map_err(|error| body::bad_json(text, &error))?;
+    if sets.rules.is_none() && sets.workflows.is_none() {
+        return Err(Problem::new(Code::BadPayload, "the body has neither `rules` nor `workflows`"));
+    }
+    let source = |set: Option<&RawValue>, name: &str| {
+        set.map(|set| {
+            let named = serde_json::from_str::<Source>(set.get()).ok();
+            let text = || serde_json::from_str::<String>(set.get()).unwrap_or_else(|_| set.get().to_owned());
+            let source = named.unwrap_or_else(|| Source { name: None, text: text() });
+            Source { name: source.name.or_else(|| Some(name.to_owned())), ..source }
+        })
+    };
+    let document = json!({"rules": source(sets.rules, "rules"), "workflows": source(sets.workflows, "workflows")});
+    Ok(Bytes::from(document.to_string()))
 }
 
 /// `GET /api/v1/catalog/history`.
@@ -116,4 +162,30 @@ async fn change(
     // A rehearsal made nothing.
     let done = if command.dry_run { StatusCode::OK } else { done };
     Ok(respond(done, shim.client.command(command).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Value, String> {
+        sources(text).map(|bytes| serde_json::from_slice(&bytes).unwrap()).map_err(|problem| problem.detail)
+    }
+
+    #[test]
+    fn a_set_is_text_or_named_text_or_the_document_itself() {
+        let rules = |name: &str, text: &str| json!({"rules": {"name": name, "text": text}, "workflows": null});
+        assert_eq!(read(r#"{"rules": "rules: []\n"}"#).unwrap(), rules("rules", "rules: []\n"));
+        assert_eq!(read(r#"{"rules": {"name": "a.yaml", "text": "rules: []"}}"#).unwrap(), rules("a.yaml", "rules: []"));
+        assert_eq!(read(r#"{"rules": {"rules": [ ]}}"#).unwrap(), rules("rules", r#"{"rules": [ ]}"#));
+        assert_eq!(read(r#"{"rules": [{"id": "a"}], "workflows": null}"#).unwrap(), rules("rules", r#"[{"id": "a"}]"#));
+    }
+
+    #[test]
+    fn a_body_without_sets_or_with_others_is_refused() {
+        assert!(read("{}").unwrap_err().contains("neither"));
+        assert!(read(r#"{"rule": []}"#).unwrap_err().contains("rule"));
+    }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use distric_wire::Code;
 
 use crate::Shim;
@@ -25,11 +25,11 @@ pub(crate) async fn around(State(shim): State<Arc<Shim>>, request: Request, next
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut response = match shim.requests.try_acquire() {
-        Ok(_) if is_of_another_site(&request) => foreign().render(&instance, &request_id),
+        Ok(_) if is_of_another_site(&request) => foreign().into_response(),
         Ok(_permit) => next.run(request).await,
         // Whoever watches the node must see it best when it is busiest.
         Err(_) if is_watching(&instance) => next.run(request).await,
-        Err(_) => busy(&shim).render(&instance, &request_id),
+        Err(_) => busy(&shim).into_response(),
     };
     let problem = response.extensions_mut().remove::<Problem>().or_else(|| unexplained(&response));
     if let Some(problem) = problem {
@@ -88,7 +88,8 @@ fn busy(shim: &Shim) -> Problem {
 fn unexplained(response: &Response) -> Option<Problem> {
     let status = response.status();
     // 503 with a body of its own is how readiness says DOWN.
-    let explained = response.headers().contains_key(axum::http::header::CONTENT_TYPE) && status == StatusCode::SERVICE_UNAVAILABLE;
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == crate::body::JSON);
+    let explained = is_json && status == StatusCode::SERVICE_UNAVAILABLE;
     if !(status.is_client_error() || status.is_server_error()) || explained {
         return None;
     }

@@ -64,8 +64,9 @@ pub(crate) async fn start(State(shim): State<Arc<Shim>>, uri: Uri, headers: Head
         bounded("idempotency_key", &key, KEY_BYTES_MAX)?;
         command.idempotency_key = Some(key);
     }
-    // A name has no `@` of its own, so the version can travel behind one.
-    command.name = Some(start.version.map_or(start.workflow.clone(), |version| format!("{}@{version}", start.workflow)));
+    command.name = Some(start.workflow);
+    // The version that the start is for; without one the node takes the newest.
+    command.if_match = start.version;
     command.body = Some(start.input.map_or(Bytes::from_static(b"{}"), |input| Bytes::copy_from_slice(input.get().as_bytes())));
     Ok(respond(StatusCode::ACCEPTED, shim.client.command(command).await?))
 }

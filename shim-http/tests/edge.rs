@@ -245,7 +245,7 @@ async fn every_command_has_its_route() {
         ("POST /api/v1/catalog".to_owned(), r#"{"rules": "rules: []"}"#, 200, (CommandKind::ApplyCatalog, None)),
         (format!("POST /api/v1/workflows/{ID}/cancel"), r#"{"reason": "test"}"#, 200, (CommandKind::CancelInstance, None)),
         (format!("POST /api/v1/workflows/{ID}/cancel"), "", 200, (CommandKind::CancelInstance, None)),
-        ("POST /api/v1/workflows".to_owned(), r#"{"workflow": "w-1", "version": 2}"#, 202, (CommandKind::StartWorkflow, Some("w-1@2"))),
+        ("POST /api/v1/workflows".to_owned(), r#"{"workflow": "w-1", "version": 2}"#, 202, (CommandKind::StartWorkflow, Some("w-1"))),
     ] {
         let got = ask(&fake, &line, &[JSON], body).await;
         assert_eq!(got.status.as_u16(), status, "{line}: {}", got.body);
