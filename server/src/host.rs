@@ -242,7 +242,7 @@ fn announce(node: &NodeHandle, config: &Config, http: Option<SocketAddr>, catalo
     output.json(&json!({
         "event": "ready", "verb": wishes.verb, "version": verbs::version::VERSION, "pid": std::process::id(), "node": config.node.name,
         "node_id": node.node_id().to_string(), "cluster_id": node.cluster_id().to_string(), "wire": wire.to_string(), "http": http,
-        "data_dir": data_dir, "temporary": wishes.temporary, "catalog_version": catalog_version, "plan": node.plan().to_string(),
+        "data_dir": data_dir, "temporary": wishes.temporary, "catalog_version": catalog_version, "plan": node.plan(),
     }));
     let line = |name: &str, value: &str| output.text(format!("  {:<8} {value}", output.paint(Paint::Dim, name)));
     output.text(format!(
@@ -253,7 +253,7 @@ fn announce(node: &NodeHandle, config: &Config, http: Option<SocketAddr>, catalo
         node.node_id()
     ));
     for (position, row) in node.plan().to_string().lines().enumerate() {
-        line(if position == 0 { "cores" } else { "" }, row);
+        line(if position == 0 { "cores" } else { "" }, row.trim());
     }
     line("wire", &wire.to_string());
     line("http", http.as_deref().unwrap_or("off"));

@@ -89,20 +89,10 @@ pub struct HttpConfig {
 /// How many shards to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shards {
-    /// As many as cores, at most [`table::SHARDS_AUTO_MAX`].
+    /// What the core plan of the machine says.
     Auto,
     /// Exactly so many, `1..=`[`table::SHARDS_MAX`].
     Exactly(u16),
-}
-
-impl Shards {
-    /// The number to run on a machine with `core_count` usable cores; at least 1.
-    pub fn count(self, core_count: usize) -> u16 {
-        match self {
-            Self::Exactly(count) => count,
-            Self::Auto => u16::try_from(core_count).unwrap_or(u16::MAX).clamp(1, table::SHARDS_AUTO_MAX),
-        }
-    }
 }
 
 impl Serialize for Shards {

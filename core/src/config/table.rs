@@ -4,8 +4,6 @@ use distric_model::limits;
 
 /// Most shards of one node.
 pub const SHARDS_MAX: u16 = 64;
-/// Most shards that `auto` chooses: beyond this the edge, not the shards, is what more cores should serve.
-pub const SHARDS_AUTO_MAX: u16 = 4;
 /// Most work groups that can be asked for when a data directory is initialised.
 pub const PARTITIONS_MAX: u32 = 256;
 /// Smallest legal frame limit, bytes: a Hello and an error reply must fit.
@@ -135,7 +133,7 @@ pub const KEYS: &[KeyInfo] = &[
         "shards",
         Kind::AutoOr(count(1, SHARDS_MAX as u64)),
         Fallback::Value("auto"),
-        "Threads that own connections and work groups. `auto` is one per core, at most 4.",
+        "Threads that own connections and work groups. `auto` fits them to the machine: see `distric tune plan`.",
     ),
     key(
         "partitions",

@@ -119,11 +119,6 @@ fn units_may_be_written() {
 }
 
 #[test]
-fn shards_follow_the_cores_up_to_a_bound() {
-    assert_eq!([Shards::Auto.count(0), Shards::Auto.count(2), Shards::Auto.count(64), Shards::Exactly(9).count(2)], [1, 2, 4, 9]);
-}
-
-#[test]
 fn names_in_the_table_are_unique_and_sections_are_contiguous() {
     let mut seen: Vec<&str> = Vec::new();
     for key in KEYS {

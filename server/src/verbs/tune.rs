@@ -12,7 +12,7 @@ pub fn run(node: &NodeArgs, output: Output) -> Result<Exit, Failure> {
     let loaded = settings::of_node(node)?;
     let plan = distric_core::plan(&loaded.config);
     if output.json {
-        output.json(&json!({"plan": plan.to_string()}));
+        output.json(&json!(plan));
     } else {
         write_line(plan.to_string().trim_end());
     }

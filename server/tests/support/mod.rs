@@ -49,11 +49,19 @@ pub fn dir_with(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-/// Makes a data directory look as if a later version of the program had written it.
+/// Makes a data directory look as if a later version of the program had written it: the format's number in the log store is raised.
 pub fn make_newer(data: &std::path::Path) {
-    let file = data.join("node.json");
-    let text = std::fs::read_to_string(&file).expect("a data directory says its version");
-    let mut record: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
-    record["format"] = serde_json::json!(1_000_000);
-    std::fs::write(&file, record.to_string()).expect("it can be written");
+    let (old, new) = (b"format\x01\0\0\0", b"format\x07\0\0\0");
+    let mut changed = 0;
+    for entry in std::fs::read_dir(data.join("log")).expect("the log has a directory").flatten() {
+        let mut bytes = std::fs::read(entry.path()).expect("it can be read");
+        for at in 0..bytes.len().saturating_sub(old.len()) {
+            if bytes[at..].starts_with(old) {
+                bytes[at..at + new.len()].copy_from_slice(new);
+                changed += 1;
+            }
+        }
+        std::fs::write(entry.path(), bytes).expect("it can be written");
+    }
+    assert!(changed > 0, "no format record was found");
 }
