@@ -252,10 +252,9 @@ impl Story {
         };
         let open_before = reported.and_then(|task| self.world.machine.task(task)).is_some_and(|task| task.output.is_none());
         self.world.apply_once(command);
-        if let Some(task) = reported.filter(|_| open_before) {
-            if self.world.machine.task(task).is_some_and(|task| task.output.is_some()) {
-                assert!(self.accepted.insert(task), "two results of {task} were accepted");
-            }
+        let is_accepted = |task: &TaskId| self.world.machine.task(*task).is_some_and(|task| task.output.is_some());
+        if let Some(task) = reported.filter(|_| open_before).filter(is_accepted) {
+            assert!(self.accepted.insert(task), "two results of {task} were accepted");
         }
         for effect in &self.world.effects[first..] {
             match effect {
