@@ -22,7 +22,7 @@ pub mod transform;
 pub mod webhook;
 
 pub use builtins::{BUILTIN_TYPES, Builtins};
-pub use clients::{ClientOptions, Clients, ClientsError};
+pub use clients::{ClientOptions, Clients, ClientsError, REDIRECTS_MAX};
 pub use distric_sdk::worker::{TaskContext, TaskFailure};
 
 #[cfg(test)]
