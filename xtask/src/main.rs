@@ -1,2 +1,55 @@
-//! House rules as a program.
-fn main() {}
+//! `cargo xtask`: the chores of this repository.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use xtask::tidy;
+
+const VERBS: &str = "\
+cargo xtask VERB
+
+  tidy    holds the house rules over the whole tree: arrows between rooms, words that a room must not use, what is absent on
+          purpose, module docs and lengths, links, reasons for dependencies. Prints `file:line: rule: words`; exit 1 on a finding.
+  rules   prints what tidy holds.
+";
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: Vec<String>) -> Result<ExitCode> {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{VERBS}");
+            Ok(ExitCode::SUCCESS)
+        }
+        ["tidy"] => hold_the_rules(),
+        ["rules"] => {
+            print!("{}", tidy::describe());
+            Ok(ExitCode::SUCCESS)
+        }
+        unknown => {
+            eprint!("xtask: no verb `{}`\n\n{VERBS}", unknown.join(" "));
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+fn hold_the_rules() -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the root of the repository")?;
+    let tree = tidy::Tree::read(root)?;
+    let findings = tidy::check(&tree);
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let errors = findings.iter().filter(|finding| finding.is_error()).count();
+    println!("tidy: {} files, {errors} findings, {} warnings", tree.len(), findings.len() - errors);
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

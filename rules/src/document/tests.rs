@@ -1,3 +1,5 @@
+//! Claims about documents: what is read, what is refused, and where it says that the fault is.
+
 use super::*;
 
 /// The canonical JSON of a text, or the problem's text.
