@@ -88,6 +88,24 @@ pub fn compile(source: &CatalogSource) -> Result<CatalogView, String> {
 
 type Changes = (RulesChange, WorkflowsChange);
 
+/// What the language has and the machine does not run yet. Refused, so that nothing is silently ignored.
+const ACTION_MEMBERS_NOT_RUN: [&str; 2] = ["ordering_key", "concurrency"];
+
+/// Adds a problem for every action of `rule` that asks for what is not run.
+fn refuse_what_is_not_run(file: &str, rule: &Value, problems: &mut Vec<distric_rules::Problem>) {
+    let id = rule["id"].as_str().unwrap_or_default();
+    for (n, action) in rule["actions"].as_array().into_iter().flatten().enumerate() {
+        for member in ACTION_MEMBERS_NOT_RUN.into_iter().filter(|member| action.get(member).is_some()) {
+            problems.push(at_start(
+                file,
+                &format!("rules.{id}.actions[{n}].{member}"),
+                format!("`{member}` is not supported by this version"),
+                None,
+            ));
+        }
+    }
+}
+
 fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problems: &mut Vec<distric_rules::Problem>) -> Option<Changes> {
     let in_service: BTreeSet<String> =
         current.workflows.iter().filter(|(_, record)| !record.retired).map(|(id, _)| id.to_string()).collect();
@@ -103,7 +121,7 @@ fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problem
             };
             let context = CheckContext { known_workflows: Some(&known) };
             let rules_change = match rules {
-                Some(source) => whole_set(distric_rules::check(&source.name, &source.text, &context), problems)?,
+                Some(source) => whole_set(&source.name, distric_rules::check(&source.name, &source.text, &context), problems)?,
                 None => {
                     recheck(current, &context, problems);
                     RulesChange::Keep
@@ -128,7 +146,9 @@ fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problem
                 ));
                 return None;
             }
-            let (id, body) = (Arc::from(rule.id()), Arc::from(rule.to_json().to_string()));
+            let json = rule.to_json();
+            refuse_what_is_not_run(&body.name, &json, problems);
+            let (id, body) = (Arc::from(rule.id()), Arc::from(json.to_string()));
             let context = CheckContext { known_workflows: Some(&in_service) };
             let set = rule_set(current).map_err(|found| problems.extend(found)).ok()?;
             problems.extend(set.with_rule(rule, &context).problems);
@@ -180,7 +200,7 @@ fn definitions_of(source: &SourceText, problems: &mut Vec<distric_rules::Problem
         .collect()
 }
 
-fn whole_set(checked: Checked, problems: &mut Vec<distric_rules::Problem>) -> Option<RulesChange> {
+fn whole_set(file: &str, checked: Checked, problems: &mut Vec<distric_rules::Problem>) -> Option<RulesChange> {
     problems.extend(checked.problems);
     let Value::Object(mut document) = checked.catalog?.to_json() else { return None };
     let rules = match document.remove("rules") {

@@ -60,6 +60,12 @@ pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLet
             if control.log_is_closed() {
                 return;
             }
+            // Idle moments make room ahead of the next writes, so that no write pays for it.
+            match store.upkeep() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => return fail(control, &error),
+            }
             if sleeper.prepare(|| inbox.is_empty()) {
                 sleeper.wait(Some(if flushed { SLEEP_US_MAX } else { OVERFLOW_RETRY_US }));
             }

@@ -43,10 +43,21 @@ impl Shard {
 
     /// The group does not know a workflow version: its definition first, then the same command again, in one breath.
     fn define_and_repeat(&mut self, now: Now, proposal: Proposal, workflow: &str, version: u64, out: &mut ShardOutputs) {
-        let define = proposal.namespace.as_ref().and_then(|namespace| self.definition(namespace, workflow, version));
-        match define {
-            Some(define) if proposal.redefined < REDEFINE_MAX => {
-                self.propose_housekeeping(now, proposal.group, &define, out);
+        let from_catalog = || {
+            let define = proposal.namespace.as_ref().and_then(|namespace| self.definition(namespace, workflow, version));
+            define.map(|define| bytes::Bytes::from(define.encode()))
+        };
+        match proposal.definition.clone().or_else(from_catalog) {
+            Some(command) if proposal.redefined < REDEFINE_MAX => {
+                let define = Proposal {
+                    waiting: Waiting::Housekeeping,
+                    group: proposal.group,
+                    command,
+                    namespace: None,
+                    definition: None,
+                    redefined: 0,
+                };
+                self.propose(now, define, out);
                 self.propose(now, Proposal { redefined: proposal.redefined + 1, ..proposal }, out);
             }
             _ => {

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_exec::Command as ExecCommand;
-use distric_exec::command::Cancel;
-use distric_model::{GroupId, InstanceId, NodeId, WorkerId};
+use distric_exec::command::{Cancel, Define};
+use distric_exec::definition::{KnownTypes, check_workflows};
+use distric_exec::{Command as ExecCommand, Octets};
+use distric_model::{GroupId, InstanceId, Namespace, NodeId, WorkerId};
 use distric_wire::Code;
 use distric_wire::client::{Command, CommandKind};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::connections::ReplyTo;
 use super::proposals::{Proposal, Waiting};
 use super::queries::document;
-use super::submit::Begin;
+use super::submit::{Begin, fnv};
 use super::{Note, Shard, ShardOutputs};
 use crate::node::catalog_view::CatalogView;
 use crate::node::compile::plan;
@@ -109,7 +110,8 @@ impl Shard {
         let wanted = self.meta.as_ref().is_some_and(|seat| seat.active && seat.meta.cluster().is_none() && !seat.founding);
         if wanted {
             let command = Bytes::from(MetaCommand::Init(self.options.init.clone()).encode());
-            let proposal = Proposal { waiting: Waiting::Housekeeping, group: GroupId::META, command, namespace: None, redefined: 0 };
+            let proposal =
+                Proposal { waiting: Waiting::Housekeeping, group: GroupId::META, command, namespace: None, definition: None, redefined: 0 };
             self.propose(now, proposal, out);
             if let Some(seat) = &mut self.meta {
                 seat.founding = true;
@@ -222,7 +224,11 @@ impl Shard {
             CheckVerdict::Good { command, .. } => {
                 let command = Bytes::from(command.encode());
                 let waiting = Waiting::Catalog { from, request, tries: tries + 1 };
-                self.propose(now, Proposal { waiting, group: GroupId::META, command, namespace: None, redefined: 0 }, out);
+                self.propose(
+                    now,
+                    Proposal { waiting, group: GroupId::META, command, namespace: None, definition: None, redefined: 0 },
+                    out,
+                );
             }
         }
     }
@@ -273,6 +279,7 @@ impl Shard {
                         input: command.body.unwrap_or_default(),
                         idempotency_key: command.idempotency_key,
                         traceparent: command.traceparent,
+                        definition: None,
                     };
                     return self.begin(now, &begin, to, out);
                 }
@@ -284,7 +291,8 @@ impl Shard {
                     let group = self.group_of_instance(instance);
                     let cancel = ExecCommand::Cancel(Cancel { namespace, instance, reason });
                     let bytes = Bytes::from(cancel.encode());
-                    let proposal = Proposal { waiting: Waiting::Command(to), group, command: bytes, namespace: None, redefined: 0 };
+                    let proposal =
+                        Proposal { waiting: Waiting::Command(to), group, command: bytes, namespace: None, definition: None, redefined: 0 };
                     self.propose(now, proposal, out);
                     return;
                 }
@@ -316,17 +324,24 @@ impl Shard {
     }
 
     /// One task without a workflow of the catalog: a workflow of one task, made here and defined where it runs.
-    fn start_task(&mut self, now: Now, namespace: distric_model::Namespace, command: &Command<'_>, to: ReplyTo, out: &mut ShardOutputs) {
-        let refusal = match command.name {
-            None => Refusal::new(Code::BadArgument, "start_task needs the task type as its name").field("name"),
-            Some(task_type) => Refusal::new(
-                Code::UnknownKind,
-                format!("starting a single task of type `{task_type}` is not offered by this version: put it in a workflow and start that"),
-            )
-            .field("kind"),
-        };
-        let _ = namespace;
-        self.refuse(now, to, refusal, out);
+    fn start_task(&mut self, now: Now, namespace: Namespace, command: &Command<'_>, to: ReplyTo, out: &mut ShardOutputs) {
+        match single_task(command) {
+            Ok((workflow, definition, input)) => {
+                let define =
+                    Define { namespace: namespace.clone(), workflow: workflow.clone(), version: 1, body: Octets::from(&definition) };
+                let begin = Begin {
+                    namespace,
+                    workflow: &workflow,
+                    version: Some(1),
+                    input: input.as_bytes(),
+                    idempotency_key: command.idempotency_key,
+                    traceparent: command.traceparent,
+                    definition: Some(ExecCommand::Define(define)),
+                };
+                self.begin(now, &begin, to, out);
+            }
+            Err(refusal) => self.refuse(now, to, refusal, out),
+        }
     }
 
     /// Reads of the catalog, on the shard of group 0.
@@ -450,6 +465,36 @@ fn started<'a>(command: &Command<'a>) -> Result<(&'a str, Option<u64>), Refusal>
         return Err(Refusal::new(Code::BadPayload, format!("the input is not JSON: {error}")).field("body"));
     }
     Ok((name, command.if_match))
+}
+
+/// `{"config": …, "input": …}` for a task type: the id, definition and input of a workflow of that one task. The id names the
+/// configuration too, since a definition is immutable by id and version.
+fn single_task(command: &Command<'_>) -> Result<(Arc<str>, Value, String), Refusal> {
+    let bad = |reason: String| Refusal::new(Code::BadArgument, reason);
+    let task_type = command.name.ok_or_else(|| bad("start_task needs the task type as its name".to_owned()).field("name"))?;
+    let body: Value = match command.body {
+        None => Value::Null,
+        Some(body) => serde_json::from_slice(body)
+            .map_err(|error| Refusal::new(Code::BadPayload, format!("the body is not JSON: {error}")).field("body"))?,
+    };
+    let config = body.get("config").cloned().unwrap_or_default();
+    let mut task = json!({ "id": "task", "type": task_type, "input": "${input}" });
+    if !config.is_null() {
+        task["config"] = config;
+    }
+    let workflow: Arc<str> = Arc::from(format!("task.{task_type}.{:016x}", fnv(&[task.to_string().as_bytes()])));
+    let text = json!({ "workflow": { "id": &*workflow, "tasks": [task] } }).to_string();
+    let checked = check_workflows("task", &text, &KnownTypes::any());
+    match (checked.is_ok(), checked.definitions.into_iter().next()) {
+        (true, Some(definition)) => {
+            let input = body.get("input").cloned().unwrap_or_default().to_string();
+            Ok((workflow, definition.to_json(), input))
+        }
+        _ => {
+            let reasons: Vec<String> = checked.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+            Err(bad(reasons.join("; ")).field("body"))
+        }
+    }
 }
 
 fn instance_of(command: &Command<'_>) -> Result<InstanceId, Refusal> {

@@ -88,6 +88,10 @@ impl Shard {
 
     /// The leader of a group that has just become active: effects of its predecessor may be lost, state is not.
     fn on_active(&mut self, now: Now, group: GroupId, out: &mut ShardOutputs) {
+        let settings = self.options.settings.clone();
+        for command in self.partition(group).founding_wants(&settings) {
+            self.propose_housekeeping(now, group, &command, out);
+        }
         let known: Vec<WorkerId> =
             self.partition(group).machine.workers_view().iter().filter(|view| view.status != "down").map(|view| view.id).collect();
         for worker in known {
@@ -167,7 +171,11 @@ impl Shard {
                 let namespace = Some(body.namespace.clone());
                 let command = Command::In(Box::new(In { from: from_group, seq: record.seq, body }));
                 let command = Bytes::from(command.encode());
-                self.propose(now, Proposal { waiting: Waiting::Housekeeping, group, command, namespace, redefined: 0 }, out);
+                self.propose(
+                    now,
+                    Proposal { waiting: Waiting::Housekeeping, group, command, namespace, definition: None, redefined: 0 },
+                    out,
+                );
             }
             Err(refusal) => {
                 let result = OutResult::Refused { code: refusal.code.name().to_owned(), reason: refusal.reason.into_owned() };

@@ -257,8 +257,7 @@ impl Shard {
 
     /// A group of this shard, made when first heard of.
     fn partition(&mut self, group: GroupId) -> &mut Partition {
-        let settings = &self.options.settings;
-        self.partitions.entry(group).or_insert_with(|| Partition::new(group, settings.clone()))
+        self.partitions.entry(group).or_insert_with(|| Partition::new(group))
     }
 
     fn on_leadership(&mut self, now: Now, group: GroupId, term: u64, leader: Option<NodeId>, out: &mut ShardOutputs) {
@@ -280,7 +279,11 @@ impl Shard {
     /// Puts a command to a group's log for the shard's own sake.
     fn propose_housekeeping(&mut self, now: Now, group: GroupId, command: &Command, out: &mut ShardOutputs) {
         let command = bytes::Bytes::from(command.encode());
-        self.propose(now, Proposal { waiting: Waiting::Housekeeping, group, command, namespace: None, redefined: 0 }, out);
+        self.propose(
+            now,
+            Proposal { waiting: Waiting::Housekeeping, group, command, namespace: None, definition: None, redefined: 0 },
+            out,
+        );
     }
 
     /// Puts a proposal to its group's log.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use distric_exec::machine::MACHINE_VERSION_MAX;
 use distric_exec::{Command, Context, Effect, Machine, Settings};
 use distric_model::{GroupId, Instant, NodeId, WorkerId};
 
@@ -64,9 +65,12 @@ pub enum Applied {
 
 impl Partition {
     /// An empty group.
-    pub fn new(group: GroupId, settings: Settings) -> Self {
+    ///
+    /// Every replica starts from the default limits; those of the configuration come through the log, so that two
+    /// differently configured replicas cannot fork.
+    pub fn new(group: GroupId) -> Self {
         Self {
-            machine: Machine::new(group, settings),
+            machine: Machine::new(group, Settings::default()),
             group,
             clock: MachineClock::default(),
             leader: None,
@@ -139,6 +143,13 @@ impl Partition {
                 return Applied::Halted;
             }
         };
+        if let Command::RaiseVersion(version) = command
+            && version > MACHINE_VERSION_MAX
+        {
+            self.halted =
+                Some((entry.index, format!("the group's machine version is {version}, this program knows up to {MACHINE_VERSION_MAX}")));
+            return Applied::Halted;
+        }
         self.active |= activated;
         match command {
             Command::Tick => self.tick_in_flight = false,
@@ -175,6 +186,19 @@ impl Partition {
         }
         if self.out_retry_at.is_none() && self.machine.pending_out().next().is_some() {
             self.out_retry_at = Some(now.mono.plus_ms(OUT_RETRY_MS));
+        }
+        commands
+    }
+
+    /// What a new leader must put into the state before anything else: the limits it was configured with, and the machine
+    /// version that it knows. One voter is all members, so the version can be raised at once.
+    pub fn founding_wants(&self, settings: &Settings) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if self.machine.version() < MACHINE_VERSION_MAX {
+            commands.push(Command::RaiseVersion(MACHINE_VERSION_MAX));
+        }
+        if self.machine.settings() != settings {
+            commands.push(Command::Configure(settings.clone()));
         }
         commands
     }

@@ -30,6 +30,8 @@ pub struct Proposal {
     pub command: Bytes,
     /// Whose definitions it needs.
     pub namespace: Option<Namespace>,
+    /// The one definition that it needs, when the catalog does not have it: an encoded `Define`.
+    pub definition: Option<Bytes>,
     /// How often it was put again.
     pub redefined: u8,
 }
@@ -127,7 +129,14 @@ mod tests {
     use super::*;
 
     fn proposal() -> Proposal {
-        Proposal { waiting: Waiting::Housekeeping, group: GroupId(1), command: Bytes::new(), namespace: None, redefined: 0 }
+        Proposal {
+            waiting: Waiting::Housekeeping,
+            group: GroupId(1),
+            command: Bytes::new(),
+            namespace: None,
+            definition: None,
+            redefined: 0,
+        }
     }
 
     #[test]

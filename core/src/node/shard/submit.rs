@@ -31,6 +31,8 @@ pub(super) struct Begin<'a> {
     pub input: &'a [u8],
     pub idempotency_key: Option<&'a str>,
     pub traceparent: Option<&'a str>,
+    /// The definition, when it is not the catalog's.
+    pub definition: Option<Command>,
 }
 
 impl Shard {
@@ -81,12 +83,20 @@ impl Shard {
             Err(refusal) => return self.refuse(now, to, refusal, out),
         };
         let command = Bytes::from(Command::Ingest(Box::new(ingest)).encode());
-        self.propose(now, Proposal { waiting: Waiting::Submit(to), group, command, namespace: Some(namespace), redefined: 0 }, out);
+        self.propose(
+            now,
+            Proposal { waiting: Waiting::Submit(to), group, command, namespace: Some(namespace), definition: None, redefined: 0 },
+            out,
+        );
     }
 
     /// Starts a workflow without a rule.
     pub(super) fn begin(&mut self, now: Now, begin: &Begin<'_>, to: ReplyTo, out: &mut ShardOutputs) {
-        let Some(version) = self.catalog.resolve(&begin.namespace, begin.workflow, begin.version) else {
+        let resolved = match &begin.definition {
+            Some(_) => begin.version,
+            None => self.catalog.resolve(&begin.namespace, begin.workflow, begin.version),
+        };
+        let Some(version) = resolved else {
             let refusal = Refusal::new(Code::UnknownWorkflow, format!("no workflow `{}` is in service", begin.workflow)).field("name");
             return self.refuse(now, to, refusal, out);
         };
@@ -108,7 +118,8 @@ impl Shard {
         };
         let command = Bytes::from(Command::Start(Box::new(start)).encode());
         let namespace = Some(begin.namespace.clone());
-        self.propose(now, Proposal { waiting: Waiting::Command(to), group, command, namespace, redefined: 0 }, out);
+        let definition = begin.definition.as_ref().map(|define| Bytes::from(define.encode()));
+        self.propose(now, Proposal { waiting: Waiting::Command(to), group, command, namespace, definition, redefined: 0 }, out);
     }
 
     /// The definition of a workflow version, as a command for a group that lacks it.
@@ -288,7 +299,7 @@ fn payload_hash(submit: &Submit<'_>) -> u64 {
 }
 
 /// FNV-1a (64 bit) over the parts, each followed by a zero byte.
-fn fnv(parts: &[&[u8]]) -> u64 {
+pub(super) fn fnv(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for part in parts {
         for byte in part.iter().chain(&[0]) {

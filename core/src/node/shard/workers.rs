@@ -261,7 +261,7 @@ impl Shard {
         let group = self.group_of_slot(task.slot());
         let command = bytes::Bytes::from(Command::TaskDone(Box::new(done)).encode());
         let waiting = Waiting::Result { conn };
-        self.propose(now, Proposal { waiting, group, command, namespace: None, redefined: 0 }, out);
+        self.propose(now, Proposal { waiting, group, command, namespace: None, definition: None, redefined: 0 }, out);
     }
 
     /// A worker leases credit to a group of this shard, or asks some back.
