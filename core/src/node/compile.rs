@@ -207,6 +207,9 @@ fn whole_set(file: &str, checked: Checked, problems: &mut Vec<distric_rules::Pro
         Some(Value::Array(rules)) => rules,
         _ => Vec::new(),
     };
+    for rule in &rules {
+        refuse_what_is_not_run(file, rule, problems);
+    }
     let rules = rules.into_iter().map(|rule| (Arc::from(rule["id"].as_str().unwrap_or_default()), Arc::from(rule.to_string()))).collect();
     Some(RulesChange::Replace { options: Arc::from(Value::Object(document).to_string()), rules })
 }
