@@ -10,10 +10,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use distric_core::config::{Config, Loaded};
-use distric_core::{NodeHandle, NodeOptions};
+use distric_core::{NodeHandle, NodeOptions, StartError};
 use distric_exec::definition::{KnownTypes, check_workflows};
 use distric_rules::{CheckContext, Problem, Severity};
 use distric_sdk::{Client, ClientOptions, Command, CommandKind};
@@ -32,6 +32,12 @@ use crate::{logging, signals, verbs, workers};
 const CATALOG_WITHIN_MS: u64 = 15_000;
 /// Longest time for everything to finish after the first signal; then the process ends anyway, with a failure.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the wire port may still be in use at the start. The kernel takes an io_uring apart after its process has ended, and until
+/// then an accept in flight holds the listener: a node that was killed and is started again at once would find its own port taken.
+const PORT_FREE_WITHIN: Duration = Duration::from_secs(1);
+/// Between two tries to listen.
+const PORT_ASKED_EVERY: Duration = Duration::from_millis(20);
 
 /// What a verb wants besides the node.
 #[derive(Clone, Debug)]
@@ -58,7 +64,7 @@ pub fn run(loaded: Loaded, data_dir: &Path, wishes: &Wishes, output: Output) -> 
     let stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
     let catalog = CatalogFiles::read(wishes)?;
     let http = if config.http.enabled { Some(bind("http.bind", config.http.bind)?) } else { None };
-    let node = distric_core::start(NodeOptions::new(config.clone())).map_err(|error| start_failure(&error, data_dir))?;
+    let node = start(&config, data_dir)?;
     let result = crate::client::block_on(host(&node, &config, http, catalog, wishes, stopped, output));
     let ended = node.shutdown().map_err(|error| Failure::new(Exit::NodeFailed, format!("the node did not end cleanly: {error}")));
     let exit = result?;
@@ -67,26 +73,42 @@ pub fn run(loaded: Loaded, data_dir: &Path, wishes: &Wishes, output: Output) -> 
     Ok(exit)
 }
 
-fn start_failure(error: &distric_core::StartError, data_dir: &Path) -> Failure {
-    Failure::new(Exit::Environment, format!("the node cannot start on {}: {error}", data_dir.display()))
+/// Starts the node; a wire port that is still held by a predecessor gets a moment to become free.
+fn start(config: &Config, data_dir: &Path) -> Result<NodeHandle, Failure> {
+    let deadline = Instant::now() + PORT_FREE_WITHIN;
+    loop {
+        match distric_core::start(NodeOptions::new(config.clone())) {
+            Ok(node) => return Ok(node),
+            Err(StartError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PORT_ASKED_EVERY);
+            }
+            Err(StartError::Bind { address, source }) => return Err(bind_failure("wire.bind", address, &source)),
+            Err(error) => {
+                let message = format!("the node cannot start on {}: {error}", data_dir.display());
+                return Err(Failure::new(Exit::Environment, message));
+            }
+        }
+    }
 }
 
 /// Binds a listener, naming setting and remedy when that fails.
 fn bind(key: &str, address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
-    let refused = |error: io::Error| {
-        let failure = Failure::new(Exit::Environment, format!("cannot listen on {address} ({key}): {error}"));
-        match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                failure.with_remedy(format!("end the other process, or choose another port: --set {key}=127.0.0.1:0 takes a free one"))
-            }
-            io::ErrorKind::PermissionDenied => failure.with_remedy("choose a port above 1023"),
-            io::ErrorKind::AddrNotAvailable => failure.with_remedy("choose an address of this machine"),
-            _ => failure,
-        }
-    };
+    let refused = |error: io::Error| bind_failure(key, address, &error);
     let listener = std::net::TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(listener)
+}
+
+fn bind_failure(key: &str, address: SocketAddr, error: &io::Error) -> Failure {
+    let failure = Failure::new(Exit::Environment, format!("cannot listen on {address} ({key}): {error}"));
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            failure.with_remedy(format!("end the other process, or choose another port: --set {key}=127.0.0.1:0 takes a free one"))
+        }
+        io::ErrorKind::PermissionDenied => failure.with_remedy("choose a port above 1023"),
+        io::ErrorKind::AddrNotAvailable => failure.with_remedy("choose an address of this machine"),
+        _ => failure,
+    }
 }
 
 async fn host(

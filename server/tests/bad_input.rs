@@ -91,7 +91,7 @@ fn bad_catalog_files_start_nothing() {
 #[test]
 fn a_reachable_listener_is_refused_without_so_many_words() {
     let dir = dir_with(&[]);
-    let text = dev(&dir, &["--wire-bind", "0.0.0.0:0"]).expect(7).stderr;
+    let text = dev(&dir, &["--set", "wire.bind=0.0.0.0:0"]).expect(7).stderr;
     assert!(text.contains("--insecure-bind"), "{text}");
     let text = dev(&dir, &["--set", "nmoe=1"]).expect(7).stderr;
     assert!(text.contains("unknown key"), "{text}");

@@ -86,5 +86,5 @@ fn mistakes_are_problem_documents() {
     problem(&http(&node.http, "GET", "/api/v1/workflows/0190163d-8694-7f01-8000-000000000001", &[], ""), 404, "not_found");
     let key = [("Content-Type", "application/json"), ("Idempotency-Key", "one")];
     assert_eq!(http(&node.http, "POST", "/api/v1/messages?event_type=greeting", &key, r#"{"name":"a"}"#).status, 202);
-    problem(&http(&node.http, "POST", "/api/v1/messages?event_type=greeting", &key, r#"{"name":"b"}"#), 409, "idempotency_conflict");
+    problem(&http(&node.http, "POST", "/api/v1/messages?event_type=greeting", &key, r#"{"name":"b"}"#), 422, "idempotency_conflict");
 }

@@ -8,6 +8,10 @@ use serde_json::Value;
 
 /// Longest wait for one answer.
 pub const HTTP_WITHIN: Duration = Duration::from_secs(10);
+/// A body above this is sent only after the server had a chance to refuse it, bytes.
+const LARGE_BODY_BYTES: usize = 1 << 20;
+/// That chance.
+const EARLY_ANSWER_WITHIN: Duration = Duration::from_millis(300);
 /// Largest answer, bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -39,14 +43,21 @@ impl HttpReply {
 #[track_caller]
 pub fn http(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> HttpReply {
     let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
-    stream.set_read_timeout(Some(HTTP_WITHIN)).expect("a timeout above zero is legal");
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
-    request.push_str(body);
     stream.write_all(request.as_bytes()).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    // A server may refuse a large body by its announced length and close: bytes sent after that would destroy the answer.
+    let is_answered = body.len() > LARGE_BODY_BYTES && {
+        stream.set_read_timeout(Some(EARLY_ANSWER_WITHIN)).expect("a timeout above zero is legal");
+        stream.peek(&mut [0]).is_ok_and(|read| read > 0)
+    };
+    stream.set_read_timeout(Some(HTTP_WITHIN)).expect("a timeout above zero is legal");
+    if !is_answered {
+        stream.write_all(body.as_bytes()).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    }
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
     parse(&String::from_utf8_lossy(&answer)).unwrap_or_else(|| panic!("{method} {path}: not an HTTP answer"))
