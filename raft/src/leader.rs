@@ -94,6 +94,11 @@ impl Leader {
         }
     }
 
+    /// Whether the group has no other member.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// Sends the heartbeats of one round. Returns whether a majority was heard from in time; if not, nothing was
     /// sent, and this leader must stand down: others may have another by now (Ongaro 2014, section 6.2).
     pub(crate) fn on_heartbeat_due(&mut self, core: &mut Core, now: Instant, out: &mut Outputs) -> bool {

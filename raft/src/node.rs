@@ -92,6 +92,8 @@ impl Raft {
     pub fn wake_at(&self) -> Option<Instant> {
         let core = &self.core;
         match &self.role {
+            // Nobody to remind and nobody to hear from: a quiet group of one costs nothing.
+            Role::Leader(leader) if leader.is_alone() && self.load != LoadState::Paused => None,
             Role::Leader(leader) => Some(leader.heartbeat_due),
             _ if !core.log.membership().is_voter(core.config.id) => None,
             Role::Follower(follower) => Some(follower.election_due),
