@@ -24,7 +24,7 @@ pub const FLAKY_REFUSALS: u32 = 2;
 
 /// Whether the receiver turns this reference away at first. One in nine.
 pub fn is_flaky(reference: &str) -> bool {
-    fnv1a(reference) % 9 == 0
+    fnv1a(reference).is_multiple_of(9)
 }
 
 /// Whether the receiver refuses this for good. One refund in eight.
