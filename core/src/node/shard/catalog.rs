@@ -155,9 +155,12 @@ impl Shard {
     }
 
     /// A compiled catalog for this shard: in use from the next message on.
-    pub(super) fn install(&mut self, view: Arc<CatalogView>, out: &mut ShardOutputs) {
+    pub(super) fn install(&mut self, now: Now, view: Arc<CatalogView>, out: &mut ShardOutputs) {
         if view.version >= self.catalog.version {
             self.catalog = view;
+        }
+        if !std::mem::replace(&mut self.serving, true) {
+            self.deliver_all_again(now);
         }
         let version = self.catalog.version;
         out.letter(crate::node::owner_of(GroupId::META, self.options.count), Class::Reply, ShardLetter::CatalogInstalled { version });

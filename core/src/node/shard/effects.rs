@@ -162,8 +162,8 @@ impl Shard {
     /// A record of another group's outbox: decided here, proposed here, dropped here when it was seen before.
     pub(super) fn on_deliver(&mut self, now: Now, group: GroupId, from_group: GroupId, record: &Out, out: &mut ShardOutputs) {
         let OutBody::Publish(published) = &record.body;
-        // Not refused for lack of room: the source's retry is the back-pressure.
-        if !self.partition(group).is_active() || !self.proposals.has_room(1) {
+        // Not refused, neither for lack of room nor of a catalog to judge it by: the source delivers it again.
+        if !self.serving || !self.partition(group).is_active() || !self.proposals.has_room(1) {
             return;
         }
         match self.ingest_of_published(now, published) {
@@ -218,6 +218,13 @@ impl Shard {
     pub(super) fn on_out_acked(&mut self, now: Now, group: GroupId, seq: u64, result: OutResult, out: &mut ShardOutputs) {
         if self.partition(group).is_active() {
             self.propose_housekeeping(now, group, &Command::OutAck(OutAck { seq, result }), out);
+        }
+    }
+
+    /// This shard can judge messages now: what was delivered to it in vain, or by it, need not wait for its turn.
+    pub(super) fn deliver_all_again(&mut self, now: Now) {
+        for partition in self.partitions.values_mut().filter(|partition| partition.is_active()) {
+            partition.out_retry_at = Some(now.mono);
         }
     }
 

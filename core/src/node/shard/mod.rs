@@ -95,6 +95,8 @@ pub struct Shard {
     meta: Option<MetaSeat>,
     leaders: BTreeMap<GroupId, (u64, Option<NodeId>)>,
     catalog: Arc<CatalogView>,
+    /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
+    serving: bool,
     workers: Attachments,
     followers: BTreeMap<InstanceId, Vec<queries::Follower>>,
     effects: Vec<Effect>,
@@ -117,6 +119,7 @@ impl Shard {
             meta: (owner_of(GroupId::META, options.count) == options.index).then(MetaSeat::default),
             leaders: BTreeMap::new(),
             catalog: Arc::new(CatalogView::default()),
+            serving: false,
             workers: Attachments::default(),
             followers: BTreeMap::new(),
             effects: Vec::new(),
@@ -183,7 +186,7 @@ impl Shard {
             ShardLetter::Deliver { group, from_group, record } => self.on_deliver(now, group, from_group, &record, out),
             ShardLetter::OutAcked { group, seq, result } => self.on_out_acked(now, group, seq, result, out),
             ShardLetter::Cluster { cluster, work_groups } => self.cluster = Some((cluster, work_groups)),
-            ShardLetter::Catalog(view) => self.install(view, out),
+            ShardLetter::Catalog(view) => self.install(now, view, out),
             ShardLetter::CatalogInstalled { version } => self.on_installed(now, version, out),
             ShardLetter::Checked { from, request, base, tries, verdict } => {
                 self.on_checked(now, from, request, &base, tries, *verdict, out)
@@ -223,7 +226,7 @@ impl Shard {
             .partitions
             .values()
             .all(|partition| partition.leader() != Some(self.options.node) || partition.is_active() || partition.halted().is_some());
-        led && active && self.meta.as_ref().is_none_or(MetaSeat::is_ready)
+        self.serving && led && active && self.meta.as_ref().is_none_or(MetaSeat::is_ready)
     }
 
     /// Whether nothing is in flight: a drained shard may stop.

@@ -76,7 +76,8 @@ impl Shard {
             out.closes.push(conn);
             return;
         }
-        let Some((cluster, _)) = self.cluster else {
+        // Neither without a cluster nor without its catalog: a message judged by an empty catalog would match nothing and be lost.
+        let Some((cluster, _)) = self.cluster.filter(|_| self.serving) else {
             let refusal = Refusal::new(Code::Unavailable, "the node is still starting").retry_after_ms(OVERLOAD_RETRY_MS);
             self.reject_frame(now, conn, message_id, &refusal, out);
             out.closes.push(conn);
