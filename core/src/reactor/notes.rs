@@ -12,7 +12,9 @@ pub fn write(shard: usize, note: Note) {
         }
         Note::WorkerAttached { worker, name, slots } => tracing::info!(target: "workers", shard, worker, name, slots, "worker connected"),
         Note::WorkerDetached { worker } => tracing::warn!(target: "workers", shard, worker, "worker disconnected"),
-        Note::WorkerGivenUp { worker } => tracing::warn!(target: "workers", shard, worker, "worker given up, its tasks are placed again"),
+        Note::WorkerGivenUp { group, worker } => {
+            tracing::warn!(target: "workers", shard, group, worker, "worker given up, its tasks are placed again")
+        }
         Note::BadFrame { reason } => tracing::warn!(target: "wire", shard, reason, "connection closed"),
         Note::CatalogInstalled { version } => tracing::info!(target: "catalog", shard, version, "catalog in use"),
         Note::CatalogUnusable { reason } => tracing::error!(target: "catalog", shard, reason, "the committed catalog cannot be compiled"),

@@ -39,6 +39,9 @@ impl Shard {
                     false
                 }
                 Applied::Effects { origin, emit, activated } => {
+                    if self.is_ours(origin) {
+                        self.proposals.settle(origin.number);
+                    }
                     for effect in effects.drain(..) {
                         self.on_effect(now, group, origin, emit, effect, entry, out);
                     }
@@ -68,8 +71,7 @@ impl Shard {
     ) {
         match effect {
             Effect::Reply(reply) => {
-                let ours = origin.node == self.options.node && origin.boot == self.options.boot && origin.number != NO_REPLY;
-                if ours {
+                if self.is_ours(origin) {
                     let letter = ShardLetter::Replied { number: origin.number, reply: Box::new(reply) };
                     out.letter(origin.number.shard(), Class::Reply, letter);
                 }
@@ -84,6 +86,11 @@ impl Shard {
             Effect::Out(record) => self.deliver(group, &record, out),
             Effect::InApplied { from, seq, result } => self.on_in_applied(now, group, from, seq, result, entry, out),
         }
+    }
+
+    /// Whether this very run of this node proposed an entry.
+    fn is_ours(&self, origin: Origin) -> bool {
+        origin.node == self.options.node && origin.boot == self.options.boot && origin.number != NO_REPLY
     }
 
     /// The leader of a group that has just become active: effects of its predecessor may be lost, state is not.

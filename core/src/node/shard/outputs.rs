@@ -62,8 +62,10 @@ pub enum Note {
         /// Its id.
         worker: String,
     },
-    /// A worker did not come back in time; its tasks are placed again.
+    /// A worker did not come back in time; its tasks of this group are placed again.
     WorkerGivenUp {
+        /// The group's name.
+        group: String,
         /// Its id.
         worker: String,
     },

@@ -105,6 +105,13 @@ impl Proposals {
         self.open.remove(&number)
     }
 
+    /// The log has committed a proposal that its machine does not answer: nobody waits for it any more.
+    pub fn settle(&mut self, number: ProposalNumber) {
+        if matches!(self.open.get(&number), Some((_, Proposal { waiting: Waiting::Housekeeping, .. }))) {
+            self.open.remove(&number);
+        }
+    }
+
     /// Takes out what nothing was heard of in time.
     pub fn expire(&mut self, now: Instant) -> Vec<Proposal> {
         let mut expired = Vec::new();
@@ -152,5 +159,15 @@ mod tests {
         assert_eq!(proposals.next_wake(), Some(start.plus_ms(PROPOSAL_TIMEOUT_MS + 1)));
         assert_eq!(proposals.expire(start.plus_ms(PROPOSAL_TIMEOUT_MS + 1)).len(), 1);
         assert_eq!((proposals.len(), proposals.next_wake()), (0, None));
+    }
+
+    #[test]
+    fn a_commit_settles_housekeeping_and_nothing_that_waits_for_an_answer() {
+        let mut proposals = Proposals::new(0);
+        let tick = proposals.open(Instant::from_us(0), proposal());
+        let result = proposals.open(Instant::from_us(0), Proposal { waiting: Waiting::Result { conn: ConnId(1) }, ..proposal() });
+        proposals.settle(tick);
+        proposals.settle(result);
+        assert_eq!((proposals.close(tick).is_none(), proposals.close(result).is_some()), (true, true));
     }
 }

@@ -161,7 +161,7 @@ impl Shard {
             else {
                 continue;
             };
-            out.notes.push(Note::WorkerGivenUp { worker: worker.to_string() });
+            out.notes.push(Note::WorkerGivenUp { worker: worker.to_string(), group: group.to_string() });
             self.propose_housekeeping(now, group, &Command::WorkerDown(WorkerDown { worker, generation }), out);
         }
     }
