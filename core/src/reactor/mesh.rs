@@ -79,7 +79,9 @@ impl<T> Door<T> {
     }
 
     fn ring(&mut self) -> bool {
-        let flushed = self.outlets.iter_mut().fold(true, |all, outlet| outlet.flush() && all);
+        // Both are flushed, whatever the first one says.
+        let [requests, replies] = &mut self.outlets;
+        let flushed = requests.flush() & replies.flush();
         if std::mem::take(&mut self.touched) || !flushed {
             self.bell.ring();
         }

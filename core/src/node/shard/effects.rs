@@ -80,9 +80,9 @@ impl Shard {
             _ if !emit => {}
             Effect::Dispatch(assignment) => self.dispatch(now, &assignment, out),
             Effect::CancelTask { worker, task, fencing_token } => {
-                self.to_worker(now, worker, &CancelTask { task_id: task.uuid(), fencing_token }, out);
+                self.send_to_worker(now, worker, &CancelTask { task_id: task.uuid(), fencing_token }, out);
             }
-            Effect::CreditReturned { worker, amount } => self.to_worker(now, worker, &CreditReturned { group: group.0, amount }, out),
+            Effect::CreditReturned { worker, amount } => self.send_to_worker(now, worker, &CreditReturned { group: group.0, amount }, out),
             Effect::Out(record) => self.deliver(group, &record, out),
             Effect::InApplied { from, seq, result } => self.on_in_applied(now, group, from, seq, result, entry, out),
         }
@@ -143,11 +143,11 @@ impl Shard {
             idempotency_key: &assignment.idempotency_key,
             traceparent: assignment.traceparent.as_deref(),
         };
-        self.to_worker(now, assignment.worker, &message, out);
+        self.send_to_worker(now, assignment.worker, &message, out);
     }
 
     /// One frame for a worker, over whichever shard holds its stream.
-    pub(super) fn to_worker<'a, M: Message<'a>>(&mut self, now: Now, worker: WorkerId, message: &M, out: &mut ShardOutputs) {
+    pub(super) fn send_to_worker<'a, M: Message<'a>>(&mut self, now: Now, worker: WorkerId, message: &M, out: &mut ShardOutputs) {
         let Some(attached) = self.workers.find(worker) else { return };
         if attached.shard == self.options.index {
             out.frame(attached.conn, message, 0, now.wall, false);

@@ -123,9 +123,9 @@ impl Shard {
         let refs: Vec<TaskRef> =
             assigned.iter().chain(&cancelled).map(|(task, token)| TaskRef { task_id: task.uuid(), fencing_token: *token }).collect();
         // Sent even when empty: it tells the worker where its credit for this group stands.
-        self.to_worker(now, card.worker, &Reconcile { group: group.0, tasks: TaskRefs::of(&refs) }, out);
+        self.send_to_worker(now, card.worker, &Reconcile { group: group.0, tasks: TaskRefs::of(&refs) }, out);
         for (task, fencing_token) in cancelled {
-            self.to_worker(now, card.worker, &distric_wire::task::CancelTask { task_id: task.uuid(), fencing_token }, out);
+            self.send_to_worker(now, card.worker, &distric_wire::task::CancelTask { task_id: task.uuid(), fencing_token }, out);
         }
     }
 
@@ -311,7 +311,7 @@ impl Shard {
             self.propose_housekeeping(now, group, &Command::WorkerDrain(WorkerDrain { worker, drain }), out);
         }
         if self.workers.find(worker).is_some_and(|attached| attached.shard == self.options.index) {
-            self.to_worker(now, worker, &Drain { drain }, out);
+            self.send_to_worker(now, worker, &Drain { drain }, out);
         }
     }
 
@@ -326,7 +326,7 @@ impl Shard {
         }
         self.workers.told.insert(group, ready);
         for card in self.workers.cards() {
-            self.to_worker(now, card.worker, &Backlog { group: group.0, ready }, out);
+            self.send_to_worker(now, card.worker, &Backlog { group: group.0, ready }, out);
         }
     }
 }
