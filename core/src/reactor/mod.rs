@@ -1,7 +1,7 @@
 //! The reactor: every system call of a node, and the threads it runs on.
 //!
 //! Threads: the shards (pinned, one runtime each), the raft core, the log writer, the compiler. They share nothing but lanes and doorbells;
-//! a compiled catalog is shared read-only. The runtime is touched in [`shard_thread`] and [`connection`] only.
+//! a compiled catalog is shared read-only. The runtime is touched in `shard_thread` and `connection` only.
 //! Start reading at [`start`].
 
 mod borrow_fd_unsafe;

@@ -4,8 +4,8 @@
 //! May touch: every pure room.  Never: sockets, clocks, threads.
 //! Lives on: one pinned thread. One owner, no sharing; the compiled catalog is shared read-only.
 //!
-//! This file only directs traffic. A message's way: [`requests`] → [`submit`] (limits, decision) → [`proposals`] → the raft core →
-//! [`partition`] (apply) → [`effects`] → the answer.
+//! This file only directs traffic. A message's way: `requests` → `submit` (limits, decision) → `proposals` → the raft core →
+//! `partition` (apply) → `effects` → the answer.
 
 mod answers;
 mod catalog;
