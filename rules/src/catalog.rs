@@ -8,6 +8,7 @@ use crate::compile::Program;
 use crate::decision::{Decision, Envelope, PayloadError};
 use crate::document::Problem;
 use crate::explain::{Explanation, explain};
+use crate::index::scratch::{self, Scratch};
 use crate::message::Message;
 use crate::payload;
 use crate::ruleset::RuleSet;
@@ -54,22 +55,68 @@ impl Catalog {
     ///
     /// Errors: the payload is not valid JSON, or nests too deep; then no rule was evaluated.
     pub fn decide(&self, envelope: &Envelope<'_>, payload: &[u8]) -> Result<Decision, PayloadError> {
-        Ok(self.decide_value(envelope, &payload::parse(payload)?))
+        let mut decision = Decision::default();
+        self.decide_into(envelope, payload, &mut decision)?;
+        Ok(decision)
+    }
+
+    /// Decides as [`Catalog::decide`] into a decision that was used before: its list of rules is used again, so once warm
+    /// nothing is allocated for a message whose rules neither transform nor start anything.
+    ///
+    /// Errors: as there; then the decision is empty, but for its version.
+    pub fn decide_into(&self, envelope: &Envelope<'_>, payload: &[u8], decision: &mut Decision) -> Result<(), PayloadError> {
+        decision.rules.clear();
+        *decision = Decision { catalog_version: self.version, rules: std::mem::take(&mut decision.rules), ..Decision::default() };
+        let timestamp = self.timestamp(envelope);
+        scratch::with(|scratch| {
+            let index = &self.program.index;
+            let Some(text) = index.read_text(scratch, envelope, timestamp.as_deref(), payload) else {
+                self.decide_parsed(scratch, envelope, timestamp.as_deref(), &payload::parse(payload)?, decision);
+                return Ok(());
+            };
+            index.find(scratch, text);
+            decision.event_type = index.event_type(scratch, envelope, text);
+            // Only what transforms and templates read must be parsed in full.
+            let parsed = if self.program.reads_payload(&scratch.matched) { payload::parse(payload)? } else { Value::Null };
+            self.conclude(&scratch.matched, Message { payload: &parsed, envelope, timestamp: timestamp.as_deref() }, decision);
+            Ok(())
+        })
     }
 
     /// Decides about a message whose payload is parsed already. A payload that is no object has no fields.
     pub fn decide_value(&self, envelope: &Envelope<'_>, payload: &Value) -> Decision {
+        let mut decision = Decision { catalog_version: self.version, ..Decision::default() };
         let timestamp = self.timestamp(envelope);
-        let message = Message { payload, envelope, timestamp: timestamp.as_deref() };
-        let mut walk = Walk::run(&self.walk_rules(), message);
-        Decision {
-            catalog_version: self.version,
-            rules: walk.matched.iter().map(|place| self.program.rules[*place as usize].rule.id.clone()).collect(),
-            derived: walk.derive_all(payload),
-            actions: std::mem::take(&mut walk.actions),
-            event_type: event_type(envelope, payload),
-            notes: std::mem::take(&mut walk.notes),
+        scratch::with(|scratch| self.decide_parsed(scratch, envelope, timestamp.as_deref(), payload, &mut decision));
+        decision
+    }
+
+    fn decide_parsed(
+        &self,
+        scratch: &mut Scratch,
+        envelope: &Envelope<'_>,
+        timestamp: Option<&str>,
+        payload: &Value,
+        decision: &mut Decision,
+    ) {
+        self.program.index.read_value(scratch, envelope, timestamp, payload);
+        self.program.index.find(scratch, "");
+        decision.event_type = event_type(envelope, payload);
+        self.conclude(&scratch.matched, Message { payload, envelope, timestamp }, decision);
+    }
+
+    /// Walks over what the index has found.
+    fn conclude(&self, found: &[u32], message: Message<'_>, decision: &mut Decision) {
+        let id = |place: &u32| self.program.rules[*place as usize].rule.id.clone();
+        if !found.iter().any(|place| self.program.rules[*place as usize].needs_walk) {
+            decision.rules.extend(found.iter().map(id));
+            return;
         }
+        let mut walk = Walk::run_found(&self.walk_rules(), found, message);
+        decision.rules.extend(walk.matched.iter().map(id));
+        decision.derived = walk.derive_all(message.payload);
+        decision.actions = std::mem::take(&mut walk.actions);
+        decision.notes = std::mem::take(&mut walk.notes);
     }
 
     /// Says for every rule, or for one, what each of its conditions saw and came to. Decides exactly as [`Catalog::decide_value`].

@@ -1,15 +1,16 @@
-//! Compiled rules: conditions with numbered paths, and groups by event type.
+//! Compiled rules: conditions with numbered paths, evaluated directly on what a rule sees, and the index over all of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::action::Start;
 use crate::condition::{Comparison, Condition};
 use crate::document::Problem;
+use crate::index::Index;
 use crate::lint::TRANSFORMING_ANCESTORS_MAX;
 use crate::message::Resolution;
 use crate::order::evaluation_order;
 use crate::path::Path;
-use crate::predicate::{Leaf, Predicate};
 use crate::rule::Rule;
 use crate::ruleset::RuleSet;
 
@@ -31,6 +32,8 @@ pub(crate) struct Compiled {
     pub after: Vec<Option<u32>>,
     /// Places of all rules with transforms that it comes after, directly or through others; ascending.
     pub ancestors: Vec<u32>,
+    /// Whether a match has consequences, or depends on other matches.
+    pub needs_walk: bool,
 }
 
 /// All enabled rules, ready to be evaluated.
@@ -42,17 +45,12 @@ pub(crate) struct Program {
     pub paths: Vec<Path>,
     /// Whether somebody asks for `$timestamp`.
     pub uses_timestamp: bool,
-    groups: Groups,
-}
-
-/// Rules by the texts that an event type must equal for them to match. A rule is in one group of one table, or in `rest`.
-#[derive(Debug, Default)]
-struct Groups {
-    /// By the payload's `event_type`: the number of the path, and places by text.
-    payload: Option<(u32, BTreeMap<String, Vec<u32>>)>,
-    /// By `$event_type`.
-    envelope: Option<(u32, BTreeMap<String, Vec<u32>>)>,
-    rest: Vec<u32>,
+    /// Answers for all conditions on the message as it was sent.
+    pub index: Index,
+    /// Places of the rules that may see another payload than the message's; ascending.
+    pub viewers: Vec<u32>,
+    /// By place: whether a match reads the payload, to transform it or to fill in templates.
+    reads_payload: Vec<bool>,
 }
 
 impl Program {
@@ -81,19 +79,29 @@ impl Program {
                 problems.push(rule.error(rule.at, "after", message, Some(&expected)));
                 continue;
             }
-            program.rules.push(Compiled { rule, test, after, ancestors });
+            let needs_walk = rule.stop || !(rule.after.is_empty() && rule.transforms.is_empty() && rule.starts.is_empty());
+            program.rules.push(Compiled { rule, test, after, ancestors, needs_walk });
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        program.groups = Groups::compile(&program.rules, &mut numbers);
         program.paths = vec![Path::EventType; numbers.len()];
         for (path, number) in numbers {
             program.paths[number as usize] = path;
         }
         program.uses_timestamp =
             program.paths.contains(&Path::Timestamp) || program.rules.iter().any(|compiled| compiled.rule.reads_timestamp());
+        program.index = Index::build(&program.rules, &program.paths);
+        program.viewers =
+            program.rules.iter().zip(0..).filter(|(compiled, _)| !compiled.ancestors.is_empty()).map(|(_, place)| place).collect();
+        let reads = |rule: &Rule| !rule.transforms.is_empty() || !rule.starts.iter().all(Start::is_constant);
+        program.reads_payload = program.rules.iter().map(|compiled| reads(&compiled.rule)).collect();
         Ok(program)
+    }
+
+    /// Whether one of these rules, when it matches, reads the payload. When none does, no rule sees a changed one either.
+    pub fn reads_payload(&self, places: &[u32]) -> bool {
+        places.iter().any(|place| self.reads_payload[*place as usize])
     }
 
     fn ancestors(&self, after: &[Option<u32>]) -> Vec<u32> {
@@ -108,59 +116,6 @@ impl Program {
         found.sort_unstable();
         found.dedup();
         found
-    }
-
-    /// The places of all rules that may match, ascending: those whose event type fits, and those that name none.
-    pub fn candidates(&self, seen: &mut Resolution<'_>, out: &mut Vec<u32>) {
-        out.extend_from_slice(&self.groups.rest);
-        for (number, by_text) in [&self.groups.payload, &self.groups.envelope].into_iter().flatten() {
-            for leaf in seen.values(*number, &self.paths).1 {
-                if let Leaf::Text(text) = leaf
-                    && let Some(places) = by_text.get(*text)
-                {
-                    out.extend_from_slice(places);
-                }
-            }
-        }
-        if out.len() > self.groups.rest.len() {
-            out.sort_unstable();
-            out.dedup();
-        }
-    }
-}
-
-impl Groups {
-    fn compile(rules: &[Compiled], numbers: &mut BTreeMap<Path, u32>) -> Self {
-        let mut groups = Self::default();
-        for (compiled, place) in rules.iter().zip(0..) {
-            // What such a rule sees may have another event type than the message.
-            let fixed = compiled.ancestors.is_empty();
-            let condition = compiled.rule.full_condition();
-            let leading = condition.conjuncts().into_iter().filter(|_| fixed).find_map(event_types);
-            let Some((path, texts)) = leading else {
-                groups.rest.push(place);
-                continue;
-            };
-            let table = if path == Path::EventType { &mut groups.envelope } else { &mut groups.payload };
-            let (_, by_text) = table.get_or_insert_with(|| (number(numbers, &path), BTreeMap::new()));
-            for text in texts {
-                by_text.entry(text).or_default().push(place);
-            }
-        }
-        groups
-    }
-}
-
-/// The texts that an event type must be one of, when the comparison is about it.
-fn event_types(comparison: &Comparison) -> Option<(Path, Vec<String>)> {
-    let about = match &comparison.field {
-        Path::EventType => true,
-        Path::Payload(segments) => matches!(segments.as_slice(), [only] if only == "event_type"),
-        _ => false,
-    };
-    match &comparison.predicate {
-        Predicate::Among(set) if about => Some((comparison.field.clone(), set.only_texts()?.to_vec())),
-        _ => None,
     }
 }
 

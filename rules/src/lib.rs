@@ -16,6 +16,7 @@ mod compile;
 mod condition;
 mod decision;
 mod explain;
+mod index;
 mod lint;
 mod message;
 mod operator;

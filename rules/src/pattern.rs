@@ -23,6 +23,7 @@ const REGEX_NESTING_MAX: u32 = 64;
 pub(crate) struct Pattern {
     regex: meta::Regex,
     matches_all: bool,
+    literals: Vec<Box<[u8]>>,
 }
 
 impl fmt::Debug for Pattern {
@@ -50,7 +51,7 @@ impl Pattern {
             Some(limit) => format!("the regular expression is larger than REGEX_PROGRAM_BYTES_MAX ({limit} bytes) when compiled"),
             None => format!("bad regular expression: {error}"),
         })?;
-        Ok(Self { regex, matches_all: matches_all(&hir) })
+        Ok(Self { regex, matches_all: matches_all(&hir), literals: required_literals(&hir) })
     }
 
     /// Whether it matches somewhere in the text.
@@ -62,6 +63,34 @@ impl Pattern {
     pub fn matches_all(&self) -> bool {
         self.matches_all
     }
+
+    /// Literals that every match includes: none, or the longest ones.
+    pub fn literals(&self) -> &[Box<[u8]>] {
+        &self.literals
+    }
+}
+
+/// Most literals that are kept of one expression: the longest say the most, and each costs a look.
+const LITERALS_MAX: usize = 3;
+/// Bytes at which a literal is cut: the rest of a long one adds nothing.
+const LITERAL_BYTES_MAX: usize = 32;
+
+fn required_literals(hir: &Hir) -> Vec<Box<[u8]>> {
+    fn collect(hir: &Hir, found: &mut Vec<Box<[u8]>>) {
+        match hir.kind() {
+            HirKind::Literal(literal) => found.push(literal.0[..literal.0.len().min(LITERAL_BYTES_MAX)].into()),
+            HirKind::Capture(capture) => collect(&capture.sub, found),
+            HirKind::Repetition(repetition) if repetition.min > 0 => collect(&repetition.sub, found),
+            HirKind::Concat(parts) => parts.iter().for_each(|part| collect(part, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    collect(hir, &mut found);
+    found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    found.dedup();
+    found.truncate(LITERALS_MAX);
+    found
 }
 
 /// Writes `\d \w \s \b` and their negations as ASCII classes: Unicode ones are several times larger and slower, and rules mean ASCII.

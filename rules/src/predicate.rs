@@ -99,10 +99,11 @@ impl Scalars {
         }
     }
 
-    /// Its texts, when it holds nothing else.
-    pub fn only_texts(&self) -> Option<&[String]> {
-        let others = !self.numbers.is_empty() || self.has_true || self.has_false || self.has_null;
-        (!others).then_some(&self.texts)
+    /// Its members, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = Leaf<'_>> {
+        let words = [(self.has_null, Leaf::Null), (self.has_false, Leaf::Bool(false)), (self.has_true, Leaf::Bool(true))];
+        let words = words.into_iter().filter(|(has, _)| *has).map(|(_, leaf)| leaf);
+        words.chain(self.numbers.iter().map(|n| Leaf::Number(*n))).chain(self.texts.iter().map(|text| Leaf::Text(text)))
     }
 }
 
@@ -177,23 +178,16 @@ pub(crate) enum Predicate {
 impl Predicate {
     /// Whether it holds for the values at a path: `nodes` as they are, `leaves` with all lists opened.
     pub fn holds(&self, nodes: &[Seen<'_>], leaves: &[Leaf<'_>]) -> bool {
-        let text = |fits: &dyn Fn(&str) -> bool| leaves.iter().any(|leaf| matches!(leaf, Leaf::Text(text) if fits(text)));
         match self {
             Self::Among(set) => leaves.iter().any(|leaf| set.contains(*leaf)),
             Self::NotAmong(set) => !nodes.is_empty() && !leaves.iter().any(|leaf| set.contains(*leaf)),
             Self::Within(interval) => leaves.iter().any(|leaf| matches!(leaf, Leaf::Number(n) if interval.contains(*n))),
-            Self::Prefix(prefix) => text(&|t| t.starts_with(prefix.as_str())),
-            Self::Suffix(suffix) => text(&|t| t.ends_with(suffix.as_str())),
             Self::Contains { text, element } => nodes.iter().any(|node| match node {
                 Seen::Text(t) => text.as_ref().is_some_and(|part| t.contains(part.as_str())),
                 Seen::Value(Value::String(t)) => text.as_ref().is_some_and(|part| t.contains(part.as_str())),
                 Seen::Value(Value::Array(items)) => any_leaf(items, &|leaf| element.contains(leaf)),
                 Seen::Value(_) => false,
             }),
-            Self::Regex(pattern) => text(&|t| pattern.is_match(t)),
-            Self::Wildcard(wildcard) => text(&|t| wildcard.is_match(t)),
-            Self::IgnoreCase(folded) => text(&|t| lower_case_equals(t, folded)),
-            Self::Cidr(nets) => text(&|t| t.parse::<IpAddr>().is_ok_and(|ip| nets.iter().any(|net| net.contains(&ip)))),
             Self::Exists(exists) => nodes.is_empty() != *exists,
             Self::Length(inner) => nodes.iter().any(|node| {
                 let length = match node {
@@ -204,8 +198,22 @@ impl Predicate {
                 };
                 inner.holds(std::slice::from_ref(node), &[Leaf::Number(length as f64)])
             }),
-            Self::Before(instant) => text(&|t| parse_instant(t).is_some_and(|at| at < *instant)),
-            Self::After(instant) => text(&|t| parse_instant(t).is_some_and(|at| at > *instant)),
+            _ => leaves.iter().any(|leaf| matches!(leaf, Leaf::Text(text) if self.fits_text(text))),
+        }
+    }
+
+    /// Whether a text fits, for predicates that are about texts only; any other has no such texts.
+    pub fn fits_text(&self, text: &str) -> bool {
+        match self {
+            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
+            Self::Suffix(suffix) => text.ends_with(suffix.as_str()),
+            Self::Regex(pattern) => pattern.is_match(text),
+            Self::Wildcard(wildcard) => wildcard.is_match(text),
+            Self::IgnoreCase(folded) => lower_case_equals(text, folded),
+            Self::Cidr(nets) => text.parse::<IpAddr>().is_ok_and(|ip| nets.iter().any(|net| net.contains(&ip))),
+            Self::Before(instant) => parse_instant(text).is_some_and(|at| at < *instant),
+            Self::After(instant) => parse_instant(text).is_some_and(|at| at > *instant),
+            Self::Among(_) | Self::NotAmong(_) | Self::Within(_) | Self::Contains { .. } | Self::Exists(_) | Self::Length(_) => false,
         }
     }
 

@@ -39,37 +39,58 @@ pub(crate) struct Walk<'c> {
 }
 
 impl<'c> Walk<'c> {
-    /// Evaluates every rule that may match, in order.
+    /// Evaluates every rule directly, in order: what the index must agree with, and how explanations come about.
     pub fn run(rules: &Rules<'c>, message: Message<'_>) -> Self {
         let mut walk = Self::default();
         let mut seen = Resolution::new(message, rules.program.paths.len());
-        let mut candidates = Vec::new();
-        rules.program.candidates(&mut seen, &mut candidates);
-        for place in candidates {
-            let compiled = &rules.program.rules[place as usize];
-            if !walk.is_due(compiled) {
-                continue;
-            }
-            let derived = walk.derive_view(compiled, message.payload);
-            let holds = match &derived {
-                None => compiled.test.holds(&mut seen, &rules.program.paths),
-                Some(payload) => {
-                    let view = Message { payload, ..message };
-                    compiled.test.holds(&mut Resolution::new(view, rules.program.paths.len()), &rules.program.paths)
-                }
-            };
-            if holds {
-                walk.on_match(rules, place, Message { payload: derived.as_ref().unwrap_or(message.payload), ..message });
-            }
-            // Kept for the next rule of the same chain.
-            if let Some(payload) = derived {
-                walk.view = Some((walk.matched_ancestors(compiled), payload));
-            }
+        for place in 0..rules.program.rules.len() as u32 {
+            walk.step(rules, place, message, |compiled| compiled.test.holds(&mut seen, &rules.program.paths));
             if walk.cut_by.is_some() {
                 break;
             }
         }
         walk
+    }
+
+    /// Goes through the rules whose conditions hold for the message as it was sent, `found` by the index, and those that may see
+    /// another payload. The payload is not looked at unless [`Program::reads_payload`] says so.
+    pub fn run_found(rules: &Rules<'c>, found: &[u32], message: Message<'_>) -> Self {
+        let mut walk = Self { matched: Vec::with_capacity(found.len()), ..Self::default() };
+        let mut viewers = rules.program.viewers.as_slice();
+        let mut rest = found;
+        while let Some(place) = rest.first().into_iter().chain(viewers.first()).min().copied() {
+            let holds = rest.first() == Some(&place);
+            rest = &rest[usize::from(holds)..];
+            viewers = &viewers[usize::from(viewers.first() == Some(&place))..];
+            walk.step(rules, place, message, |_| holds);
+            if walk.cut_by.is_some() {
+                break;
+            }
+        }
+        walk
+    }
+
+    /// Tries one rule. `holds` answers for the message as it was sent.
+    fn step(&mut self, rules: &Rules<'c>, place: u32, message: Message<'_>, holds: impl FnOnce(&Compiled) -> bool) {
+        let compiled = &rules.program.rules[place as usize];
+        if !self.is_due(compiled) {
+            return;
+        }
+        let derived = self.derive_view(compiled, message.payload);
+        let holds = match &derived {
+            None => holds(compiled),
+            Some(payload) => {
+                let view = Message { payload, ..message };
+                compiled.test.holds(&mut Resolution::new(view, rules.program.paths.len()), &rules.program.paths)
+            }
+        };
+        if holds {
+            self.on_match(rules, place, Message { payload: derived.as_ref().unwrap_or(message.payload), ..message });
+        }
+        // Kept for the next rule of the same chain.
+        if let Some(payload) = derived {
+            self.view = Some((self.matched_ancestors(compiled), payload));
+        }
     }
 
     /// Whether enough of the rules that it comes after have matched.

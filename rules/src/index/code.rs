@@ -1,0 +1,128 @@
+//! What is left to check once the index has chosen a rule: flat code, each step a test with two ways on.
+//!
+//! AND, OR and NOT are in the targets only: no stack, and no third value.
+
+use crate::index::ask::{Ask, Searches};
+use crate::index::lower::{Atom, Condition};
+use crate::index::scratch::Marks;
+use crate::index::slots::{Content, Seen, Texts};
+use crate::index::values::Values;
+
+/// The condition holds.
+pub(crate) const ACCEPT: u32 = u32::MAX;
+/// The condition does not hold.
+pub(crate) const REJECT: u32 = u32::MAX - 1;
+
+#[derive(Clone, Copy, Debug)]
+enum Check {
+    /// A leaf has one of these values; for fields with at most 64.
+    Mask(u64),
+    /// A leaf has this value.
+    Value(u32),
+    /// A leaf has one of the values in this part of `lists`.
+    Values(u32, u32),
+    Within(f64, f64),
+    Exists,
+    Ask(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    check: Check,
+    slot: u32,
+    yes: u32,
+    no: u32,
+}
+
+/// The code of all rules.
+#[derive(Debug, Default)]
+pub(crate) struct Code {
+    steps: Vec<Step>,
+    lists: Vec<u32>,
+}
+
+impl Code {
+    /// Adds the code for a condition, and says where it begins. Later steps come first, so that every target is known.
+    pub fn add(&mut self, condition: &Condition, values: &[Values], yes: u32, no: u32) -> u32 {
+        match condition {
+            Condition::All(list) => list.iter().rev().fold(yes, |next, condition| self.add(condition, values, next, no)),
+            Condition::Any(list) => list.iter().rev().fold(no, |next, condition| self.add(condition, values, yes, next)),
+            Condition::Not(inner) => self.add(inner, values, no, yes),
+            Condition::Atom(slot, atom) => {
+                let check = match atom {
+                    Atom::Among(numbers) if numbers.is_empty() => return no,
+                    Atom::Among(numbers) if values[*slot as usize].len() <= 64 => {
+                        Check::Mask(numbers.iter().fold(0, |mask, number| mask | 1 << number))
+                    }
+                    Atom::Among(numbers) if numbers.len() == 1 => Check::Value(numbers[0]),
+                    Atom::Among(numbers) => {
+                        let from = self.lists.len() as u32;
+                        self.lists.extend_from_slice(numbers);
+                        Check::Values(from, self.lists.len() as u32)
+                    }
+                    Atom::Within(low, high) => Check::Within(*low, *high),
+                    Atom::Exists => Check::Exists,
+                    Atom::Ask(ask) => Check::Ask(*ask),
+                };
+                self.steps.push(Step { check, slot: *slot, yes, no });
+                self.steps.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Whether the condition that begins here holds.
+    #[inline]
+    pub fn run(&self, start: u32, run: &mut Run<'_>) -> bool {
+        let mut at = start;
+        while at < REJECT {
+            let step = &self.steps[at as usize];
+            at = if self.holds(step, run) { step.yes } else { step.no };
+        }
+        at == ACCEPT
+    }
+
+    #[inline]
+    fn holds(&self, step: &Step, run: &mut Run<'_>) -> bool {
+        let slot = &run.seen.slots[step.slot as usize];
+        match step.check {
+            Check::Mask(mask) => slot.mask & mask != 0,
+            Check::Value(value) => slot.value == value || (slot.leaves_count > 1 && run.any_value(step.slot, |v| v == value)),
+            Check::Values(from, to) => {
+                let list = &self.lists[from as usize..to as usize];
+                run.any_value(step.slot, |value| list.binary_search(&value).is_ok())
+            }
+            Check::Within(low, high) => {
+                (low <= slot.number && slot.number <= high)
+                    || (slot.leaves_count > 1
+                        && run.seen.chain(step.slot).any(|entry| matches!(entry.content, Content::Number(n) if low <= n && n <= high)))
+            }
+            Check::Exists => slot.nodes_count > 0,
+            Check::Ask(ask) => run.ask(step.slot, ask),
+        }
+    }
+}
+
+/// What running code reads and writes.
+pub(crate) struct Run<'m> {
+    pub seen: &'m Seen,
+    pub texts: Texts<'m>,
+    pub asks: &'m [Ask],
+    pub searches: &'m Searches,
+    pub marks: &'m mut Marks,
+}
+
+impl Run<'_> {
+    fn any_value(&self, slot: u32, fits: impl Fn(u32) -> bool) -> bool {
+        self.seen.chain(slot).any(|entry| fits(entry.value))
+    }
+
+    #[inline]
+    fn ask(&mut self, slot: u32, ask: u32) -> bool {
+        if let Some(known) = self.marks.answer(ask) {
+            return known;
+        }
+        let holds = self.asks[ask as usize].answer(slot, self.seen, self.texts, self.searches, self.marks);
+        self.marks.set_answer(ask, holds);
+        holds
+    }
+}

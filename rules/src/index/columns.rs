@@ -1,0 +1,178 @@
+//! Columns: for each field and each class of values, the set of candidates whose condition on the field such a value meets.
+//!
+//! ANDing one row of each column leaves the candidates that may match, whatever they are; the cost is the number of words, not of rules.
+//! A candidate has at most one condition in a column of leaves: two conditions on one field may be met by two leaves, so an AND over
+//! the rows of one leaf would lose it. Rows of several leaves are ORed. Conditions that all leaves must meet (`not_equals`) have a
+//! column of their own, in which the rows of several leaves are ANDed.
+
+use std::collections::BTreeMap;
+
+use crate::index::lower::{Atom, Condition};
+use crate::index::slots::{Content, END, Seen, Slot};
+use crate::index::values::{UNKNOWN, Values};
+
+/// Most values of a field for which it has rows.
+const VALUES_MAX: usize = 512;
+/// Most cuts of a field's numbers.
+const CUTS_MAX: usize = 255;
+/// Most columns.
+pub(crate) const COLUMNS_MAX: usize = 64;
+
+/// What a column is about; in the order in which columns are ANDed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Some leaf has one of some values. Rows by value number, then one for everything else.
+    Among,
+    /// Some leaf is a number in a range. Rows by the intervals between cuts, then one for no number. Not exact.
+    Within,
+    /// The field is there or not, and no leaf has one of some values. Rows by value number, one for other values, one for a missing field.
+    Every,
+}
+
+/// One column.
+#[derive(Debug)]
+pub(crate) struct Column {
+    kind: Kind,
+    slot: u32,
+    cuts: Vec<f64>,
+    rows: Vec<u64>,
+    words_count: usize,
+}
+
+/// How a conjunct takes part in a column.
+pub(crate) fn kind_of(condition: &Condition, values: &[Values]) -> Option<(Kind, u32)> {
+    let few = |slot: &u32| values[*slot as usize].len() <= VALUES_MAX;
+    match condition {
+        Condition::Atom(slot, Atom::Among(_)) if few(slot) => Some((Kind::Among, *slot)),
+        Condition::Atom(slot, Atom::Within(..)) => Some((Kind::Within, *slot)),
+        Condition::Atom(slot, Atom::Exists) if few(slot) => Some((Kind::Every, *slot)),
+        Condition::Not(inner) => match &**inner {
+            Condition::Atom(slot, Atom::Among(_) | Atom::Exists) if few(slot) => Some((Kind::Every, *slot)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Conjuncts by column, with the position of their candidate.
+pub(crate) type Parts<'c> = BTreeMap<(Kind, u32), Vec<(usize, &'c Condition)>>;
+
+impl Column {
+    /// Builds a column over so many words of candidates.
+    pub fn build(kind: Kind, slot: u32, parts: &[(usize, &Condition)], values: &Values, words_count: usize) -> Self {
+        let mut column = Self { kind, slot, cuts: Vec::new(), rows: Vec::new(), words_count };
+        if kind == Kind::Within {
+            column.cuts = cuts(parts);
+        }
+        let rows_count = match kind {
+            Kind::Among => values.len() + 1,
+            Kind::Within => column.cuts.len() + 2,
+            Kind::Every => values.len() + 2,
+        };
+        let mut row = vec![u64::MAX; words_count];
+        if kind != Kind::Every {
+            parts.iter().for_each(|(at, _)| row[at / 64] &= !(1 << (at % 64)));
+        }
+        column.rows = row.repeat(rows_count);
+        for (at, condition) in parts {
+            match condition {
+                Condition::Atom(_, Atom::Among(numbers)) => numbers.iter().for_each(|number| column.set(*number as usize, *at)),
+                Condition::Atom(_, Atom::Within(low, high)) => {
+                    (column.interval(*low)..=column.interval(*high)).for_each(|row| column.set(row, *at));
+                }
+                Condition::Atom(_, _) => column.clear(rows_count - 1, *at),
+                Condition::Not(inner) => match &**inner {
+                    Condition::Atom(_, Atom::Among(numbers)) => numbers.iter().for_each(|number| column.clear(*number as usize, *at)),
+                    _ => (0..rows_count - 1).for_each(|row| column.clear(row, *at)),
+                },
+                _ => {}
+            }
+        }
+        column
+    }
+
+    fn set(&mut self, row: usize, at: usize) {
+        self.rows[row * self.words_count + at / 64] |= 1 << (at % 64);
+    }
+
+    fn clear(&mut self, row: usize, at: usize) {
+        self.rows[row * self.words_count + at / 64] &= !(1 << (at % 64));
+    }
+
+    /// The interval between cuts in which a number lies.
+    #[inline]
+    fn interval(&self, number: f64) -> usize {
+        self.cuts.partition_point(|cut| *cut <= number)
+    }
+
+    fn row(&self, row: usize) -> &[u64] {
+        &self.rows[row * self.words_count..(row + 1) * self.words_count]
+    }
+
+    fn row_of_value(&self, value: u32) -> usize {
+        let others = self.rows.len() / self.words_count - if self.kind == Kind::Every { 2 } else { 1 };
+        (value as usize).min(others)
+    }
+
+    /// The row for a message. One that must be made of several is written to `made`; then `None`.
+    #[inline]
+    pub fn row_for(&self, seen: &Seen, made: &mut Vec<u64>) -> Option<&[u64]> {
+        let slot = &seen.slots[self.slot as usize];
+        if slot.leaves_count > 1 {
+            self.make(slot, seen, made);
+            return None;
+        }
+        let last = self.rows.len() / self.words_count - 1;
+        Some(self.row(match self.kind {
+            Kind::Among => self.row_of_value(slot.value),
+            Kind::Within if slot.number.is_nan() => last,
+            Kind::Within => self.interval(slot.number),
+            Kind::Every if slot.nodes_count == 0 => last,
+            Kind::Every => self.row_of_value(slot.value),
+        }))
+    }
+
+    fn make(&self, slot: &Slot, seen: &Seen, made: &mut Vec<u64>) {
+        let start = made.len();
+        let first = if self.kind == Kind::Every { UNKNOWN as usize } else { self.rows.len() / self.words_count - 1 };
+        // Unconditioned candidates are in every row, and what no leaf meets is in the last one of an existential column.
+        made.extend_from_slice(self.row(if self.kind == Kind::Every { self.row_of_value(first as u32) } else { first }));
+        let made = &mut made[start..];
+        let mut at = slot.first;
+        while at != END {
+            let entry = seen.entries[at as usize];
+            at = entry.next;
+            match (self.kind, entry.content) {
+                (_, Content::List(_)) => {}
+                (Kind::Within, Content::Number(n)) => or(made, self.row(self.interval(n))),
+                (Kind::Within, _) => {}
+                (Kind::Among, _) => or(made, self.row(self.row_of_value(entry.value))),
+                (Kind::Every, _) => and(made, self.row(self.row_of_value(entry.value))),
+            }
+        }
+    }
+}
+
+fn or(made: &mut [u64], row: &[u64]) {
+    made.iter_mut().zip(row).for_each(|(made, row)| *made |= row);
+}
+
+fn and(made: &mut [u64], row: &[u64]) {
+    made.iter_mut().zip(row).for_each(|(made, row)| *made &= row);
+}
+
+/// Cuts between numbers such that about as many ends of ranges lie between any two.
+fn cuts(parts: &[(usize, &Condition)]) -> Vec<f64> {
+    let mut ends = Vec::new();
+    for (_, condition) in parts {
+        if let Condition::Atom(_, Atom::Within(low, high)) = condition {
+            ends.extend([*low, high.next_up()].into_iter().filter(|end| end.is_finite()));
+        }
+    }
+    ends.sort_unstable_by(f64::total_cmp);
+    ends.dedup();
+    if ends.len() <= CUTS_MAX {
+        return ends;
+    }
+    (1..=CUTS_MAX).map(|i| ends[i * (ends.len() - 1) / (CUTS_MAX + 1)]).collect()
+}
