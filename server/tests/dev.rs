@@ -111,3 +111,17 @@ fn start(dir: &tempfile::TempDir) -> Node {
     }
     Node::start(&program(), "dev", &dir.path().join("data"), more)
 }
+
+#[test]
+#[ignore = "the shards' listener blocks under the epoll driver: it must be non-blocking there"]
+fn it_does_the_same_where_io_uring_is_refused() {
+    let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for shards in ["1", "2"] {
+        let more = ["--rules".to_owned(), path("rules.yaml"), "--workflows".to_owned(), path("workflows.yaml")];
+        let driver = ["--set".to_owned(), "io.driver=epoll".to_owned(), "--shards".to_owned(), shards.to_owned()];
+        let node = Node::start(&program(), "dev", &dir.path().join(shards), more.into_iter().chain(driver));
+        program().run(["send", "--addr", &node.addr(), "greeting", r#"{"name":"ada"}"#]).expect(0);
+        node.stop().expect(0);
+    }
+}
