@@ -54,6 +54,8 @@ pub struct Consensus {
 struct Replica {
     raft: Raft,
     clock: MachineClock,
+    /// Entries up to here were found at the start: their stamps say nothing about how long ago they were made.
+    recovered_upto: LogIndex,
     waiting: Vec<(ProposalNumber, Bytes)>,
     wake_at: Option<Instant>,
 }
@@ -115,8 +117,9 @@ impl Consensus {
         config.heartbeat_ms = self.options.heartbeat_ms;
         config.election_timeout_ms_min = self.options.election_timeout_ms_min;
         config.election_timeout_ms_max = self.options.election_timeout_ms_max;
+        let recovered_upto = recovered.last.index;
         let raft = Raft::new(config, recovered, LogIndex(0), self.draws.draw(), now.mono)?;
-        self.groups.insert(group, Replica { raft, clock, waiting: Vec::new(), wake_at: Some(now.mono) });
+        self.groups.insert(group, Replica { raft, clock, recovered_upto, waiting: Vec::new(), wake_at: Some(now.mono) });
         self.step(now, group, Input::Tick, out);
         Ok(())
     }
@@ -255,7 +258,8 @@ impl Consensus {
                     data: if entry.kind == EntryKind::Command { entry.data } else { Bytes::new() },
                 })
                 .collect();
-            if let Some(envelope) = entries.iter().rev().find_map(|entry| Envelope::open(&entry.data).ok()) {
+            let new = entries.iter().rev().take_while(|entry| entry.index > replica.recovered_upto.0);
+            if let Some(envelope) = new.filter_map(|entry| Envelope::open(&entry.data).ok()).next() {
                 replica.clock.observe(now, envelope.stamp);
             }
             let owner = owner_of(group, self.options.shard_count);

@@ -62,12 +62,6 @@ impl MachineClock {
         self.last_stamp = estimate;
         estimate
     }
-
-    /// When machine time will reach `due`, on the monotonic clock; `now` when it has.
-    pub fn reaches(&mut self, now: Now, due: Timestamp) -> Instant {
-        let estimate = self.estimate(now);
-        now.mono.plus_us(due.since_us(estimate))
-    }
 }
 
 #[cfg(test)]
@@ -101,13 +95,5 @@ mod tests {
         let mut clock = MachineClock::default();
         clock.recover(Timestamp::from_us(50));
         assert_eq!(clock.estimate(now(0, 3_600_000_000)).as_us(), 3_600_000_000, "an hour away is an hour passed");
-    }
-
-    #[test]
-    fn due_times_map_to_the_monotonic_clock() {
-        let mut clock = MachineClock::default();
-        clock.estimate(now(0, 1_000));
-        assert_eq!(clock.reaches(now(0, 1_000), Timestamp::from_us(6_000)).as_us(), 5_000);
-        assert_eq!(clock.reaches(now(100, 1_100), Timestamp::from_us(1)).as_us(), 100);
     }
 }

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use distric_exec::machine::MACHINE_VERSION_MAX;
 use distric_exec::{Command, Context, Effect, Machine, Settings};
-use distric_model::{GroupId, Instant, NodeId, WorkerId};
+use distric_model::{GroupId, Instant, NodeId, Timestamp, WorkerId};
 
 use crate::node::envelope::{Envelope, Origin};
 use crate::node::letters::CommittedEntry;
-use crate::node::machine_clock::{MachineClock, Now};
+use crate::node::machine_clock::Now;
 
 /// Between two deliveries of outbox records that nobody has acknowledged, milliseconds.
 pub const OUT_RETRY_MS: u64 = 2_000;
@@ -26,7 +26,8 @@ pub struct Partition {
     /// Its machine.
     pub machine: Machine,
     group: GroupId,
-    clock: MachineClock,
+    /// The last stamp of this node's own lead, and when it was seen: what is known of machine time.
+    stamped: Option<(Instant, Timestamp)>,
     leader: Option<NodeId>,
     led_term: Option<u64>,
     active: bool,
@@ -72,7 +73,7 @@ impl Partition {
         Self {
             machine: Machine::new(group, Settings::default()),
             group,
-            clock: MachineClock::default(),
+            stamped: None,
             leader: None,
             led_term: None,
             active: false,
@@ -112,6 +113,7 @@ impl Partition {
         if leader == Some(me) {
             if self.led_term != Some(term) {
                 self.led_term = Some(term);
+                self.stamped = None;
                 self.active = false;
                 self.tick_in_flight = false;
                 self.continue_in_flight = false;
@@ -156,7 +158,9 @@ impl Partition {
             Command::Continue => self.continue_in_flight = false,
             _ => {}
         }
-        self.clock.observe(now, envelope.stamp);
+        if self.led_term == Some(entry.term) {
+            self.stamped = Some((now.mono, envelope.stamp));
+        }
         let context = Context { index: entry.index, stamp: envelope.stamp, draw: envelope.draw };
         self.machine.apply(context, command, effects);
         Applied::Effects { origin: envelope.origin, emit: self.active, activated }
@@ -176,7 +180,9 @@ impl Partition {
         if let Some(due) = self.machine.next_due()
             && !self.tick_in_flight
         {
-            let at = self.clock.reaches(now, due);
+            // The stamps of the raft core are the only clock here: an estimate of its own that ran ahead of them would propose ticks that
+            // find nothing due, one after the other. Before the first stamp of a lead nobody knows how long the group was without one.
+            let at = self.stamped.map_or(now.mono, |(seen_at, stamp)| seen_at.plus_us(due.since_us(stamp)));
             if at <= now.mono {
                 self.tick_in_flight = true;
                 commands.push(Command::Tick);
