@@ -17,7 +17,7 @@ use crate::node::machine_clock::Now;
 use crate::node::refusal::Refusal;
 
 /// After an election the client should come back this soon, milliseconds.
-const ELECTION_RETRY_MS: u64 = 200;
+pub(super) const ELECTION_RETRY_MS: u64 = 200;
 /// A log with too much in flight asks to wait this long, milliseconds.
 const LOG_FULL_RETRY_MS: u64 = 50;
 

@@ -161,6 +161,10 @@ impl Shard {
 
     /// Sends an outbox record to the group of its slot.
     fn deliver(&mut self, from_group: GroupId, record: &Arc<Out>, out: &mut ShardOutputs) {
+        // The group of a slot is not known before the map is: left to the retry, as all that is lost on the way.
+        if self.cluster.is_none() {
+            return;
+        }
         let group = self.group_of_slot(record.to);
         let letter = ShardLetter::Deliver { group, from_group, record: record.clone() };
         out.letter(owner_of(group, self.options.count), Class::Request, letter);

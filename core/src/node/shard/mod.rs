@@ -9,9 +9,12 @@
 
 mod answers;
 mod catalog;
+mod commands;
 mod connections;
 mod effects;
+mod follow;
 mod outputs;
+mod pages;
 mod partition;
 mod proposals;
 mod queries;
@@ -98,7 +101,7 @@ pub struct Shard {
     /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
     serving: bool,
     workers: Attachments,
-    followers: BTreeMap<InstanceId, Vec<queries::Follower>>,
+    followers: BTreeMap<InstanceId, Vec<follow::Follower>>,
     effects: Vec<Effect>,
     draws: Draws,
     draining: bool,

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::connections::ReplyTo;
+use super::follow::Follower;
+use super::pages::{finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
 use super::{Shard, ShardOutputs};
 use crate::node::letters::{AskId, Class, ConnId, ShardIndex, ShardLetter};
 use crate::node::machine_clock::Now;
@@ -30,16 +32,6 @@ pub const QUESTION_TIMEOUT_MS: u64 = 30_000;
 const PAGE_ROWS_DEFAULT: usize = 100;
 /// Most rows of a page.
 const PAGE_ROWS_MAX: usize = 1_000;
-/// Most followers of one instance on one shard.
-const FOLLOWERS_MAX: usize = 256;
-
-/// A connection that follows an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Follower {
-    pub shard: ShardIndex,
-    pub conn: ConnId,
-    pub message_id: u64,
-}
 
 /// Questions that wait for an answer.
 #[derive(Debug, Default)]
@@ -146,27 +138,6 @@ impl Shard {
         })
     }
 
-    /// A Subscribe frame for an instance.
-    pub(super) fn on_subscribe(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        message_id: u64,
-        subscribe: &Subscribe<'_>,
-        to: ReplyTo,
-        out: &mut ShardOutputs,
-    ) {
-        let asked = Self::namespace_of(subscribe.namespace)
-            .and_then(|namespace| Ok((namespace, id_of(Some(subscribe.id), InstanceId::from_uuid)?)));
-        let (namespace, instance) = match asked {
-            Ok(asked) => asked,
-            Err(refusal) => return self.refuse(now, to, refusal, out),
-        };
-        let shard = self.options.index;
-        let group = self.group_of_instance(instance);
-        self.ask_one(now, group, Question::Follow { namespace, instance, shard, conn, message_id }, to, out);
-    }
-
     /// Asks the shard of a group; its answer becomes the client's.
     pub(super) fn ask_one(&mut self, now: Now, group: GroupId, question: Question, to: ReplyTo, out: &mut ShardOutputs) {
         self.ask(now, owner_of(group, self.options.count), question, to, Kind::One, out);
@@ -232,6 +203,9 @@ impl Shard {
 
     /// Another shard, or this one, asks what the groups here know.
     pub(super) fn on_question(&mut self, now: Now, from: AskId, question: Question, out: &mut ShardOutputs) {
+        if let Err(refusal) = self.check_answerable(&question) {
+            return Self::answer(from, Answer::Rejected(Box::new(refusal)), out);
+        }
         let answer = match question {
             Question::Recall { group, namespace, key, payload_hash } => {
                 Answer::Recalled(self.partition(group).machine.recall(&namespace, &key, payload_hash).map(Box::new))
@@ -345,6 +319,38 @@ impl Shard {
         }
     }
 
+    /// Whether the groups that a question is about can tell all that was ever acknowledged: a group that is led here can once it is
+    /// active; one that is led elsewhere, or replays its log, may lag behind.
+    fn check_answerable(&self, question: &Question) -> Result<(), Refusal> {
+        let group = match question {
+            Question::Recall { group, .. } => *group,
+            Question::Message(_, id) => self.group_of_slot(id.slot()),
+            Question::Instance(_, id) => self.group_of_slot(id.slot()),
+            Question::Task(_, id) | Question::WhyTask(_, id) => self.group_of_slot(id.slot()),
+            Question::Follow { instance, .. } => self.group_of_slot(instance.slot()),
+            Question::Tasks(_) | Question::Instances(_) => {
+                let work_groups = self.cluster.map_or(0, |(_, work_groups)| work_groups);
+                let mine = (1..=work_groups).map(GroupId).filter(|group| owner_of(*group, self.options.count) == self.options.index);
+                return mine.map(|group| self.check_active(group)).collect();
+            }
+            Question::Workers | Question::Catalog(_) | Question::Status | Question::Change(_) => return Ok(()),
+        };
+        self.check_active(group)
+    }
+
+    /// A halted group answers with what it has applied: nobody has more.
+    fn check_active(&self, group: GroupId) -> Result<(), Refusal> {
+        let partition = self.partitions.get(&group);
+        if partition.is_some_and(|partition| partition.is_active() || partition.halted().is_some()) {
+            return Ok(());
+        }
+        let refusal = match partition.and_then(super::Partition::leader).filter(|leader| *leader != self.options.node) {
+            Some(leader) => Refusal::new(Code::WrongLeader, format!("node {leader} leads {group}")),
+            None => Refusal::new(Code::Unavailable, format!("{group} is not ready yet")),
+        };
+        Err(refusal.retry_after_ms(super::answers::ELECTION_RETRY_MS))
+    }
+
     fn partition_of(&mut self, slot: distric_model::Slot) -> &mut super::Partition {
         let group = self.group_of_slot(slot);
         self.partition(group)
@@ -369,71 +375,6 @@ impl Shard {
             rows_of(&found.items, |view| view.id.uuid(), found.next_cursor.as_deref())
         });
         merge_rows(parts.collect(), page.limit)
-    }
-
-    fn follow(&mut self, now: Now, namespace: &Namespace, instance: InstanceId, follower: Follower, out: &mut ShardOutputs) -> Answer {
-        let view = self.partition_of(instance.slot()).machine.instance(instance).filter(|view| view.summary.namespace == *namespace);
-        let Some(view) = view else {
-            return Answer::Absent(format!("no workflow instance {instance}: it never was, or its time in history is over"));
-        };
-        let ended = view.summary.ended_at_us.is_some();
-        let count = view.history.len();
-        for (n, step) in view.history.iter().enumerate() {
-            let kind = format!("{}.{}", if step.task.is_some() { "task" } else { "workflow" }, step.to);
-            let mut body = json!({ "instance": instance, "from": step.from, "state": step.to });
-            if let Some(task) = &step.task {
-                body["task"] = json!(task);
-                body["attempt"] = json!(step.attempt);
-            }
-            if let Some(worker) = step.worker {
-                body["worker"] = json!(worker);
-            }
-            if let Some(reason) = &step.reason {
-                body["reason"] = json!(reason);
-            }
-            let last = ended && n + 1 == count;
-            self.send_event(now, &follower, &Told { index: view.summary.revision, kind: &kind, at_us: step.at_us, body: &body, last }, out);
-        }
-        if !ended {
-            let followers = self.followers.entry(instance).or_default();
-            if followers.len() >= FOLLOWERS_MAX {
-                return Answer::Rejected(Box::new(
-                    Refusal::new(Code::Overloaded, "too many followers of one instance").limit("followers_max", FOLLOWERS_MAX as u64),
-                ));
-            }
-            followers.push(follower);
-        }
-        Answer::Following
-    }
-
-    /// Tells the followers of an instance what happened to it.
-    pub(super) fn tell_followers(&mut self, now: Now, event: &Event, out: &mut ShardOutputs) {
-        // Most instances are followed by nobody; nothing is built for them.
-        let Some(followers) = self.followers.get(&event.instance).cloned() else { return };
-        let (kind, body) = (event.kind(), event.body());
-        for follower in &followers {
-            self.send_event(
-                now,
-                follower,
-                &Told { index: event.index, kind: &kind, at_us: event.at.as_us(), body: &body, last: event.last },
-                out,
-            );
-        }
-        if event.last {
-            self.followers.remove(&event.instance);
-        }
-    }
-
-    fn send_event(&self, now: Now, follower: &Follower, told: &Told<'_>, out: &mut ShardOutputs) {
-        let body = told.body.to_string();
-        let event = WireEvent { index: told.index, kind: told.kind, at_us: told.at_us, body: body.as_bytes(), last: told.last };
-        if follower.shard == self.options.index {
-            out.frame(follower.conn, &event, follower.message_id, now.wall, false);
-        } else {
-            let mut frames = Vec::new();
-            distric_wire::encode(&event, follower.message_id, now.wall.as_us(), Flags::NONE, &mut frames);
-            out.letter(follower.shard, Class::Reply, ShardLetter::Frames { conn: follower.conn, frames });
-        }
     }
 
     /// This shard's groups, for the status of the cluster.
@@ -484,16 +425,7 @@ enum Asking {
     Health,
 }
 
-/// One event for a follower.
-struct Told<'a> {
-    index: u64,
-    kind: &'a str,
-    at_us: u64,
-    body: &'a Value,
-    last: bool,
-}
-
-fn id_of<T>(id: Option<Uuid>, parse: fn(Uuid) -> Result<T, distric_model::IdError>) -> Result<T, Refusal> {
+pub(super) fn id_of<T>(id: Option<Uuid>, parse: fn(Uuid) -> Result<T, distric_model::IdError>) -> Result<T, Refusal> {
     let id = id.ok_or_else(|| Refusal::new(Code::BadArgument, "this query needs an id").field("id"))?;
     parse(id).map_err(|error| Refusal::new(Code::BadArgument, error.to_string()).field("id"))
 }
@@ -512,111 +444,4 @@ fn found<T: Serialize>(view: Option<T>, reason: impl FnOnce() -> String) -> Answ
 /// A view as an answer.
 pub(super) fn document<T: Serialize>(view: &T, version: Option<u64>) -> Answer {
     Answer::Document(serde_json::to_vec(view).expect("views are plain data with text keys"), version)
-}
-
-fn rows_of<T: Serialize>(items: &[T], id: impl Fn(&T) -> Uuid, next_cursor: Option<&str>) -> Rows {
-    let rows = items.iter().map(|item| (id(item), serde_json::to_vec(item).expect("views are plain data with text keys"))).collect();
-    Rows { rows, scanned_to: next_cursor.and_then(|cursor| Uuid::try_parse(cursor).ok()) }
-}
-
-/// Merges pages that all start at one position: in order of id, as far as every part has looked, at most `limit` rows.
-fn merge_rows(parts: Vec<Rows>, limit: usize) -> Rows {
-    let scanned_to = parts.iter().filter_map(|part| part.scanned_to).min();
-    let mut rows: Vec<(Uuid, Vec<u8>)> =
-        parts.into_iter().flat_map(|part| part.rows).filter(|(id, _)| scanned_to.is_none_or(|to| *id <= to)).collect();
-    rows.sort_unstable_by_key(|(id, _)| *id);
-    let cut = rows.len() > limit;
-    rows.truncate(limit);
-    let scanned_to = if cut { rows.last().map(|(id, _)| *id) } else { scanned_to };
-    Rows { rows, scanned_to }
-}
-
-fn merge(parts: Vec<Rows>, limit: usize) -> (Vec<u8>, Option<String>) {
-    let merged = merge_rows(parts, limit);
-    let next_cursor = merged.scanned_to.map(|id| id.to_string());
-    let mut body = b"{\"items\":[".to_vec();
-    for (n, (_, row)) in merged.rows.iter().enumerate() {
-        if n > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(row);
-    }
-    body.extend_from_slice(b"],\"next_cursor\":");
-    body.extend_from_slice(json!(next_cursor).to_string().as_bytes());
-    body.push(b'}');
-    (body, next_cursor)
-}
-
-/// One row per worker: the sums of what each group leases from it.
-fn finish_workers(parts: Vec<Value>) -> Value {
-    let mut workers: BTreeMap<String, Value> = BTreeMap::new();
-    for row in parts
-        .into_iter()
-        .filter_map(|part| match part {
-            Value::Array(rows) => Some(rows),
-            _ => None,
-        })
-        .flatten()
-    {
-        let id = row["id"].as_str().unwrap_or_default().to_owned();
-        match workers.get_mut(&id) {
-            None => {
-                workers.insert(id, row);
-            }
-            Some(known) => {
-                for sum in ["credit_granted", "credit_in_use"] {
-                    known[sum] = json!(known[sum].as_u64().unwrap_or(0) + row[sum].as_u64().unwrap_or(0));
-                }
-            }
-        }
-    }
-    json!({ "items": workers.into_values().collect::<Vec<_>>() })
-}
-
-fn finish_status(parts: Vec<Value>) -> Value {
-    let first = parts.first().cloned().unwrap_or_default();
-    let mut groups: Vec<Value> = parts
-        .into_iter()
-        .filter_map(|mut part| match part["groups"].take() {
-            Value::Array(groups) => Some(groups),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    groups.sort_unstable_by_key(|group| group["number"].as_u64());
-    let leader = groups.first().map(|meta| meta["leader"].clone()).unwrap_or_default();
-    json!({ "cluster": first["cluster"], "leader": leader, "catalog_version": first["catalog_version"], "groups": groups, "workers": first["workers"] })
-}
-
-fn finish_nodes(parts: Vec<Value>) -> Value {
-    let first = parts.first().cloned().unwrap_or_default();
-    let node = json!({
-        "id": first["node"], "name": first["name"], "role": "coordinator", "status": "active", "address": first["address"],
-        "version": first["version"], "shards": first["shards"],
-    });
-    json!({ "items": [node] })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn part(ids: &[u128], scanned_to: Option<u128>) -> Rows {
-        let rows = ids.iter().map(|id| (Uuid::from_u128(*id), id.to_string().into_bytes())).collect();
-        Rows { rows, scanned_to: scanned_to.map(Uuid::from_u128) }
-    }
-
-    #[test]
-    fn a_merged_page_goes_only_as_far_as_every_group_has_looked() {
-        let (body, next) = merge(vec![part(&[1, 5, 9], Some(9)), part(&[2, 6], None)], 10);
-        assert_eq!(String::from_utf8(body).unwrap(), format!(r#"{{"items":[1,2,5,6,9],"next_cursor":"{}"}}"#, Uuid::from_u128(9)));
-        assert!(next.is_some());
-        let (body, next) = merge(vec![part(&[1, 5], Some(5)), part(&[2, 8], None)], 10);
-        assert!(String::from_utf8(body).unwrap().starts_with(r#"{"items":[1,2,5],"#), "8 is beyond what the first group has looked at");
-        assert_eq!(next, Some(Uuid::from_u128(5).to_string()));
-        let (_, next) = merge(vec![part(&[1, 2, 3], None)], 2);
-        assert_eq!(next, Some(Uuid::from_u128(2).to_string()));
-        let (_, next) = merge(vec![part(&[1], None), part(&[], None)], 2);
-        assert_eq!(next, None);
-    }
 }
