@@ -8,29 +8,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_exec::command::{Cancel, Define};
-use distric_exec::definition::{KnownTypes, check_workflows};
-use distric_exec::{Command as ExecCommand, Octets};
-use distric_model::{GroupId, InstanceId, Namespace, NodeId, WorkerId};
+use distric_model::{GroupId, NodeId};
 use distric_wire::Code;
-use distric_wire::client::{Command, CommandKind};
 use serde_json::{Value, json};
 
-use super::connections::ReplyTo;
 use super::proposals::{Proposal, Waiting};
 use super::queries::document;
-use super::submit::{Begin, fnv};
 use super::{Note, Shard, ShardOutputs};
 use crate::node::catalog_view::CatalogView;
 use crate::node::compile::plan;
 use crate::node::envelope::{Envelope, ProposalNumber};
 use crate::node::letters::{
     AskId, CatalogChangeRequest, CheckVerdict, Class, CommittedEntry, CompilerLetter, ConsensusLetter, RequestedChange, ShardLetter,
-    SourceText,
 };
 use crate::node::machine_clock::Now;
 use crate::node::meta::{CatalogChange, CatalogSource, Meta, MetaCommand, MetaReply, RuleRecord, WorkflowRecord};
-use crate::node::question::{Answer, CatalogQuestion, Question};
+use crate::node::question::{Answer, CatalogQuestion};
 use crate::node::refusal::Refusal;
 
 /// How often a change is checked and proposed again when another one was faster.

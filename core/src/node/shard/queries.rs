@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use distric_exec::Reply;
 use distric_exec::machine::{InstanceFilter, TaskFilter};
-use distric_exec::{Event, Reply};
-use distric_model::{GroupId, InstanceId, Instant, MessageId, Namespace, TaskId};
-use distric_wire::client::{Event as WireEvent, Query, QueryKind, Submit, Subscribe};
-use distric_wire::{Code, Flags};
+use distric_model::{GroupId, InstanceId, Instant, MessageId, TaskId};
+use distric_wire::Code;
+use distric_wire::client::{Query, QueryKind, Submit};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use super::connections::ReplyTo;
 use super::follow::Follower;
 use super::pages::{finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
 use super::{Shard, ShardOutputs};
-use crate::node::letters::{AskId, Class, ConnId, ShardIndex, ShardLetter};
+use crate::node::letters::{AskId, Class, ShardIndex, ShardLetter};
 use crate::node::machine_clock::Now;
 use crate::node::owner_of;
 use crate::node::question::{Answer, CatalogQuestion, PageRequest, Question, Rows};
@@ -351,7 +351,8 @@ impl Shard {
         Err(refusal.retry_after_ms(super::answers::ELECTION_RETRY_MS))
     }
 
-    fn partition_of(&mut self, slot: distric_model::Slot) -> &mut super::Partition {
+    /// The group of an id's slot.
+    pub(super) fn partition_of(&mut self, slot: distric_model::Slot) -> &mut super::Partition {
         let group = self.group_of_slot(slot);
         self.partition(group)
     }

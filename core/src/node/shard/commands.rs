@@ -1,0 +1,198 @@
+//! Commands: what a client asks to be changed or started, from the frame to whoever does it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use distric_exec::command::{Cancel, Define};
+use distric_exec::definition::{KnownTypes, check_workflows};
+use distric_exec::{Command as ExecCommand, Octets};
+use distric_model::{GroupId, InstanceId, Namespace, WorkerId};
+use distric_wire::Code;
+use distric_wire::client::{Command, CommandKind};
+use serde_json::{Value, json};
+
+use super::connections::ReplyTo;
+use super::proposals::{Proposal, Waiting};
+use super::submit::{Begin, fnv};
+use super::{Shard, ShardOutputs};
+use crate::node::letters::{CatalogChangeRequest, Class, RequestedChange, ShardLetter, SourceText};
+use crate::node::machine_clock::Now;
+use crate::node::question::Question;
+use crate::node::refusal::Refusal;
+
+impl Shard {
+    /// A Command frame.
+    pub(super) fn on_command(&mut self, now: Now, command: &Command<'_>, to: ReplyTo, out: &mut ShardOutputs) {
+        let admitted = self.admit(2).and_then(|()| Self::namespace_of(command.namespace));
+        let namespace = match admitted {
+            Ok(namespace) => namespace,
+            Err(refusal) => return self.refuse(now, to, refusal, out),
+        };
+        let asked = match CommandKind::from_number(command.kind) {
+            None => Err(Refusal::new(Code::UnknownKind, format!("command kind {} is not known here", command.kind)).field("kind")),
+            Some(CommandKind::StartWorkflow) => match started(command) {
+                Ok((workflow, version)) => {
+                    let begin = Begin {
+                        namespace,
+                        workflow,
+                        version,
+                        input: command.body.unwrap_or_default(),
+                        idempotency_key: command.idempotency_key,
+                        traceparent: command.traceparent,
+                        definition: None,
+                    };
+                    return self.begin(now, &begin, to, out);
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Some(CommandKind::CancelInstance) => match instance_of(command) {
+                Ok(instance) => {
+                    let reason = command.reason.unwrap_or("cancelled by a client").to_owned();
+                    let group = self.group_of_instance(instance);
+                    let cancel = ExecCommand::Cancel(Cancel { namespace, instance, reason });
+                    let bytes = Bytes::from(cancel.encode());
+                    let proposal =
+                        Proposal { waiting: Waiting::Command(to), group, command: bytes, namespace: None, definition: None, redefined: 0 };
+                    self.propose(now, proposal, out);
+                    return;
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Some(kind @ (CommandKind::DrainWorker | CommandKind::UndrainWorker)) => match worker_of(command) {
+                Ok(worker) if self.workers.find(worker).is_some() => {
+                    let drain = kind == CommandKind::DrainWorker;
+                    self.to_all_shards(Class::Request, out, || ShardLetter::WorkerDrain { worker, drain });
+                    return self.document(now, to, &json!({ "worker": worker, "draining": drain }), None, out);
+                }
+                Ok(worker) => Err(Refusal::new(Code::NotFound, format!("no worker {worker} is connected"))),
+                Err(refusal) => Err(refusal),
+            },
+            Some(CommandKind::StartTask) => return self.start_task(now, namespace, command, to, out),
+            Some(kind) => change_of(kind, command).map(|change| CatalogChangeRequest {
+                namespace,
+                change,
+                if_match: command.if_match,
+                dry_run: command.dry_run,
+                author: command.author.map(Arc::from),
+                reason: command.reason.map(Arc::from),
+            }),
+        };
+        match asked {
+            Ok(request) => self.ask_one(now, GroupId::META, Question::Change(Box::new(request)), to, out),
+            Err(refusal) => self.refuse(now, to, refusal, out),
+        }
+    }
+
+    /// One task without a workflow of the catalog: a workflow of one task, made here and defined where it runs.
+    fn start_task(&mut self, now: Now, namespace: Namespace, command: &Command<'_>, to: ReplyTo, out: &mut ShardOutputs) {
+        match single_task(command) {
+            Ok((workflow, definition, input)) => {
+                let define =
+                    Define { namespace: namespace.clone(), workflow: workflow.clone(), version: 1, body: Octets::from(&definition) };
+                let begin = Begin {
+                    namespace,
+                    workflow: &workflow,
+                    version: Some(1),
+                    input: input.as_bytes(),
+                    idempotency_key: command.idempotency_key,
+                    traceparent: command.traceparent,
+                    definition: Some(ExecCommand::Define(define)),
+                };
+                self.begin(now, &begin, to, out);
+            }
+            Err(refusal) => self.refuse(now, to, refusal, out),
+        }
+    }
+}
+
+fn change_of(kind: CommandKind, command: &Command<'_>) -> Result<RequestedChange, Refusal> {
+    let text = |name: &str| -> Result<SourceText, Refusal> {
+        let body = command.body.ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs a body").field("body"))?;
+        let text = std::str::from_utf8(body)
+            .map_err(|error| Refusal::new(Code::BadArgument, format!("the body is not UTF-8: {error}")).field("body"))?;
+        Ok(SourceText { name: name.to_owned(), text: text.to_owned() })
+    };
+    let needed_name =
+        || command.name.map(str::to_owned).ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs a name").field("name"));
+    Ok(match kind {
+        CommandKind::ApplyCatalog => whole_sets(&text("body")?.text)?,
+        CommandKind::PutRule => RequestedChange::PutRule { id: command.name.map(str::to_owned), body: text("rule")? },
+        CommandKind::DeleteRule => RequestedChange::DeleteRule { id: needed_name()? },
+        CommandKind::PutWorkflow => RequestedChange::PutWorkflow { id: command.name.map(str::to_owned), body: text("workflow")? },
+        CommandKind::DeleteWorkflow => RequestedChange::DeleteWorkflow { id: needed_name()? },
+        other => return Err(Refusal::new(Code::UnknownKind, format!("{other} changes no catalog")).field("kind")),
+    })
+}
+
+/// `{"rules": {"name", "text"} | null, "workflows": {"name", "text"} | null}`.
+fn whole_sets(body: &str) -> Result<RequestedChange, Refusal> {
+    let bad = |reason: String| Refusal::new(Code::BadArgument, reason).field("body");
+    let body: Value = serde_json::from_str(body).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+    let part = |key: &str| -> Result<Option<SourceText>, Refusal> {
+        match body.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(source)) => {
+                let text = source.get("text").and_then(Value::as_str).ok_or_else(|| bad(format!("`{key}.text` must be a string")))?;
+                let name = source.get("name").and_then(Value::as_str).unwrap_or(key);
+                Ok(Some(SourceText { name: name.to_owned(), text: text.to_owned() }))
+            }
+            Some(_) => Err(bad(format!("`{key}` must be an object with `name` and `text`"))),
+        }
+    };
+    let (rules, workflows) = (part("rules")?, part("workflows")?);
+    if rules.is_none() && workflows.is_none() {
+        return Err(bad("neither `rules` nor `workflows` is given".to_owned()));
+    }
+    Ok(RequestedChange::Apply { rules, workflows })
+}
+
+fn started<'a>(command: &Command<'a>) -> Result<(&'a str, Option<u64>), Refusal> {
+    let name =
+        command.name.ok_or_else(|| Refusal::new(Code::BadArgument, "start_workflow needs the workflow as its name").field("name"))?;
+    if let Some(body) = command.body
+        && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body)
+    {
+        return Err(Refusal::new(Code::BadPayload, format!("the input is not JSON: {error}")).field("body"));
+    }
+    Ok((name, command.if_match))
+}
+
+/// `{"config": …, "input": …}` for a task type: the id, definition and input of a workflow of that one task. The id names the
+/// configuration too, since a definition is immutable by id and version.
+fn single_task(command: &Command<'_>) -> Result<(Arc<str>, Value, String), Refusal> {
+    let bad = |reason: String| Refusal::new(Code::BadArgument, reason);
+    let task_type = command.name.ok_or_else(|| bad("start_task needs the task type as its name".to_owned()).field("name"))?;
+    let body: Value = match command.body {
+        None => Value::Null,
+        Some(body) => serde_json::from_slice(body)
+            .map_err(|error| Refusal::new(Code::BadPayload, format!("the body is not JSON: {error}")).field("body"))?,
+    };
+    let config = body.get("config").cloned().unwrap_or_default();
+    let mut task = json!({ "id": "task", "type": task_type, "input": "${input}" });
+    if !config.is_null() {
+        task["config"] = config;
+    }
+    let workflow: Arc<str> = Arc::from(format!("task.{task_type}.{:016x}", fnv(&[task.to_string().as_bytes()])));
+    let text = json!({ "workflow": { "id": &*workflow, "tasks": [task] } }).to_string();
+    let checked = check_workflows("task", &text, &KnownTypes::any());
+    match (checked.is_ok(), checked.definitions.into_iter().next()) {
+        (true, Some(definition)) => {
+            let input = body.get("input").cloned().unwrap_or_default().to_string();
+            Ok((workflow, definition.to_json(), input))
+        }
+        _ => {
+            let reasons: Vec<String> = checked.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+            Err(bad(reasons.join("; ")).field("body"))
+        }
+    }
+}
+
+fn instance_of(command: &Command<'_>) -> Result<InstanceId, Refusal> {
+    let id = command.id.ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs the instance's id").field("id"))?;
+    InstanceId::from_uuid(id).map_err(|error| Refusal::new(Code::BadArgument, error.to_string()).field("id"))
+}
+
+fn worker_of(command: &Command<'_>) -> Result<WorkerId, Refusal> {
+    let id = command.id.ok_or_else(|| Refusal::new(Code::BadArgument, "this command needs the worker's id").field("id"))?;
+    WorkerId::from_uuid(id).map_err(|error| Refusal::new(Code::BadArgument, error.to_string()).field("id"))
+}
