@@ -1,0 +1,67 @@
+//! Detection: how soon a crash is known, and how far an urgent word gets at once. Larger runs are in the lab.
+
+mod world;
+
+use distric_gossip::Event;
+use world::*;
+
+/// Crashes `kill` machines in each of `trials`; returns all times from the crash to the first and to the last word of it.
+fn crashes(seed: u64, count: usize, kill: usize, trials: usize) -> (Vec<u64>, Vec<u64>) {
+    let mut world = World::formed(seed, count, |_, _| ());
+    world.checks = count <= 200;
+    let (mut first, mut full) = (Vec::new(), Vec::new());
+    for _ in 0..trials {
+        let pause = 5 * S + world.random.below(S);
+        world.run_for(pause);
+        let since = world.now;
+        world.events.clear();
+        let victims = world.random.choose(kill, 1, count);
+        victims.iter().for_each(|victim| world.crash(*victim));
+        world.run_for(8 * S);
+        let gone: Vec<_> = victims.iter().map(|victim| node_id(*victim)).collect();
+        assert!(world.failed_since(since).iter().all(|(.., node)| gone.contains(node)), "seed {seed}: a healthy one was declared dead");
+        for victim in victims {
+            assert_eq!(world.failed_count(victim, since), count - kill, "seed {seed}: all know of {victim}");
+            first.push(world.first_failed(victim, since).unwrap() - since);
+            let node = node_id(victim);
+            let last = world.events.iter().rfind(|(.., event)| matches!(event, Event::Failed { node: who, .. } if *who == node));
+            full.push(last.unwrap().0 - since);
+            world.history.forget(victim);
+            world.restart(victim, |_| ());
+        }
+        world.converge(60 * S);
+    }
+    first.sort_unstable();
+    full.sort_unstable();
+    (first, full)
+}
+
+#[test]
+fn a_crash_among_128_is_known_to_all_within_five_seconds() {
+    let (first, full) = crashes(1, 128, 4, 10);
+    assert!(first[first.len() / 2] < 3 * S, "p50 {} ms", first[first.len() / 2] / MS);
+    assert!(*full.last().unwrap() < 5 * S, "slowest {} ms", full.last().unwrap() / MS);
+}
+
+#[test]
+#[ignore = "takes a minute; the lab prints the table"]
+fn a_crash_among_1000_is_known_to_all_within_five_seconds() {
+    let (first, full) = crashes(1, 1_000, 10, 5);
+    assert!(first[first.len() / 2] < 3 * S, "p50 {} ms", first[first.len() / 2] / MS);
+    assert!(*full.last().unwrap() < 5 * S, "slowest {} ms", full.last().unwrap() / MS);
+}
+
+#[test]
+fn an_urgent_word_is_everywhere_in_three_hops() {
+    let mut informed = Vec::new();
+    for seed in 1..=10 {
+        let mut world = World::formed(seed, 100, |_, _| ());
+        world.run_for(5 * S);
+        let since = world.now;
+        world.leave(7);
+        // Three hops of at most 800 us, and the 5 ms that bursts wait for company.
+        world.run_for(10 * MS);
+        informed.push(world.count(since, |event| matches!(event, Event::Left { node, .. } if *node == node_id(7))));
+    }
+    assert!(informed.iter().sum::<usize>() >= 10 * 99 - 3, "{informed:?}");
+}
