@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_model::{ClusterId, GroupId, Namespace, NodeId, WorkerId};
+use distric_model::{ClusterId, GroupId, Instant, Namespace, NodeId, WorkerId};
 
 use super::catalog_view::CatalogView;
 use super::envelope::ProposalNumber;
@@ -131,6 +131,20 @@ pub enum ShardLetter {
         /// Encoded frames.
         frames: Vec<u8>,
     },
+    /// A connection that followed instances is gone.
+    FollowerGone {
+        /// Its shard.
+        shard: ShardIndex,
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A group became active on this node, or is no longer.
+    GroupActive {
+        /// The group.
+        group: GroupId,
+        /// Whether it is active.
+        active: bool,
+    },
     /// A worker opened a session on some shard.
     WorkerAttached {
         /// The shard of its connection.
@@ -139,6 +153,8 @@ pub enum ShardLetter {
         conn: ConnId,
         /// The worker.
         card: Arc<WorkerCard>,
+        /// When the session was opened: letters of two shards may overtake each other, the later session counts.
+        opened_at: Instant,
     },
     /// A worker's session ended.
     WorkerDetached {
@@ -153,6 +169,8 @@ pub enum ShardLetter {
     WorkerCredit {
         /// The group.
         group: GroupId,
+        /// The session's connection; what an earlier session granted has lapsed.
+        conn: ConnId,
         /// The worker.
         worker: WorkerId,
         /// Its generation.
@@ -164,6 +182,8 @@ pub enum ShardLetter {
     WorkerUnknown {
         /// The group.
         group: GroupId,
+        /// The session's connection.
+        conn: ConnId,
         /// The worker.
         worker: WorkerId,
         /// What it does not know.

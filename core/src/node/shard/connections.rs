@@ -20,6 +20,8 @@ pub struct Connection {
     pub bytes_in_flight: u64,
     /// Whether LZ4 was agreed.
     pub compress: bool,
+    /// Whether it ever followed an instance.
+    pub follows: bool,
     /// When it last said anything.
     pub heard_at: Instant,
     /// When its next request is due under its rate limit (generic cell rate algorithm, ITU-T I.371).
@@ -83,6 +85,7 @@ impl Connections {
             requests_in_flight: 0,
             bytes_in_flight: 0,
             compress: false,
+            follows: false,
             heard_at: now,
             due_at: now,
         };

@@ -36,6 +36,7 @@ impl Shard {
                 Applied::Halted => {
                     let halted = self.partition(group).halted().cloned().unwrap_or_default();
                     out.notes.push(Note::GroupHalted { group: group.to_string(), index: halted.0, reason: halted.1 });
+                    self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: false });
                     false
                 }
                 Applied::Effects { origin, emit, activated } => {
@@ -109,6 +110,8 @@ impl Shard {
         for card in self.workers.cards() {
             self.introduce(now, group, &card, out);
         }
+        // After the introductions: the credit that answers this must find the workers known.
+        self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: true });
         let records: Vec<Arc<Out>> = self.partition(group).machine.pending_out().take(OUT_RETRIES_PER_TURN_MAX).cloned().collect();
         for record in records {
             self.deliver(group, &record, out);

@@ -54,6 +54,9 @@ impl Shard {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(now, to, refusal, out),
         };
+        if let Some(connection) = self.connections.find(conn) {
+            connection.follows = true;
+        }
         let shard = self.options.index;
         let group = self.group_of_instance(instance);
         self.ask_one(now, group, Question::Follow { namespace, instance, shard, conn, message_id }, to, out);
@@ -73,6 +76,11 @@ impl Shard {
             return Answer::Absent(format!("no workflow instance {instance}: it never was, or its time in history is over"));
         };
         let ended = view.summary.ended_at_us.is_some();
+        if !ended && self.followers.get(&instance).is_some_and(|followers| followers.len() >= FOLLOWERS_MAX) {
+            return Answer::Rejected(Box::new(
+                Refusal::new(Code::Overloaded, "too many followers of one instance").limit("followers_max", FOLLOWERS_MAX as u64),
+            ));
+        }
         let count = view.history.len();
         for (n, step) in view.history.iter().enumerate() {
             let kind = format!("{}.{}", if step.task.is_some() { "task" } else { "workflow" }, step.to);
@@ -91,15 +99,15 @@ impl Shard {
             self.send_event(now, &follower, &Told { index: view.summary.revision, kind: &kind, at_us: step.at_us, body: &body, last }, out);
         }
         if !ended {
-            let followers = self.followers.entry(instance).or_default();
-            if followers.len() >= FOLLOWERS_MAX {
-                return Answer::Rejected(Box::new(
-                    Refusal::new(Code::Overloaded, "too many followers of one instance").limit("followers_max", FOLLOWERS_MAX as u64),
-                ));
-            }
-            followers.push(follower);
+            self.followers.entry(instance).or_default().push(follower);
         }
         Answer::Following
+    }
+
+    /// A connection that followed is gone.
+    pub(super) fn forget_follower(&mut self, shard: ShardIndex, conn: ConnId) {
+        self.followers.values_mut().for_each(|followers| followers.retain(|follower| !(follower.shard == shard && follower.conn == conn)));
+        self.followers.retain(|_, followers| !followers.is_empty());
     }
 
     /// Tells the followers of an instance what happened to it.

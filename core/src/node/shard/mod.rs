@@ -23,9 +23,10 @@ mod stats;
 mod submit;
 mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use distric_exec::command::WorkerCredit;
 use distric_exec::{Command, Effect, Settings};
 use distric_model::{ClusterId, GroupId, InstanceId, Instant, NodeId};
 use distric_wire::{Frame, FrameError};
@@ -35,7 +36,7 @@ use self::connections::{Batch, Connections};
 use self::partition::Partition;
 use self::proposals::{Proposal, Proposals, Waiting};
 use self::queries::Questions;
-use self::workers::Attachments;
+use self::workers::{Attachment, Attachments};
 use super::catalog_view::CatalogView;
 use super::draw::Draws;
 use super::envelope::ProposalNumber;
@@ -97,6 +98,8 @@ pub struct Shard {
     partitions: BTreeMap<GroupId, Partition>,
     meta: Option<MetaSeat>,
     leaders: BTreeMap<GroupId, (u64, Option<NodeId>)>,
+    /// Work groups whose active leader is this node, wherever they live on it.
+    active_groups: BTreeSet<GroupId>,
     catalog: Arc<CatalogView>,
     /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
     serving: bool,
@@ -121,6 +124,7 @@ impl Shard {
             partitions: BTreeMap::new(),
             meta: (owner_of(GroupId::META, options.count) == options.index).then(MetaSeat::default),
             leaders: BTreeMap::new(),
+            active_groups: BTreeSet::new(),
             catalog: Arc::new(CatalogView::default()),
             serving: false,
             workers: Attachments::default(),
@@ -161,10 +165,10 @@ impl Shard {
         if let Phase::Worker(card) = connection.phase {
             self.announce_detached(conn, card.worker, out);
         }
-        self.followers
-            .values_mut()
-            .for_each(|followers| followers.retain(|follower| !(follower.shard == self.options.index && follower.conn == conn)));
-        self.followers.retain(|_, followers| !followers.is_empty());
+        if connection.follows {
+            let shard = self.options.index;
+            self.to_all_shards(Class::Request, out, || ShardLetter::FollowerGone { shard, conn });
+        }
     }
 
     /// A letter from another core.
@@ -179,12 +183,16 @@ impl Shard {
             ShardLetter::Ask { from, question } => self.on_question(now, from, *question, out),
             ShardLetter::Answered { number, answer } => self.on_answer(now, number, *answer, out),
             ShardLetter::Frames { conn, frames } => out.raw_frames(conn, &frames),
-            ShardLetter::WorkerAttached { shard, conn, card } => self.on_worker_attached(now, shard, conn, card, out),
-            ShardLetter::WorkerDetached { shard, conn, worker } => self.on_worker_detached(now, shard, conn, worker, out),
-            ShardLetter::WorkerCredit { group, worker, generation, amount } => {
-                self.on_worker_credit(now, group, worker, generation, amount, out)
+            ShardLetter::FollowerGone { shard, conn } => self.forget_follower(shard, conn),
+            ShardLetter::GroupActive { group, active } => self.on_group_active(now, group, active, out),
+            ShardLetter::WorkerAttached { shard, conn, card, opened_at } => {
+                self.on_worker_attached(now, Attachment { shard, conn, card, opened_at }, out)
             }
-            ShardLetter::WorkerUnknown { group, worker, unknown } => self.on_worker_unknown(now, group, worker, &unknown, out),
+            ShardLetter::WorkerDetached { shard, conn, worker } => self.on_worker_detached(now, shard, conn, worker, out),
+            ShardLetter::WorkerCredit { group, conn, worker, generation, amount } => {
+                self.on_worker_credit(now, group, conn, WorkerCredit { worker, generation, amount }, out)
+            }
+            ShardLetter::WorkerUnknown { group, conn, worker, unknown } => self.on_worker_unknown(now, group, conn, worker, &unknown, out),
             ShardLetter::WorkerDrain { worker, drain } => self.on_worker_drain(now, worker, drain, out),
             ShardLetter::Deliver { group, from_group, record } => self.on_deliver(now, group, from_group, &record, out),
             ShardLetter::OutAcked { group, seq, result } => self.on_out_acked(now, group, seq, result, out),
@@ -278,6 +286,7 @@ impl Shard {
             }
         } else if self.partition(group).on_leadership(me, term, leader) {
             out.notes.push(Note::GroupLost { group: group.to_string() });
+            self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: false });
         }
         let _ = now;
     }

@@ -16,7 +16,7 @@ use distric_wire::task::{Backlog, Drain, Reconcile, ResultOutcome, TaskRef, Task
 use distric_wire::{AnyMessage, Code, TaskRefs, U32s};
 
 use super::connections::Phase;
-use super::partition::WORKER_GRACE_MS;
+use super::partition::{Partition, WORKER_GRACE_MS};
 use super::proposals::{Proposal, Waiting};
 use super::{Note, Shard, ShardOutputs};
 use crate::node::letters::{Class, ConnId, ShardIndex, ShardLetter, WorkerCard};
@@ -45,12 +45,25 @@ pub(super) struct Attachment {
     pub shard: ShardIndex,
     pub conn: ConnId,
     pub card: Arc<WorkerCard>,
+    pub opened_at: Instant,
+}
+
+impl Attachment {
+    /// Which of two sessions of a worker is the later one; the same on every shard.
+    fn order(&self) -> (u64, Instant, ConnId) {
+        (self.card.generation, self.opened_at, self.conn)
+    }
 }
 
 impl Attachments {
     /// A worker's session.
     pub fn find(&self, worker: WorkerId) -> Option<&Attachment> {
         self.table.get(&worker)
+    }
+
+    /// Whether a connection carries the worker's present session.
+    fn is_present(&self, worker: WorkerId, conn: ConnId) -> bool {
+        self.find(worker).is_some_and(|attached| attached.conn == conn)
     }
 
     /// All workers with a session.
@@ -72,14 +85,30 @@ impl Shard {
             connection.phase = Phase::Worker(card.clone());
             self.workers.check_at.get_or_insert(now.mono.plus_ms(WORKER_SILENCE_MS));
         }
-        let work_groups = self.cluster.map_or(0, |(_, work_groups)| work_groups);
-        let me = Some(self.options.node);
-        let groups: Vec<u32> =
-            (1..=work_groups).filter(|group| self.leaders.get(&GroupId(*group)).is_some_and(|(_, leader)| *leader == me)).collect();
-        out.frame(conn, &WorkerWelcome { groups: U32s::of(&groups) }, message_id, now.wall, false);
+        self.welcome_worker(now, conn, message_id, out);
         out.notes.push(Note::WorkerAttached { worker: card.worker.to_string(), name: card.name.clone(), slots: card.slots });
         let shard = self.options.index;
-        self.to_all_shards(Class::Request, out, || ShardLetter::WorkerAttached { shard, conn, card: card.clone() });
+        let opened_at = now.mono;
+        self.to_all_shards(Class::Request, out, || ShardLetter::WorkerAttached { shard, conn, card: card.clone(), opened_at });
+    }
+
+    /// Tells a worker which groups it may lease credit to. A group that is not active yet has no place to keep it.
+    fn welcome_worker(&self, now: Now, conn: ConnId, message_id: u64, out: &mut ShardOutputs) {
+        let groups: Vec<u32> = self.active_groups.iter().map(|group| group.0).collect();
+        out.frame(conn, &WorkerWelcome { groups: U32s::of(&groups) }, message_id, now.wall, false);
+    }
+
+    /// A group of this node became active, or is no longer: the workers of this shard hear of it.
+    pub(super) fn on_group_active(&mut self, now: Now, group: GroupId, active: bool, out: &mut ShardOutputs) {
+        let changed = if active { self.active_groups.insert(group) } else { self.active_groups.remove(&group) };
+        if !changed {
+            return;
+        }
+        for (conn, connection) in self.connections.iter() {
+            if matches!(connection.phase, Phase::Worker(_)) {
+                self.welcome_worker(now, conn, 0, out);
+            }
+        }
     }
 
     /// Tells every shard that a session ended.
@@ -90,11 +119,17 @@ impl Shard {
     }
 
     /// A session was opened on some shard.
-    pub(super) fn on_worker_attached(&mut self, now: Now, shard: ShardIndex, conn: ConnId, card: Arc<WorkerCard>, out: &mut ShardOutputs) {
+    pub(super) fn on_worker_attached(&mut self, now: Now, attached: Attachment, out: &mut ShardOutputs) {
+        let card = attached.card.clone();
         let worker = card.worker;
-        let replaced = self.workers.table.insert(worker, Attachment { shard, conn, card: card.clone() });
-        if let Some(old) = replaced.filter(|old| old.shard == self.options.index && old.conn != conn) {
-            out.closes.push(old.conn);
+        let known = self.workers.table.get(&worker);
+        let is_late = known.is_some_and(|known| known.order() > attached.order());
+        let loser = if is_late { Some(attached) } else { self.workers.table.insert(worker, attached) };
+        if let Some(loser) = loser.filter(|loser| loser.shard == self.options.index) {
+            out.closes.push(loser.conn);
+        }
+        if is_late {
+            return;
         }
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
@@ -205,14 +240,14 @@ impl Shard {
             AnyMessage::Credit(credit) => {
                 let group = GroupId(credit.group);
                 let amount = credit.amount.clamp(-CREDIT_MAX, CREDIT_MAX);
-                let letter = ShardLetter::WorkerCredit { group, worker, generation, amount };
+                let letter = ShardLetter::WorkerCredit { group, conn, worker, generation, amount };
                 out.letter(owner_of(group, self.options.count), Class::Request, letter);
             }
             AnyMessage::ReconcileReply(reply) => {
                 let group = GroupId(reply.group);
                 let unknown =
                     reply.unknown.iter().filter_map(|task| Some((TaskId::from_uuid(task.task_id).ok()?, task.fencing_token))).collect();
-                let letter = ShardLetter::WorkerUnknown { group, worker, unknown };
+                let letter = ShardLetter::WorkerUnknown { group, conn, worker, unknown };
                 out.letter(owner_of(group, self.options.count), Class::Request, letter);
             }
             other => {
@@ -269,13 +304,12 @@ impl Shard {
         &mut self,
         now: Now,
         group: GroupId,
-        worker: WorkerId,
-        generation: u64,
-        amount: i64,
+        conn: ConnId,
+        credit: WorkerCredit,
         out: &mut ShardOutputs,
     ) {
-        if self.partitions.contains_key(&group) {
-            self.propose_housekeeping(now, group, &Command::WorkerCredit(WorkerCredit { worker, generation, amount }), out);
+        if self.workers.is_present(credit.worker, conn) && self.partitions.get(&group).is_some_and(Partition::is_active) {
+            self.propose_housekeeping(now, group, &Command::WorkerCredit(credit), out);
         }
     }
 
@@ -284,10 +318,14 @@ impl Shard {
         &mut self,
         now: Now,
         group: GroupId,
+        conn: ConnId,
         worker: WorkerId,
         unknown: &[(TaskId, u64)],
         out: &mut ShardOutputs,
     ) {
+        if !self.workers.is_present(worker, conn) {
+            return;
+        }
         let Some(partition) = self.partitions.get_mut(&group).filter(|partition| partition.is_active()) else { return };
         let again: Vec<_> = unknown.iter().map(|(task, token)| (*task, *token, partition.machine.redispatch(*task, *token))).collect();
         for (task, fencing_token, assignment) in again {
