@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use distric_core::config::{Config, Loaded};
 use distric_core::{NodeHandle, NodeOptions, StartError};
 use distric_exec::definition::{KnownTypes, check_workflows};
+use distric_rules::document::{NodeValue, parse_document};
 use distric_rules::{CheckContext, Problem, Severity};
 use distric_sdk::{Client, ClientOptions, Command, CommandKind};
 use distric_shim_http::{ShimLimits, ShimState};
@@ -36,6 +37,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// How long the wire port may still be in use at the start. The kernel takes an io_uring apart after its process has ended, and until
 /// then an accept in flight holds the listener: a node that was killed and is started again at once would find its own port taken.
 const PORT_FREE_WITHIN: Duration = Duration::from_secs(1);
+/// The port of the binary protocol that client verbs assume.
+const DEFAULT_WIRE_PORT: u16 = 7_400;
 /// Between two tries to listen.
 const PORT_ASKED_EVERY: Duration = Duration::from_millis(20);
 
@@ -132,7 +135,9 @@ async fn host(
         None => (None, None),
     };
     let worker = if wishes.worker { Some(workers::beside(node, config, wire, stopping)?) } else { None };
-    announce(node, config, http_address, catalog_version, wishes, output);
+    let event_type = catalog.rules.as_ref().and_then(first_event_type);
+    let found = Found { http: http_address, catalog_version, event_type };
+    announce(node, config, &found, wishes, output);
 
     let failed = tokio::select! {
         () = signals::first(&mut stopped) => None,
@@ -257,14 +262,21 @@ impl CatalogFiles {
     }
 }
 
-fn announce(node: &NodeHandle, config: &Config, http: Option<SocketAddr>, catalog_version: Option<u64>, wishes: &Wishes, output: Output) {
+/// What only the start itself could tell.
+struct Found {
+    http: Option<SocketAddr>,
+    catalog_version: Option<u64>,
+    event_type: Option<String>,
+}
+
+fn announce(node: &NodeHandle, config: &Config, found: &Found, wishes: &Wishes, output: Output) {
     let wire = node.wire_address();
     let data_dir = config.node.data_dir.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-    let http = http.map(|address| format!("http://{address}"));
+    let http = found.http.map(|address| format!("http://{address}"));
     output.json(&json!({
         "event": "ready", "verb": wishes.verb, "version": verbs::version::VERSION, "pid": std::process::id(), "node": config.node.name,
         "node_id": node.node_id().to_string(), "cluster_id": node.cluster_id().to_string(), "wire": wire.to_string(), "http": http,
-        "data_dir": data_dir, "temporary": wishes.temporary, "catalog_version": catalog_version, "plan": node.plan(),
+        "data_dir": data_dir, "temporary": wishes.temporary, "catalog_version": found.catalog_version, "plan": node.plan(),
     }));
     let line = |name: &str, value: &str| output.text(format!("  {:<8} {value}", output.paint(Paint::Dim, name)));
     output.text(format!(
@@ -280,19 +292,41 @@ fn announce(node: &NodeHandle, config: &Config, http: Option<SocketAddr>, catalo
     line("wire", &wire.to_string());
     line("http", http.as_deref().unwrap_or("off"));
     line("data", &format!("{data_dir}{}", if wishes.temporary { " (temporary, removed at the end)" } else { "" }));
-    line("try", &suggestion(http.as_deref(), wire, wishes));
+    line("try", &suggestion(http.as_deref(), wire, found.event_type.as_deref()));
     tracing::info!(verb = wishes.verb, wire = %wire, http = http.as_deref().unwrap_or("off"), data_dir, "ready");
 }
 
-/// One line that does something visible with what is loaded.
-fn suggestion(http: Option<&str>, wire: SocketAddr, wishes: &Wishes) -> String {
-    let addr = if wire.port() == 7_400 { String::new() } else { format!(" --addr {wire}") };
-    match (http, &wishes.rules) {
-        (Some(http), None) => format!(
-            "curl -s {http}/api/v1/messages -H 'Content-Type: application/json' -d '{{\"event_type\":\"hello\",\"payload\":{{\"n\":1}}}}'"
-        ),
-        _ => format!(
-            "distric send{addr} order_placed '{{\"order_id\":\"o-1\",\"items\":[{{\"sku\":\"BOOK-1\"}}],\"total\":12.5,\"shipping\":{{\"speed\":\"standard\"}}}}'"
-        ),
+/// One line to try next: an event of the first type that the loaded rules ask for, or a message over HTTP.
+fn suggestion(http: Option<&str>, wire: SocketAddr, event_type: Option<&str>) -> String {
+    match (http, event_type) {
+        (Some(http), None) => {
+            format!("curl -s {http}/api/v1/messages -H 'Content-Type: application/json' -d '{{\"event_type\":\"hello\",\"n\":1}}'")
+        }
+        (_, event_type) => {
+            let addr = if wire.port() == DEFAULT_WIRE_PORT { String::new() } else { format!(" --addr {wire}") };
+            format!("distric send{addr} {} '{{\"n\":1}}'", event_type.unwrap_or("hello"))
+        }
+    }
+}
+
+/// The first event type that a rule file names.
+fn first_event_type(rules: &Source) -> Option<String> {
+    let document = parse_document(&rules.name, &rules.text).ok()?;
+    let NodeValue::List(rules) = &document.root.get("rules")?.value else { return None };
+    rules.iter().find_map(|rule| rule.get("event_type")?.as_str()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suggestion_fits_what_is_loaded() {
+        let source = Source { name: "rules.yaml".to_owned(), text: crate::demo::RULES_TEXT.to_owned() };
+        let event_type = first_event_type(&source);
+        let wire = SocketAddr::from(([127, 0, 0, 1], 7_400));
+        assert_eq!(suggestion(Some("http://a"), wire, event_type.as_deref()), "distric send payment_received '{\"n\":1}'");
+        assert!(suggestion(Some("http://a"), wire, None).starts_with("curl -s http://a/"));
+        assert!(suggestion(None, SocketAddr::from(([127, 0, 0, 1], 9)), None).contains("--addr 127.0.0.1:9 hello"));
     }
 }
