@@ -1,7 +1,7 @@
 //! Answers: from what a machine said, or from a refusal, to the frame that the client gets. Each request gets exactly one.
 
 use distric_exec::{Reply, Verdict};
-use distric_model::{NodeId, TaskId};
+use distric_model::{GroupId, NodeId, TaskId};
 use distric_wire::Code;
 use distric_wire::client::{BatchOutcome, BatchResponse, QueryReply, Response, SubmitOutcome};
 use distric_wire::task::ResultAck;
@@ -37,6 +37,7 @@ impl Shard {
                     self.acknowledge_result(now, conn, task, fencing_token, verdict, out);
                 }
             }
+            Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
             Waiting::Catalog { .. } | Waiting::Housekeeping => {}
         }
     }
@@ -49,22 +50,23 @@ impl Shard {
         };
         match proposal.definition.clone().or_else(from_catalog) {
             Some(command) if proposal.redefined < REDEFINE_MAX => {
-                let define = Proposal {
-                    waiting: Waiting::Housekeeping,
-                    group: proposal.group,
-                    command,
-                    namespace: None,
-                    definition: None,
-                    redefined: 0,
-                };
-                self.propose(now, define, out);
+                // One that is on its way already is before whatever is proposed now.
+                if self.defining.insert((proposal.group, command.clone())) {
+                    let (waiting, group) = (Waiting::Definition, proposal.group);
+                    self.propose(now, Proposal { waiting, group, command, namespace: None, definition: None, redefined: 0 }, out);
+                }
                 self.propose(now, Proposal { redefined: proposal.redefined + 1, ..proposal }, out);
             }
             _ => {
                 let refusal = Refusal::new(Code::UnknownWorkflow, format!("workflow `{workflow}` version {version} is not in the catalog"));
-                self.refuse_waiting(now, proposal.waiting, refusal, out);
+                self.refuse_waiting(now, proposal, refusal, out);
             }
         }
+    }
+
+    /// A definition is no longer on its way: the next command that needs it brings it again.
+    fn forget_definition(&mut self, group: GroupId, command: bytes::Bytes) {
+        self.defining.remove(&(group, command));
     }
 
     /// A proposal did not enter its log: certainly not done.
@@ -77,6 +79,9 @@ impl Shard {
         out: &mut ShardOutputs,
     ) {
         let Some((_, proposal)) = self.proposals.close(number) else { return };
+        if overloaded && matches!(proposal.waiting, Waiting::Housekeeping | Waiting::Result { .. }) {
+            return self.proposals.defer(now.mono, proposal);
+        }
         if matches!(proposal.waiting, Waiting::Housekeeping)
             && let Some(partition) = self.partitions.get_mut(&proposal.group)
         {
@@ -89,7 +94,7 @@ impl Shard {
         } else {
             Refusal::new(Code::Unavailable, format!("{} has no leader", proposal.group)).retry_after_ms(ELECTION_RETRY_MS)
         };
-        self.refuse_waiting(now, proposal.waiting, refusal, out);
+        self.refuse_waiting(now, proposal, refusal, out);
     }
 
     /// Nothing was heard of a proposal in time: its fate is unknown, and must not be called a failure.
@@ -100,14 +105,15 @@ impl Shard {
             partition.on_refused_wants();
         }
         let reason = "no answer from the log in time; send it again with the same idempotency key";
-        self.refuse_waiting(now, proposal.waiting, Refusal::new(Code::OutcomeUnknown, reason).retry_after_ms(ELECTION_RETRY_MS), out);
+        self.refuse_waiting(now, proposal, Refusal::new(Code::OutcomeUnknown, reason).retry_after_ms(ELECTION_RETRY_MS), out);
     }
 
-    fn refuse_waiting(&mut self, now: Now, waiting: Waiting, refusal: Refusal, out: &mut ShardOutputs) {
-        match waiting {
+    fn refuse_waiting(&mut self, now: Now, proposal: Proposal, refusal: Refusal, out: &mut ShardOutputs) {
+        match proposal.waiting {
             Waiting::Submit(to) | Waiting::Command(to) => self.refuse(now, to, refusal, out),
             // The worker keeps its result and sends it again when the session is renewed or its own patience ends.
             Waiting::Result { .. } | Waiting::Housekeeping => {}
+            Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
             Waiting::Catalog { from, .. } => Self::answer(from, super::super::question::Answer::Rejected(Box::new(refusal)), out),
         }
     }

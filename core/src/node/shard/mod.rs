@@ -26,6 +26,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use distric_exec::command::WorkerCredit;
 use distric_exec::{Command, Effect, Settings};
 use distric_model::{ClusterId, GroupId, InstanceId, Instant, NodeId};
@@ -94,6 +95,8 @@ pub struct Shard {
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
     proposals: Proposals,
+    /// Definitions on their way: encoded, by group.
+    defining: BTreeSet<(GroupId, Bytes)>,
     questions: Questions,
     partitions: BTreeMap<GroupId, Partition>,
     meta: Option<MetaSeat>,
@@ -120,6 +123,7 @@ impl Shard {
             batches: BTreeMap::new(),
             next_batch: 0,
             proposals: Proposals::new(options.index),
+            defining: BTreeSet::new(),
             questions: Questions::default(),
             partitions: BTreeMap::new(),
             meta: (owner_of(GroupId::META, options.count) == options.index).then(MetaSeat::default),
@@ -212,6 +216,9 @@ impl Shard {
         for proposal in self.proposals.expire(now.mono) {
             self.answer_unknown(now, proposal, out);
         }
+        for proposal in self.proposals.take_deferred(now.mono) {
+            self.propose(now, proposal, out);
+        }
         self.expire_questions(now, out);
         self.close_silent_workers(now, out);
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
@@ -293,12 +300,12 @@ impl Shard {
 
     /// Puts a command to a group's log for the shard's own sake.
     fn propose_housekeeping(&mut self, now: Now, group: GroupId, command: &Command, out: &mut ShardOutputs) {
-        let command = bytes::Bytes::from(command.encode());
-        self.propose(
-            now,
-            Proposal { waiting: Waiting::Housekeeping, group, command, namespace: None, definition: None, redefined: 0 },
-            out,
-        );
+        let command = Bytes::from(command.encode());
+        let proposal = Proposal { waiting: Waiting::Housekeeping, group, command, namespace: None, definition: None, redefined: 0 };
+        if self.proposals.is_deferring() {
+            return self.proposals.defer(now.mono, proposal);
+        }
+        self.propose(now, proposal, out);
     }
 
     /// Puts a proposal to its group's log.

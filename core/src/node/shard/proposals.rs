@@ -16,6 +16,8 @@ use crate::node::letters::{AskId, CatalogChangeRequest, ConnId, ShardIndex};
 pub const PROPOSALS_IN_FLIGHT_MAX: usize = 65_536;
 /// A proposal of which nothing is heard is answered `outcome_unknown` after this long, milliseconds.
 pub const PROPOSAL_TIMEOUT_MS: u64 = 10_000;
+/// What a full log refused of the node's own is put again after this long, milliseconds.
+pub const DEFER_MS: u64 = 50;
 /// How often a proposal is put again behind the definition that it needs.
 pub const REDEFINE_MAX: u8 = 16;
 
@@ -57,8 +59,10 @@ pub enum Waiting {
         /// How often it was proposed.
         tries: u8,
     },
-    /// A tick, a definition, a worker's comings and goings: nobody is told.
+    /// A tick, a worker's comings and goings: nobody is told.
     Housekeeping,
+    /// A definition; the commands that need it are behind it. Proposed once, however many wait for it.
+    Definition,
 }
 
 /// The table.
@@ -68,12 +72,15 @@ pub struct Proposals {
     next: u64,
     open: BTreeMap<ProposalNumber, (Instant, Proposal)>,
     deadlines: VecDeque<(Instant, ProposalNumber)>,
+    /// What a full log refused and nobody else would put again, in order.
+    deferred: VecDeque<Proposal>,
+    deferred_until: Option<Instant>,
 }
 
 impl Proposals {
     /// An empty table of one shard.
     pub fn new(shard: ShardIndex) -> Self {
-        Self { shard, next: 0, open: BTreeMap::new(), deadlines: VecDeque::new() }
+        Self { shard, next: 0, open: BTreeMap::new(), deadlines: VecDeque::new(), deferred: VecDeque::new(), deferred_until: None }
     }
 
     /// Whether there is room for `more`.
@@ -86,9 +93,31 @@ impl Proposals {
         self.open.len()
     }
 
-    /// Whether none is open.
+    /// Whether none is open or deferred.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.deferred.is_empty()
+    }
+
+    /// Whether something waits to be put again: what comes behind it must wait as well, or a worker's credit would arrive before the worker.
+    pub fn is_deferring(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// Keeps a proposal to put it again. Beyond [`PROPOSALS_IN_FLIGHT_MAX`] it is dropped, as if the node had lost it.
+    pub fn defer(&mut self, now: Instant, proposal: Proposal) {
+        if self.deferred.len() < PROPOSALS_IN_FLIGHT_MAX {
+            self.deferred.push_back(proposal);
+            self.deferred_until.get_or_insert(now.plus_ms(DEFER_MS));
+        }
+    }
+
+    /// Takes out what is to be put again now.
+    pub fn take_deferred(&mut self, now: Instant) -> VecDeque<Proposal> {
+        if self.deferred_until.is_none_or(|until| until > now) {
+            return VecDeque::new();
+        }
+        self.deferred_until = None;
+        std::mem::take(&mut self.deferred)
     }
 
     /// Enters a proposal and numbers it.
@@ -127,7 +156,8 @@ impl Proposals {
     /// When the next one expires.
     pub fn next_wake(&self) -> Option<Instant> {
         // The front may be answered already; waking up for it once costs less than searching.
-        self.deadlines.front().map(|(deadline, _)| *deadline).filter(|_| !self.open.is_empty())
+        let expires = self.deadlines.front().map(|(deadline, _)| *deadline).filter(|_| !self.open.is_empty());
+        expires.into_iter().chain(self.deferred_until).min()
     }
 }
 
