@@ -1,0 +1,81 @@
+//! Definitions: they go before their first use, once per group, and an instance keeps its own.
+
+use std::collections::BTreeSet;
+
+use distric_exec::Command;
+use distric_wire::client::QueryKind;
+
+use crate::world::{RULES, Setup, WORKFLOWS, World, diligent, holding, message};
+
+#[test]
+fn a_definition_is_in_each_groups_log_once_and_before_the_first_message_that_uses_it() {
+    for (seed, shards) in [(1, 1), (2, 1), (3, 3), (4, 3)] {
+        let mut world = World::new(Setup::of(seed, shards));
+        let clients: Vec<usize> = (0..shards).map(|shard| world.client(shard)).collect();
+        world.apply(clients[0], Some(RULES), Some(WORKFLOWS));
+        let mut sent = Vec::new();
+        for n in 0..200 {
+            let client = clients[n % shards];
+            sent.push((client, world.send(client, &message("order", "{}"))));
+        }
+        for (client, id) in sent {
+            assert_eq!(world.answer(client, id).response().outcome, 1);
+        }
+        for group in 1..=4 {
+            let log = world.log(0, group);
+            let defines = log.iter().filter(|(_, command)| matches!(command, Command::Define(_))).count();
+            assert!(defines >= 1 && defines <= shards, "group {group}: {defines} definitions by {shards} shards");
+        }
+        assert_eq!(world.count(|stats| stats.instances_started_count), 200);
+    }
+}
+
+#[test]
+fn a_workflow_that_changes_between_two_messages_leaves_the_running_instance_alone() {
+    for (seed, shards) in [(5, 1), (6, 3)] {
+        let mut world = World::new(Setup::of(seed, shards));
+        let client = world.client(0);
+        world.apply(client, Some(RULES), Some(WORKFLOWS));
+        let held = world.worker(0, &["job"], holding());
+        let first = world.ask(client, &message("order", "{}")).response().instances[0];
+        world.until(5_000, "the task runs", |world| !world.workers[held].running().is_empty());
+        let second_version = "workflow: { id: ship, tasks: [{ id: pack, type: job }, { id: send, type: job, depends_on: [pack] }] }";
+        assert_eq!(world.apply(client, None, Some(second_version)), 2);
+        let second = world.ask(client, &message("order", "{}")).response().instances[0];
+        let version = |world: &mut World, id| world.look(client, QueryKind::Instance, Some(id))["version"].as_u64().unwrap();
+        assert_eq!((version(&mut world, first), version(&mut world, second)), (1, 2));
+        world.restart(0);
+        let client = world.client(0);
+        world.until(5_000, "the worker is back", |world| world.workers[held].is_welcome());
+        world.workers[held].habit = diligent(1);
+        for key in world.workers[held].running() {
+            world.finish(held, key, crate::world::Ending::Done(0, "{}".to_owned()));
+        }
+        assert_eq!(world.ended(client, first, 10_000)["tasks"].as_array().unwrap().len(), 1);
+        world.until(5_000, "both instances run", |world| !world.workers[held].running().is_empty() || world.workers[held].acks.len() >= 3);
+        for key in world.workers[held].running() {
+            world.finish(held, key, crate::world::Ending::Done(0, "{}".to_owned()));
+        }
+        assert_eq!(world.ended(client, second, 10_000)["tasks"].as_array().unwrap().len(), 2);
+        let versions: BTreeSet<u64> = world.workers[held].assignments.iter().map(|assigned| assigned.workflow_version).collect();
+        assert_eq!(versions, BTreeSet::from([1, 2]));
+    }
+}
+
+#[test]
+fn a_single_task_brings_its_own_definition() {
+    use distric_wire::client::{Command, CommandKind};
+    let mut world = World::new(Setup::of(8, 3));
+    let client = world.client(1);
+    world.worker(0, &["resize"], diligent(3));
+    let start = Command {
+        kind: CommandKind::StartTask.number(),
+        name: Some("resize"),
+        body: Some(br#"{"config":{"width":10},"input":{"url":"x"}}"#),
+        ..Command::default()
+    };
+    let instance = world.ask(client, &start).reply().body["instance"].as_str().unwrap().parse().unwrap();
+    assert_eq!(world.ended(client, instance, 10_000)["status"], "completed");
+    let assigned = &world.workers[0].assignments[0];
+    assert_eq!((&assigned.config["width"], &assigned.input["url"]), (&10.into(), &"x".into()));
+}

@@ -1,0 +1,13 @@
+//! What a node promises, by theme.
+
+mod between_groups;
+mod catalog;
+mod definitions;
+mod queries;
+mod sessions;
+mod soak;
+mod starting;
+mod submit;
+mod three_nodes;
+mod timers;
+mod workers;
