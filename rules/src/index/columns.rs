@@ -17,6 +17,9 @@ const VALUES_MAX: usize = 512;
 const CUTS_MAX: usize = 255;
 /// Most columns.
 pub(crate) const COLUMNS_MAX: usize = 64;
+/// Bytes that a column may take for each condition in it: rows of few conditions are not worth their memory.
+pub(crate) const BYTES_PER_CONDITION_MAX: usize = 2 << 10;
+const _: () = assert!(CUTS_MAX + 2 <= VALUES_MAX + 2, "rows of both kinds are numbered within one bound");
 
 /// What a column is about; in the order in which columns are ANDed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,9 +68,8 @@ impl Column {
             column.cuts = cuts(parts);
         }
         let rows_count = match kind {
-            Kind::Among => values.len() + 1,
             Kind::Within => column.cuts.len() + 2,
-            Kind::Every => values.len() + 2,
+            _ => Self::rows_count(kind, values),
         };
         let mut row = vec![u64::MAX; words_count];
         if kind != Kind::Every {
@@ -132,23 +134,41 @@ impl Column {
         }))
     }
 
+    /// Makes the row of several leaves. Each row is taken once, so that a long list costs a look for each element and no more.
     fn make(&self, slot: &Slot, seen: &Seen, made: &mut Vec<u64>) {
-        let start = made.len();
-        let first = if self.kind == Kind::Every { UNKNOWN as usize } else { self.rows.len() / self.words_count - 1 };
-        // Unconditioned candidates are in every row, and what no leaf meets is in the last one of an existential column.
-        made.extend_from_slice(self.row(if self.kind == Kind::Every { self.row_of_value(first as u32) } else { first }));
-        let made = &mut made[start..];
+        let mut met = [0_u64; (VALUES_MAX + 2).div_ceil(64)];
         let mut at = slot.first;
         while at != END {
             let entry = seen.entries[at as usize];
             at = entry.next;
-            match (self.kind, entry.content) {
-                (_, Content::List(_)) => {}
-                (Kind::Within, Content::Number(n)) => or(made, self.row(self.interval(n))),
-                (Kind::Within, _) => {}
-                (Kind::Among, _) => or(made, self.row(self.row_of_value(entry.value))),
-                (Kind::Every, _) => and(made, self.row(self.row_of_value(entry.value))),
+            let row = match (self.kind, entry.content) {
+                (_, Content::List(_)) => continue,
+                (Kind::Within, Content::Number(number)) => self.interval(number),
+                (Kind::Within, _) => continue,
+                _ => self.row_of_value(entry.value),
+            };
+            met[row / 64] |= 1 << (row % 64);
+        }
+        let start = made.len();
+        // What no leaf meets is in the row for everything else: those without a condition here, and for `Every` all that accept any value.
+        made.extend_from_slice(self.row(if self.kind == Kind::Within { self.cuts.len() + 1 } else { self.row_of_value(UNKNOWN) }));
+        let made = &mut made[start..];
+        for (word, bits) in met.into_iter().enumerate() {
+            let mut left = bits;
+            while left != 0 {
+                let row = self.row(word * 64 + left.trailing_zeros() as usize);
+                left &= left - 1;
+                if self.kind == Kind::Every { and(made, row) } else { or(made, row) }
             }
+        }
+    }
+
+    /// How many rows a column has.
+    pub fn rows_count(kind: Kind, values: &Values) -> usize {
+        match kind {
+            Kind::Among => values.len() + 1,
+            Kind::Within => CUTS_MAX + 2,
+            Kind::Every => values.len() + 2,
         }
     }
 }

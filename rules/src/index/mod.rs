@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use self::ask::{Ask, Searches};
 use self::code::{ACCEPT, Code, REJECT, Run};
-use self::columns::{COLUMNS_MAX, Column, Parts, kind_of};
+use self::columns::{BYTES_PER_CONDITION_MAX, COLUMNS_MAX, Column, Parts, kind_of};
 use self::lower::{Atom, Condition, Lowering};
 use self::scratch::Scratch;
 use self::slots::{Content, END, Slots, Texts};
@@ -36,6 +36,7 @@ use self::values::{UNKNOWN, Values};
 use crate::compile::Compiled;
 use crate::decision::Envelope;
 use crate::path::Path;
+use crate::predicate::Leaf;
 
 /// Most alternatives of a rule that become candidates of their own.
 const ALTERNATIVES_MAX: usize = 8;
@@ -177,7 +178,7 @@ impl Index {
             self.columns.push(Column::build(*kind, *slot, list, &self.values[*slot as usize], words_count));
             for group in self.groups.iter_mut().chain(&mut self.always) {
                 if let Group::Words { from, to, columns } = group
-                    && list.iter().any(|(at, _)| (*from * 64..*to * 64).contains(at))
+                    && list.get(list.partition_point(|(at, _)| *at < *from * 64)).is_some_and(|(at, _)| *at < *to * 64)
                 {
                     columns.push(column);
                 }
@@ -210,6 +211,11 @@ impl Index {
                 }
             }
         }
+        let words_count = wide.last().map_or(0, |(at, _)| at / 64 + 1);
+        parts.retain(|(kind, slot), list| {
+            let bytes = Column::rows_count(*kind, &self.values[*slot as usize]) * words_count * 8;
+            bytes <= BYTES_PER_CONDITION_MAX * list.len().max(GROUP_COLUMNS_MIN)
+        });
         let mut by_use: Vec<((columns::Kind, u32), usize)> = parts.iter().map(|(key, list)| (*key, list.len())).collect();
         by_use.sort_by_key(|(key, uses)| (std::cmp::Reverse(*uses), *key));
         for (key, _) in by_use.into_iter().skip(COLUMNS_MAX) {
@@ -256,7 +262,7 @@ impl Index {
 
     /// Finds all rules whose condition holds for the message that was read: `scratch.matched`, ascending.
     pub fn find(&self, scratch: &mut Scratch, payload: &str) {
-        let Scratch { seen, marks, rows: made, matched } = scratch;
+        let Scratch { seen, marks, rows: made, reached, matched } = scratch;
         matched.clear();
         made.clear();
         self.look_up(seen, payload);
@@ -284,13 +290,18 @@ impl Index {
                     self.visit(group, &rows, &mut run, matched);
                 }
             } else {
+                // Each group once, however often its value is in a list.
+                reached.clear();
                 let mut at = slot.first;
                 while at != END {
                     let entry = seen.entries[at as usize];
                     at = entry.next;
-                    if let Some(group) = groups.get(entry.value as usize).and_then(|group| self.groups.get(*group as usize)) {
-                        self.visit(group, &rows, &mut run, matched);
-                    }
+                    reached.extend(groups.get(entry.value as usize).filter(|group| **group != UNKNOWN));
+                }
+                reached.sort_unstable();
+                reached.dedup();
+                for group in reached.iter() {
+                    self.visit(&self.groups[*group as usize], &rows, &mut run, matched);
                 }
             }
         }
@@ -298,7 +309,7 @@ impl Index {
             self.visit(group, &rows, &mut run, matched);
         }
         matched.sort_unstable();
-        // Alternatives of one rule, and one group reached by two leaves.
+        // A rule may have matched by several alternatives.
         matched.dedup();
     }
 
@@ -362,10 +373,10 @@ impl Index {
         let texts = Texts { payload, own: &seen.own };
         let text = envelope.event_type.or_else(|| self.slots.event_type(seen, texts))?;
         let shared = self.event_type.and_then(|slot| {
-            let shared = self.values[slot as usize].text(seen.slots[slot as usize].value)?;
-            (**shared == *text).then(|| shared.clone())
+            let values = &self.values[slot as usize];
+            values.text(values.find(Leaf::Text(text)))
         });
-        Some(shared.unwrap_or_else(|| text.into()))
+        Some(shared.map_or_else(|| text.into(), Arc::clone))
     }
 }
 

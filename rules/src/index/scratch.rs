@@ -9,6 +9,8 @@ use crate::index::slots::Seen;
 
 /// Bytes that a scratch may keep of one message's texts.
 const KEPT_BYTES_MAX: usize = 1 << 20;
+/// Room for so many leaves may be kept.
+const KEPT_LEAVES_MAX: usize = 1 << 15;
 
 /// Buffers of one thread.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub(crate) struct Scratch {
     pub marks: Marks,
     /// Rows that are made for one message, one after another.
     pub rows: Vec<u64>,
+    /// Groups that the leaves of one slot lead to.
+    pub reached: Vec<u32>,
     /// Places of the rules that match, ascending.
     pub matched: Vec<u32>,
 }
@@ -32,6 +36,10 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
             let result = f(&mut scratch);
             if scratch.seen.own.capacity() > KEPT_BYTES_MAX {
                 scratch.seen.own = String::new();
+            }
+            if scratch.seen.entries.capacity() > KEPT_LEAVES_MAX {
+                scratch.seen.entries = Vec::new();
+                scratch.reached = Vec::new();
             }
             result
         }
