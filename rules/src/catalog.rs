@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::compile::Program;
+use crate::compile::{Consequence, Program};
 use crate::decision::{Decision, Envelope, PayloadError};
 use crate::document::Problem;
 use crate::explain::{Explanation, explain};
@@ -77,7 +77,8 @@ impl Catalog {
             index.find(scratch, text);
             decision.event_type = index.event_type(scratch, envelope, text);
             // Only what transforms and templates read must be parsed in full.
-            let parsed = if self.program.reads_payload(&scratch.matched) { payload::parse(payload)? } else { Value::Null };
+            let reads_payload = self.program.consequence(&scratch.matched) == Consequence::Payload;
+            let parsed = if reads_payload { payload::parse(payload)? } else { Value::Null };
             self.conclude(&scratch.matched, Message { payload: &parsed, envelope, timestamp: timestamp.as_deref() }, decision);
             Ok(())
         })
@@ -107,8 +108,8 @@ impl Catalog {
 
     /// Walks over what the index has found.
     fn conclude(&self, found: &[u32], message: Message<'_>, decision: &mut Decision) {
-        let id = |place: &u32| self.program.rules[*place as usize].rule.id.clone();
-        if !found.iter().any(|place| self.program.rules[*place as usize].needs_walk) {
+        let id = |place: &u32| self.program.ids[*place as usize].clone();
+        if self.program.consequence(found) == Consequence::None {
             decision.rules.extend(found.iter().map(id));
             return;
         }

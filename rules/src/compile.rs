@@ -32,8 +32,6 @@ pub(crate) struct Compiled {
     pub after: Vec<Option<u32>>,
     /// Places of all rules with transforms that it comes after, directly or through others; ascending.
     pub ancestors: Vec<u32>,
-    /// Whether a match has consequences, or depends on other matches.
-    pub needs_walk: bool,
 }
 
 /// All enabled rules, ready to be evaluated.
@@ -49,8 +47,22 @@ pub(crate) struct Program {
     pub index: Index,
     /// Places of the rules that may see another payload than the message's; ascending.
     pub viewers: Vec<u32>,
-    /// By place: whether a match reads the payload, to transform it or to fill in templates.
-    reads_payload: Vec<bool>,
+    /// By place: the rule's id, close to the others because every match is answered with it.
+    pub ids: Vec<Arc<str>>,
+    /// By place: what a match leads to.
+    consequences: Vec<Consequence>,
+}
+
+/// What a match of a rule leads to; each includes the ones before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Consequence {
+    /// Nothing but its id in the decision.
+    #[default]
+    None,
+    /// It starts something, stops, or depends on other rules.
+    Walk,
+    /// It reads the payload, to transform it or to fill in templates.
+    Payload,
 }
 
 impl Program {
@@ -79,8 +91,7 @@ impl Program {
                 problems.push(rule.error(rule.at, "after", message, Some(&expected)));
                 continue;
             }
-            let needs_walk = rule.stop || !(rule.after.is_empty() && rule.transforms.is_empty() && rule.starts.is_empty());
-            program.rules.push(Compiled { rule, test, after, ancestors, needs_walk });
+            program.rules.push(Compiled { rule, test, after, ancestors });
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -94,14 +105,14 @@ impl Program {
         program.index = Index::build(&program.rules, &program.paths);
         program.viewers =
             program.rules.iter().zip(0..).filter(|(compiled, _)| !compiled.ancestors.is_empty()).map(|(_, place)| place).collect();
-        let reads = |rule: &Rule| !rule.transforms.is_empty() || !rule.starts.iter().all(Start::is_constant);
-        program.reads_payload = program.rules.iter().map(|compiled| reads(&compiled.rule)).collect();
+        program.ids = program.rules.iter().map(|compiled| compiled.rule.id.clone()).collect();
+        program.consequences = program.rules.iter().map(|compiled| Consequence::of(&compiled.rule)).collect();
         Ok(program)
     }
 
-    /// Whether one of these rules, when it matches, reads the payload. When none does, no rule sees a changed one either.
-    pub fn reads_payload(&self, places: &[u32]) -> bool {
-        places.iter().any(|place| self.reads_payload[*place as usize])
+    /// What these rules lead to, if all of them match. Where none reads the payload, no rule sees a changed one either.
+    pub fn consequence(&self, places: &[u32]) -> Consequence {
+        places.iter().map(|place| self.consequences[*place as usize]).max().unwrap_or_default()
     }
 
     fn ancestors(&self, after: &[Option<u32>]) -> Vec<u32> {
@@ -165,6 +176,18 @@ impl Test {
                 let (nodes, leaves) = seen.values(*number, paths);
                 comparison.predicate.holds(nodes, leaves)
             }
+        }
+    }
+}
+
+impl Consequence {
+    fn of(rule: &Rule) -> Self {
+        if !rule.transforms.is_empty() || !rule.starts.iter().all(Start::is_constant) {
+            Self::Payload
+        } else if rule.stop || !rule.after.is_empty() || !rule.starts.is_empty() {
+            Self::Walk
+        } else {
+            Self::None
         }
     }
 }

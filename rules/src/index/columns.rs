@@ -26,7 +26,7 @@ const _: () = assert!(CUTS_MAX + 2 <= VALUES_MAX + 2, "rows of both kinds are nu
 pub(crate) enum Kind {
     /// Some leaf has one of some values. Rows by value number, then one for everything else.
     Among,
-    /// Some leaf is a number in a range. Rows by the intervals between cuts, then one for no number. Not exact.
+    /// Some leaf is a number in a range. Rows by the intervals between cuts, then one for no number.
     Within,
     /// The field is there or not, and no leaf has one of some values. Rows by value number, one for other values, one for a missing field.
     Every,
@@ -38,6 +38,8 @@ pub(crate) struct Column {
     kind: Kind,
     slot: u32,
     cuts: Vec<f64>,
+    /// Whether it decides its conditions, and does not only let too many through.
+    pub is_exact: bool,
     rows: Vec<u64>,
     words_count: usize,
 }
@@ -63,9 +65,9 @@ pub(crate) type Parts<'c> = BTreeMap<(Kind, u32), Vec<(usize, &'c Condition)>>;
 impl Column {
     /// Builds a column over so many words of candidates.
     pub fn build(kind: Kind, slot: u32, parts: &[(usize, &Condition)], values: &Values, words_count: usize) -> Self {
-        let mut column = Self { kind, slot, cuts: Vec::new(), rows: Vec::new(), words_count };
+        let mut column = Self { kind, slot, cuts: Vec::new(), is_exact: true, rows: Vec::new(), words_count };
         if kind == Kind::Within {
-            column.cuts = cuts(parts);
+            (column.cuts, column.is_exact) = cuts(parts);
         }
         let rows_count = match kind {
             Kind::Within => column.cuts.len() + 2,
@@ -181,8 +183,8 @@ fn and(made: &mut [u64], row: &[u64]) {
     made.iter_mut().zip(row).for_each(|(made, row)| *made &= row);
 }
 
-/// Cuts between numbers such that about as many ends of ranges lie between any two.
-fn cuts(parts: &[(usize, &Condition)]) -> Vec<f64> {
+/// Cuts between numbers such that about as many ends of ranges lie between any two; and whether every end is a cut.
+fn cuts(parts: &[(usize, &Condition)]) -> (Vec<f64>, bool) {
     let mut ends = Vec::new();
     for (_, condition) in parts {
         if let Condition::Atom(_, Atom::Within(low, high)) = condition {
@@ -192,7 +194,7 @@ fn cuts(parts: &[(usize, &Condition)]) -> Vec<f64> {
     ends.sort_unstable_by(f64::total_cmp);
     ends.dedup();
     if ends.len() <= CUTS_MAX {
-        return ends;
+        return (ends, true);
     }
-    (1..=CUTS_MAX).map(|i| ends[i * (ends.len() - 1) / (CUTS_MAX + 1)]).collect()
+    ((1..=CUTS_MAX).map(|i| ends[i * (ends.len() - 1) / (CUTS_MAX + 1)]).collect(), false)
 }

@@ -186,8 +186,8 @@ impl Index {
         }
         // What a column decides exactly, the code does not ask again.
         let mut decided: BTreeMap<usize, Vec<&Condition>> = BTreeMap::new();
-        for ((kind, _), list) in &parts {
-            if *kind != columns::Kind::Within {
+        for (column, list) in self.columns.iter().zip(parts.values()) {
+            if column.is_exact {
                 list.iter().for_each(|(at, condition)| decided.entry(*at).or_default().push(condition));
             }
         }
