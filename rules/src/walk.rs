@@ -53,7 +53,7 @@ impl<'c> Walk<'c> {
     }
 
     /// Goes through the rules whose conditions hold for the message as it was sent, `found` by the index, and those that may see
-    /// another payload. The payload is not looked at unless [`Program::reads_payload`] says so.
+    /// another payload. The payload is not looked at unless [`Program::consequence`] says that it is read.
     pub fn run_found(rules: &Rules<'c>, found: &[u32], message: Message<'_>) -> Self {
         let mut walk = Self { matched: Vec::with_capacity(found.len()), ..Self::default() };
         let mut viewers = rules.program.viewers.as_slice();
