@@ -113,7 +113,6 @@ fn start(dir: &tempfile::TempDir) -> Node {
 }
 
 #[test]
-#[ignore = "the shards' listener blocks under the epoll driver: it must be non-blocking there"]
 fn it_does_the_same_where_io_uring_is_refused() {
     let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
     let path = |name: &str| dir.path().join(name).display().to_string();

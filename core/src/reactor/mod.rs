@@ -229,7 +229,11 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
     let data_dir = config.node.data_dir.clone().ok_or(StartError::NoDataDir)?;
     let plan = Plan::for_this_machine(&config);
     let use_uring = choose_driver(&config)?;
-    let listener = TcpListener::bind(config.wire.bind).map_err(|source| StartError::Bind { address: config.wire.bind, source })?;
+    let bind = |source| StartError::Bind { address: config.wire.bind, source };
+    let listener = TcpListener::bind(config.wire.bind).map_err(bind)?;
+    // The epoll driver polls and then accepts: on a blocking socket it would wait for a connection that another shard took.
+    // io_uring waits in the kernel, where a socket that does not block answers at once that nobody is there.
+    listener.set_nonblocking(!use_uring).map_err(bind)?;
     let system = |what| move |source: io::Error| StartError::System { what, source };
     let wire_address = listener.local_addr().map_err(system("read the listening address"))?;
     let mut draws = Draws::new(random_seed()?);
