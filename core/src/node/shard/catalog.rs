@@ -35,6 +35,12 @@ pub(super) struct MetaSeat {
     meta: Meta,
     led_term: Option<u64>,
     active: bool,
+    /// The term of the leader that was last heard of, here or elsewhere.
+    term: Option<u64>,
+    /// The term of the last entry applied.
+    applied_term: Option<u64>,
+    /// The two met once: the catalog is the cluster's, not one from the middle of the log.
+    caught_up: bool,
     /// The cluster's founding entry was proposed in this term.
     founding: bool,
     /// A catalog is being compiled.
@@ -50,12 +56,14 @@ pub(super) struct MetaSeat {
 impl MetaSeat {
     /// Whether its catalog is in use everywhere.
     pub fn is_ready(&self) -> bool {
-        self.active && self.installed == Some(self.meta.catalog().version)
+        self.caught_up && self.installed == Some(self.meta.catalog().version)
     }
 
     /// Takes note of an election.
     pub fn on_leadership(&mut self, me: NodeId, term: u64, leader: Option<NodeId>) {
         self.led_term = (leader == Some(me)).then_some(term);
+        self.term = leader.map(|_| term).or(self.term);
+        self.caught_up |= self.term.is_some() && self.term == self.applied_term;
         self.active &= self.led_term.is_some();
         self.founding = false;
     }
@@ -67,6 +75,8 @@ impl Shard {
         for entry in entries {
             self.stats.entries_applied_count += 1;
             let Some(seat) = &mut self.meta else { return };
+            seat.applied_term = Some(entry.term);
+            seat.caught_up |= seat.term == seat.applied_term;
             if seat.led_term == Some(entry.term) && !seat.active {
                 seat.active = true;
                 out.notes.push(Note::GroupActive { group: GroupId::META.to_string(), term: entry.term });
@@ -120,11 +130,11 @@ impl Shard {
     }
 
     /// Starts the compiler when the committed catalog is newer than the one in use. One at a time: the newest wins.
-    fn compile_if_behind(&mut self, out: &mut ShardOutputs) {
+    pub(super) fn compile_if_behind(&mut self, out: &mut ShardOutputs) {
         let Some(seat) = &mut self.meta else { return };
         let source = seat.meta.catalog();
         let behind = seat.installed != Some(source.version) && seat.spreading.is_none_or(|(version, _)| version != source.version);
-        if seat.active && behind && !seat.compiling {
+        if seat.caught_up && behind && !seat.compiling {
             seat.compiling = true;
             out.to_compiler.push(CompilerLetter::Compile { source });
         }

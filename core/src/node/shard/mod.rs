@@ -291,6 +291,7 @@ impl Shard {
             if let Some(meta) = &mut self.meta {
                 meta.on_leadership(me, term, leader);
             }
+            self.compile_if_behind(out);
         } else if self.partition(group).on_leadership(me, term, leader) {
             out.notes.push(Note::GroupLost { group: group.to_string() });
             self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: false });
