@@ -110,6 +110,8 @@ pub struct World {
     pub steps: u64,
     /// What happens to letters on their way, when a test meddles.
     pub meddle: Option<Meddle>,
+    /// Of a hundred messages between nodes, so many are lost.
+    pub loss_percent: u64,
     /// Links between nodes that lose everything.
     pub cut: Vec<(usize, usize)>,
     draws: Draws,
@@ -156,6 +158,7 @@ impl World {
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
             meddle: None,
+            loss_percent: 0,
             cut: Vec::new(),
             draws: Draws::new(setup.seed),
             conns: BTreeMap::new(),
@@ -313,7 +316,8 @@ impl World {
             (Actor::Conn(conn), _) => self.on_end(conn),
             (Actor::Peer(peer), Letter::Peer(group, message)) => {
                 let from = self.nodes[node].id;
-                if !self.cut.contains(&(node, peer)) && !self.cut.contains(&(peer, node)) {
+                let is_lost = self.loss_percent > 0 && self.draw(100) < self.loss_percent;
+                if !is_lost && !self.cut.contains(&(node, peer)) && !self.cut.contains(&(peer, node)) {
                     self.nodes[peer].on_peer(now, from, group, message);
                 }
             }
