@@ -91,7 +91,7 @@ fn meaning(raw: &RawConfig) -> Config {
             election_timeout_ms_max: fits(integer(raw, "raft.election_timeout_ms_max")),
         },
         storage: StorageConfig {
-            log: LogStoreKind::Lmdb,
+            log: if text(raw, "storage.log") == "segment" { LogStoreKind::Segment } else { LogStoreKind::Lmdb },
             map_bytes_initial: integer(raw, "storage.map_bytes_initial"),
             map_bytes_max: integer(raw, "storage.map_bytes_max"),
         },

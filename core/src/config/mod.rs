@@ -163,7 +163,7 @@ pub struct StorageConfig {
     pub log: LogStoreKind,
     /// First size of the memory map, bytes.
     pub map_bytes_initial: u64,
-    /// The memory map grows up to this, bytes.
+    /// The memory map, or all segments together, grow up to this, bytes.
     pub map_bytes_max: u64,
 }
 
@@ -173,6 +173,8 @@ pub struct StorageConfig {
 pub enum LogStoreKind {
     /// LMDB.
     Lmdb,
+    /// Segment files.
+    Segment,
 }
 
 /// Bounds of the replicated machine, per work group.

@@ -191,18 +191,23 @@ pub const KEYS: &[KeyInfo] = &[
         Fallback::Value("600"),
         "Longest silence before a campaign; above the shortest.",
     ),
-    key("storage.log", Kind::Choice(&["lmdb"]), Fallback::Value("lmdb"), "Store in which log entries become durable."),
+    key(
+        "storage.log",
+        Kind::Choice(&["lmdb", "segment"]),
+        Fallback::Value("lmdb"),
+        "Store in which log entries become durable. A data directory keeps the one it was made with.",
+    ),
     key(
         "storage.map_bytes_initial",
         Kind::Integer(bytes(1 << 20, 1 << 40)),
         Fallback::Value("64MiB"),
-        "First size of the log's memory map. It grows before it is full.",
+        "First size of the log's memory map, for `lmdb`. It grows before it is full.",
     ),
     key(
         "storage.map_bytes_max",
         Kind::Integer(bytes(1 << 20, 1 << 42)),
         Fallback::Value("64GiB"),
-        "The memory map grows up to this; then writes are refused.",
+        "The memory map, or all segments together, grow up to this; then writes are refused.",
     ),
     key(
         "exec.dedupe_window_ms",

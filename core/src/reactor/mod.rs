@@ -19,7 +19,7 @@ mod shard_thread;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -28,13 +28,13 @@ use std::time::Duration;
 use distric_lane::{Bell, Receiver, lane};
 use distric_model::{ClusterId, GroupId, NodeId, Slot, Timestamp};
 use distric_raft::{Membership, Recovered};
-use distric_raft_store::{DeviceError, GroupWrite, Identity, LmdbOptions, LmdbStore, LogStore};
+use distric_raft_store::{DeviceError, GroupWrite, Identity, LmdbOptions, LmdbStore, LogStore, SegmentOptions, SegmentStore};
 
 pub use self::control::Failure;
 use self::control::{Control, Failures};
 use self::mesh::ShardEnds;
 use self::shard_thread::ShardStart;
-use crate::config::{Config, IoDriver};
+use crate::config::{Config, IoDriver, LogStoreKind};
 use crate::node::consensus::{Consensus, ConsensusOptions, ConsensusOutputs};
 use crate::node::draw::Draws;
 use crate::node::meta::Init;
@@ -79,6 +79,16 @@ pub enum StartError {
     /// The log store.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The data directory was made with another log store than the one that is set.
+    #[error("{} holds a log made with storage.log: {made_with}, and storage.log is {set}; set it back, or give the node a new node.data_dir", data_dir.display())]
+    OtherLog {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What is configured.
+        set: &'static str,
+        /// What is there.
+        made_with: &'static str,
+    },
     /// A group's stored state contradicts itself.
     #[error("{group}: {source}; the node does not start with it, because it could not keep what it promised")]
     Group {
@@ -347,9 +357,7 @@ struct Opened {
 }
 
 fn open_store(config: &Config, data_dir: PathBuf, draws: &mut Draws) -> Result<Opened, StartError> {
-    let options =
-        LmdbOptions { map_bytes: config.storage.map_bytes_initial, map_bytes_max: config.storage.map_bytes_max, ..LmdbOptions::default() };
-    let mut store: Box<dyn LogStore> = Box::new(LmdbStore::open(&data_dir.join("log"), options)?);
+    let mut store = open_log(config, &data_dir)?;
     let mut groups = store.recover()?;
     let identity = match store.identity() {
         Some(identity) => identity,
@@ -372,6 +380,29 @@ fn open_store(config: &Config, data_dir: PathBuf, draws: &mut Draws) -> Result<O
         groups.push((GroupId::META, founding));
     }
     Ok(Opened { store, identity, groups })
+}
+
+fn open_log(config: &Config, data_dir: &Path) -> Result<Box<dyn LogStore>, StartError> {
+    let lmdb = (data_dir.join("log"), "lmdb");
+    let segment = (data_dir.join("log-segment"), "segment");
+    let ((dir, set), (other_dir, made_with)) = match config.storage.log {
+        LogStoreKind::Lmdb => (lmdb, segment),
+        LogStoreKind::Segment => (segment, lmdb),
+    };
+    // An empty log beside the real one would start a new node with the place of the old.
+    if other_dir.exists() {
+        return Err(StartError::OtherLog { data_dir: data_dir.to_owned(), set, made_with });
+    }
+    let bytes_max = config.storage.map_bytes_max;
+    Ok(match config.storage.log {
+        LogStoreKind::Lmdb => {
+            let map_bytes = config.storage.map_bytes_initial;
+            Box::new(LmdbStore::open(&dir, LmdbOptions { map_bytes, map_bytes_max: bytes_max, ..LmdbOptions::default() })?)
+        }
+        LogStoreKind::Segment => {
+            Box::new(SegmentStore::open(&dir, SegmentOptions { log_bytes_max: bytes_max, ..SegmentOptions::default() })?)
+        }
+    })
 }
 
 fn shard_options(
@@ -461,4 +492,25 @@ fn random_seed() -> Result<u64, StartError> {
 /// A point on the calendar for whoever starts a node.
 pub fn wall_clock() -> Timestamp {
     clock::wall()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_keeps_the_log_store_it_was_made_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = |store: &str| {
+            let flags = vec![("storage.log".to_owned(), "--set".to_owned(), store.to_owned())];
+            crate::config::load(&crate::config::Sources { flags, ..Default::default() }).unwrap().config
+        };
+        for (made_with, other) in [("segment", "lmdb"), ("lmdb", "segment")] {
+            let data_dir = dir.path().join(made_with);
+            drop(open_log(&config(made_with), &data_dir).unwrap());
+            drop(open_log(&config(made_with), &data_dir).unwrap());
+            let error = open_log(&config(other), &data_dir).err().unwrap().to_string();
+            assert!(error.contains("storage.log") && error.contains(made_with), "{error}");
+        }
+    }
 }

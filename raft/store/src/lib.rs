@@ -7,15 +7,18 @@
 //! Invariant: a record is returned as it was written or reported as corrupt, never skipped.
 //! Start reading at [`LogStore`].
 
+mod directory;
 mod error;
 mod identity;
 mod lmdb;
 mod memory;
 mod record;
+mod segment;
 mod store;
 
 pub use error::{Corruption, DeviceError};
 pub use identity::Identity;
 pub use lmdb::{LmdbOptions, LmdbStore};
 pub use memory::MemoryStore;
-pub use store::{GroupWrite, LogStore, TAIL_BYTES_MAX};
+pub use segment::{SEGMENT_BYTES, SegmentOptions, SegmentStore};
+pub use store::{GroupWrite, LogStore, Pinned, TAIL_BYTES_MAX};

@@ -25,6 +25,7 @@ use distric_raft::{Entry, LogIndex, Position, Recovered};
 use heed::types::Bytes as ByteSlice;
 use heed::{CommitOrAbort, Database, Env, MdbError, RoTxn, RwTxn, WithoutTls};
 
+use crate::directory;
 use crate::error::{Corruption, DeviceError};
 use crate::identity::Identity;
 use crate::record::{self, GroupRecord};
@@ -86,14 +87,14 @@ impl LmdbStore {
     pub fn open(dir: &Path, options: LmdbOptions) -> Result<Self, DeviceError> {
         let files = Files { dir: dir.to_owned(), data: dir.join("data.mdb"), options };
         fs::create_dir_all(dir).map_err(|source| files.io("create directory", source))?;
-        let lock = lock_directory(dir).map_err(|source| files.io("lock", source))?;
+        let lock = directory::lock(dir).map_err(|source| files.io("lock", source))?;
         let is_new = !files.data.exists();
         // LMDB takes a larger map from the file itself when an earlier run had grown it.
         let env = unsafe_env::open(dir, to_usize(round_up(options.map_bytes))).map_err(|error| files.engine("open", error))?;
         files.assert_whole(&env)?;
         let (log, meta) = found_or_check(&env, &files)?;
         if is_new {
-            sync_directories(dir).map_err(|source| files.io("sync directory", source))?;
+            directory::sync_with_parent(dir).map_err(|source| files.io("sync directory", source))?;
         }
         let prepared_bytes = zero_fill::extend_with_zeros(&files.data, options.opening_bytes.min(options.map_bytes))
             .map_err(|source| files.io("prepare", source))?;
@@ -510,25 +511,6 @@ fn group_key(group: GroupId) -> [u8; 6] {
     key[..2].copy_from_slice(GROUP_KEY_PREFIX);
     key[2..].copy_from_slice(&group.0.to_be_bytes());
     key
-}
-
-/// Keeps other processes out for as long as the file is open; the lock goes with the process, however it ends.
-fn lock_directory(dir: &Path) -> io::Result<File> {
-    let lock = File::options().create(true).truncate(false).write(true).open(dir.join("owner.lock"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has this store open")),
-        Err(fs::TryLockError::Error(source)) => Err(source),
-    }
-}
-
-/// Makes the names of new files durable, which syncing the files does not.
-fn sync_directories(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 fn round_up(bytes: u64) -> u64 {

@@ -32,6 +32,19 @@ impl GroupWrite {
     }
 }
 
+/// A group whose old entries keep files from being used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The group.
+    pub group: GroupId,
+    /// Its last entry that lies in the oldest file.
+    pub upto: LogIndex,
+    /// Bytes of its entries there.
+    pub bytes: u64,
+    /// How many files are in use, the oldest and the newest counted.
+    pub files: u64,
+}
+
 /// A log of many groups on one device.
 ///
 /// A device that failed a write is in an unknown state: the kernel may have dropped what it could not write and
@@ -68,6 +81,12 @@ pub trait LogStore: Send {
     /// Errors: final, as for [`LogStore::write`].
     fn upkeep(&mut self) -> Result<bool, DeviceError> {
         Ok(false)
+    }
+
+    /// The group that keeps the most of the oldest files alive; `None` when nothing is kept that could go. Compacting
+    /// that group up to [`Pinned::upto`] is what gives the space back.
+    fn oldest_pinned(&self) -> Option<Pinned> {
+        None
     }
 
     /// Whose log this is; `None` before [`LogStore::set_identity`].

@@ -5,7 +5,9 @@ use std::path::Path;
 use bytes::Bytes;
 use distric_model::{ClusterId, GroupId, NodeId, Slot, Timestamp};
 use distric_raft::{Entry, EntryKind, HardState, LogIndex, Membership, Position, Recovered, Term, TermRun};
-use distric_raft_store::{DeviceError, GroupWrite, Identity, LmdbOptions, LmdbStore, LogStore, MemoryStore, TAIL_BYTES_MAX};
+use distric_raft_store::{
+    DeviceError, GroupWrite, Identity, LmdbOptions, LmdbStore, LogStore, MemoryStore, SegmentOptions, SegmentStore, TAIL_BYTES_MAX,
+};
 
 /// A store that can be closed and opened again.
 trait Subject {
@@ -41,10 +43,25 @@ impl Subject for Lmdb {
     }
 }
 
+struct Segments(tempfile::TempDir);
+
+impl Subject for Segments {
+    type Store = SegmentStore;
+    fn open(&self) -> SegmentStore {
+        let options = SegmentOptions { segment_bytes: 1 << 20, opening_bytes: 64 << 10, ..SegmentOptions::default() };
+        SegmentStore::open(Path::new(self.0.path()), options).unwrap()
+    }
+    fn reopen(&self, store: SegmentStore) -> SegmentStore {
+        drop(store);
+        self.open()
+    }
+}
+
 macro_rules! conformance {
     ($($claim:ident),* $(,)?) => {
         mod memory { $(#[test] fn $claim() { super::$claim(&super::Memory); })* }
         mod lmdb { $(#[test] fn $claim() { super::$claim(&super::Lmdb(tempfile::tempdir().unwrap())); })* }
+        mod segment { $(#[test] fn $claim() { super::$claim(&super::Segments(tempfile::tempdir().unwrap())); })* }
     };
 }
 
