@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use distric_model::{Instant, Slot, Timestamp, WorkerId};
 use distric_wire::client::Hello;
-use distric_wire::task::{Credit, ReconcileReply, ResultOutcome, Status, TaskRef, TaskResult, WorkerHello};
+use distric_wire::task::{Credit, ReconcileReply, ResultOutcome, Status, TaskRef, TaskResult, Verdict, WorkerHello};
 use distric_wire::{Flags, Message, Strs, TaskRefs};
 use uuid::Uuid;
 
@@ -70,6 +70,9 @@ pub struct Worker {
     pub assignments: Vec<Assigned>,
     /// Every ResultAck that came.
     pub acks: Vec<(Key, u8)>,
+    /// Attempts that were completed here and confirmed as accepted.
+    pub confirmed: Vec<Key>,
+    pub events: Vec<(u64, Uuid, String)>,
     /// Attempts that were started here.
     pub started: Vec<Key>,
     pub drained: bool,
@@ -105,6 +108,8 @@ impl Worker {
             habit,
             assignments: Vec::new(),
             acks: Vec::new(),
+            confirmed: Vec::new(),
+            events: Vec::new(),
             started: Vec::new(),
             drained: false,
             cancelled: Vec::new(),
@@ -234,6 +239,7 @@ impl Worker {
 
     /// Ends an attempt that runs here.
     pub fn finish(&mut self, now: Instant, key: Key, ending: Ending, bytes: &mut Vec<u8>) {
+        self.events.push((now.as_us(), key.0, format!("finish {} {ending:?}", key.1)));
         let run = self.running.remove(&key).expect("only what runs ends");
         // On a later session than the one it came on, the lease may be gone: credit left with such a result would be lost.
         let renewed = run.is_current && ending != Ending::Return;
@@ -282,6 +288,7 @@ impl Worker {
                 put(&ReconcileReply { group, unknown: TaskRefs::of(&unknown) }, 0, answer);
             }
             Said::Assignment(assigned) => {
+                self.events.push((now.as_us(), assigned.task_id, format!("assigned {} gen {}", assigned.token, self.generation)));
                 self.assignments.push((*assigned).clone());
                 let key = (assigned.task_id, assigned.token);
                 if self.kept.contains_key(&key) {
@@ -298,11 +305,13 @@ impl Worker {
                 }
             }
             Said::ResultAck { task, token, verdict } => {
+                self.events.push((now.as_us(), task, format!("ack {token} {verdict}")));
                 self.acks.push(((task, token), verdict));
-                if let Some(kept) = self.kept.remove(&(task, token))
-                    && !kept.renewed
-                    && self.groups.contains(&kept.group)
-                {
+                let Some(kept) = self.kept.remove(&(task, token)) else { return };
+                if verdict == Verdict::Accepted.number() && matches!(kept.ending, Ending::Done(..)) {
+                    self.confirmed.push((task, token));
+                }
+                if !kept.renewed && self.groups.contains(&kept.group) {
                     put(&Credit { group: kept.group, amount: 1 }, 0, answer);
                 }
             }

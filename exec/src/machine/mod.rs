@@ -276,6 +276,11 @@ impl Machine {
         self.workers.views()
     }
 
+    /// Which run of a worker's process this group knows.
+    pub fn worker_generation(&self, worker: WorkerId) -> Option<u64> {
+        self.workers.get(worker).map(|known| known.generation)
+    }
+
     /// Tasks that are ready and have no worker: what a leader reports to workers as its backlog.
     pub fn ready_backlog(&self) -> u32 {
         u32::try_from(self.queues.ready_count()).unwrap_or(u32::MAX)

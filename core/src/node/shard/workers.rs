@@ -143,8 +143,11 @@ impl Shard {
 
     /// Makes a worker known to a group that is led here, and asks it about the attempts that the group believes it has.
     pub(super) fn introduce(&mut self, now: Now, group: GroupId, card: &WorkerCard, out: &mut ShardOutputs) {
-        let assigned = self.partition(group).machine.assigned_to(card.worker);
-        let cancelled = self.partition(group).machine.cancelled_on(card.worker);
+        let machine = &self.partition(group).machine;
+        // What an earlier process had is lost with it and placed anew when the entry below is applied: sent again, it would run twice.
+        let is_same_process = machine.worker_generation(card.worker) == Some(card.generation);
+        let (assigned, cancelled) =
+            if is_same_process { (machine.assigned_to(card.worker), machine.cancelled_on(card.worker)) } else { (Vec::new(), Vec::new()) };
         let up = Command::WorkerUp(Box::new(WorkerUp {
             worker: card.worker,
             generation: card.generation,
@@ -192,10 +195,7 @@ impl Shard {
         for worker in gone {
             let partition = self.partition(group);
             partition.absent.remove(&worker);
-            let Some(generation) = partition.machine.workers_view().iter().find(|view| view.id == worker).map(|view| view.generation)
-            else {
-                continue;
-            };
+            let Some(generation) = partition.machine.worker_generation(worker) else { continue };
             out.notes.push(Note::WorkerGivenUp { worker: worker.to_string(), group: group.to_string() });
             self.propose_housekeeping(now, group, &Command::WorkerDown(WorkerDown { worker, generation }), out);
         }
@@ -300,14 +300,7 @@ impl Shard {
     }
 
     /// A worker leases credit to a group of this shard, or asks some back.
-    pub(super) fn on_worker_credit(
-        &mut self,
-        now: Now,
-        group: GroupId,
-        conn: ConnId,
-        credit: WorkerCredit,
-        out: &mut ShardOutputs,
-    ) {
+    pub(super) fn on_worker_credit(&mut self, now: Now, group: GroupId, conn: ConnId, credit: WorkerCredit, out: &mut ShardOutputs) {
         if self.workers.is_present(credit.worker, conn) && self.partitions.get(&group).is_some_and(Partition::is_active) {
             self.propose_housekeeping(now, group, &Command::WorkerCredit(credit), out);
         }
