@@ -33,6 +33,18 @@ pub struct Config {
     pub cache_bytes_max: u64,
     /// Most bytes asked for in one [`crate::Load`].
     pub load_bytes_max: u64,
+    /// Added to every election timeout of this replica: the greater, the later it offers itself, so the smaller its
+    /// priority. Zero for the preferred. Offsets of replicas that are to be told apart differ by more than a timeout.
+    pub election_offset_ms: u64,
+    /// A joining learner is caught up when it lacks at most so many committed entries ...
+    pub promotion_lag_entries_max: u64,
+    /// ... in so many answered heartbeats in a row.
+    pub promotion_rounds: u32,
+    /// Most reads that wait for their proof.
+    pub reads_max: usize,
+    /// Most entries that are kept from compaction for followers that are being brought up by an older snapshot. One that
+    /// takes longer needs another.
+    pub snapshot_kept_entries_max: u64,
 }
 
 /// A setting that cannot work.
@@ -53,6 +65,12 @@ pub enum ConfigError {
         heartbeat_ms: u64,
         /// The shortest election timeout.
         min_ms: u64,
+    },
+    /// Without a leader the group would wait for this replica too long.
+    #[error("election offset of {offset_ms} ms: at most {ELECTION_OFFSET_MS_MAX} ms")]
+    Offset {
+        /// The offset.
+        offset_ms: u64,
     },
     /// Nothing could be sent, kept or loaded.
     #[error("{name} must be above zero")]
@@ -78,6 +96,11 @@ impl Config {
             in_flight_bytes_max: 8 << 20,
             cache_bytes_max: 8 << 20,
             load_bytes_max: 1 << 20,
+            election_offset_ms: 0,
+            promotion_lag_entries_max: 256,
+            promotion_rounds: 3,
+            reads_max: 4_096,
+            snapshot_kept_entries_max: 1 << 20,
         }
     }
 
@@ -90,6 +113,9 @@ impl Config {
         if !(self.heartbeat_ms > 0 && self.heartbeat_ms <= min_ms / 2) {
             return Err(ConfigError::Heartbeat { heartbeat_ms: self.heartbeat_ms, min_ms });
         }
+        if self.election_offset_ms > ELECTION_OFFSET_MS_MAX {
+            return Err(ConfigError::Offset { offset_ms: self.election_offset_ms });
+        }
         let sizes = [
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("command_bytes_max", self.command_bytes_max),
@@ -97,6 +123,8 @@ impl Config {
             ("in_flight_messages_max", self.in_flight_messages_max as u64),
             ("in_flight_bytes_max", self.in_flight_bytes_max),
             ("load_bytes_max", self.load_bytes_max),
+            ("promotion_rounds", u64::from(self.promotion_rounds)),
+            ("reads_max", self.reads_max as u64),
         ];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((name, _)) => Err(ConfigError::Zero { name }),
@@ -107,6 +135,9 @@ impl Config {
 
 /// Largest command by default, bytes: a whole message with its decision, and far below any frame.
 const COMMAND_BYTES_MAX: u64 = 4 << 20;
+
+/// Longest offset on an election timeout: when only the least preferred replicas are left, this is the price.
+const ELECTION_OFFSET_MS_MAX: u64 = 60_000;
 
 const _: () = assert!(COMMAND_BYTES_MAX as usize >= 2 * MESSAGE_BYTES_MAX, "a message and what rules derived from it fit in a command");
 const _: () = assert!(COMMAND_BYTES_MAX <= FRAME_BYTES_HARD_CAP as u64 / 2, "a command fits in a frame between nodes");

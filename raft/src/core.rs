@@ -6,12 +6,13 @@ use bytes::Bytes;
 use distric_model::{Instant, NodeId};
 
 use crate::config::Config;
-use crate::door::{Outputs, Refusal, Refused};
+use crate::door::{Outputs, ReadId, Refusal, Refused};
 use crate::durability::Durability;
 use crate::log::Log;
 use crate::message::{Body, Message};
-use crate::position::{HardState, LogIndex};
+use crate::position::{HardState, LogIndex, Position};
 use crate::random::Random;
+use crate::snapshot::Snapshot;
 use crate::status::Stats;
 
 pub(crate) struct Core {
@@ -24,6 +25,10 @@ pub(crate) struct Core {
     pub(crate) handed_out: LogIndex,
     /// When a leader was last heard of; `None` before the first.
     pub(crate) leader_heard_at: Option<Instant>,
+    /// The snapshot that the driver was asked to install, and whom it is fetched from.
+    pub(crate) installing: Option<(NodeId, Position)>,
+    /// Reads whose leader is gone, not yet refused.
+    pub(crate) reads_dropped: Vec<ReadId>,
     /// Messages of the current term that rest on a term or a vote not yet durable.
     withheld: VecDeque<(NodeId, Message)>,
     pub(crate) stats: Stats,
@@ -40,6 +45,8 @@ impl Core {
             durability,
             handed_out,
             leader_heard_at: None,
+            installing: None,
+            reads_dropped: Vec::new(),
             withheld: VecDeque::new(),
             stats: Stats::default(),
         }
@@ -94,10 +101,22 @@ impl Core {
         self.hard.commit = self.hard.commit.max(index);
     }
 
+    /// Everything gives way to a snapshot: the log begins behind it, and its members are in force.
+    pub(crate) fn reset(&mut self, snapshot: Snapshot) {
+        let Snapshot { position, membership } = snapshot;
+        assert!(position.index > self.handed_out, "a snapshot at {position} behind {} handed out", self.handed_out);
+        assert!(position.term <= self.hard.term, "a snapshot at {position} in term {}", self.hard.term);
+        self.log.reset(position, membership);
+        self.durability.on_reset(position);
+        self.hard.commit = position.index;
+        self.handed_out = position.index;
+        self.stats.snapshots_installed_count += 1;
+    }
+
     /// Drawn anew for every attempt: with fixed timeouts two candidates could split the votes for ever.
     pub(crate) fn draw_election_due(&mut self, now: Instant) -> Instant {
         let (min_ms, max_ms) = (self.config.election_timeout_ms_min, self.config.election_timeout_ms_max);
-        now.plus_us(self.random.between(min_ms * 1_000, max_ms * 1_000))
+        now.plus_ms(self.config.election_offset_ms).plus_us(self.random.between(min_ms * 1_000, max_ms * 1_000))
     }
 
     /// Whether a leader was heard of so lately that no other is needed.
@@ -123,6 +142,7 @@ impl Core {
         let (last, durable, commit) = (self.log.last(), self.durability.durable(), self.hard.commit);
         assert!(commit <= last.index, "committed up to {commit}, the log ends at {}", last.index);
         assert!(self.handed_out <= commit.min(durable), "handed out {}, committed {commit}, durable {durable}", self.handed_out);
+        assert!(self.log.base().index <= self.handed_out, "compacted up to {}, handed out {}", self.log.base(), self.handed_out);
         assert!(last.term <= self.hard.term, "the log ends in term {}, the replica is in {}", last.term, self.hard.term);
         self.log.assert_invariants();
         self.durability.assert_invariants(&self.log);

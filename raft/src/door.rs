@@ -4,8 +4,10 @@ use bytes::Bytes;
 use distric_model::{Instant, NodeId};
 
 use crate::entry::Entry;
+use crate::membership::{Membership, MembershipError};
 use crate::message::Message;
-use crate::position::{HardState, LogIndex, Term, Ticket};
+use crate::position::{HardState, LogIndex, Position, Term, Ticket};
+use crate::snapshot::Snapshot;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -35,6 +37,162 @@ pub enum Input {
         /// In order, without gaps.
         entries: Vec<Entry>,
     },
+    /// Bring the group from its present members to these, whoever they are: joining voters are filled as learners and
+    /// promoted once they are caught up, through a joint configuration; a leader that is not among them hands over and
+    /// stands down at the end. Answered in [`Outputs::change`]; carried on by the next leader should this one die.
+    ChangeMembership {
+        /// Neither joint nor with a goal of its own.
+        wanted: Membership,
+    },
+    /// Hand leadership over to this voter, once its disk has the whole log. Answered in [`Outputs::transfer`].
+    /// Meanwhile proposals are refused; for no longer than [`crate::Config::election_timeout_ms_max`].
+    Transfer {
+        /// To whom.
+        target: NodeId,
+    },
+    /// From where may a linearizable read be served? Answered in [`Outputs::reads`] or [`Outputs::reads_refused`].
+    Read {
+        /// Repeated in the answer.
+        id: ReadId,
+    },
+    /// A durable checkpoint of the state machine covers everything up to here, so the log need not keep it. Entries
+    /// behind it may be kept by calling with a lower index. Answered in [`Outputs::purge`].
+    ///
+    /// Panics: beyond what was handed out.
+    Compacted {
+        /// The last entry that is not needed.
+        upto: LogIndex,
+    },
+    /// The answer to [`Outputs::snapshot_wanted`]: this snapshot is at hand and will be served to `to` on demand.
+    SnapshotReady {
+        /// Who needs it.
+        to: NodeId,
+        /// Not older than the oldest entry of the log.
+        snapshot: Snapshot,
+    },
+    /// A leader's answer to [`Outputs::snapshot_wanted`], or a follower's to [`Outputs::install`]: it did not work. Both
+    /// are asked again.
+    SnapshotFailed {
+        /// The other side.
+        peer: NodeId,
+    },
+    /// The answer to [`Outputs::install`]: the state machine is in that state and it is durable, as a checkpoint that
+    /// the next start finds ([`crate::Recovered::checkpoint`]). A driver that has applied as much in the meantime keeps what
+    /// it has and reports [`Input::SnapshotFailed`].
+    SnapshotInstalled {
+        /// Which.
+        snapshot: Snapshot,
+    },
+}
+
+/// Names a question, see [`Input::Read`]. Chosen by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// A read may be served from any replica whose state machine has applied everything up to `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadReady {
+    /// The question.
+    pub id: ReadId,
+    /// At least what was acknowledged to anybody when the question came.
+    pub index: LogIndex,
+}
+
+/// A read that this replica cannot answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRefused {
+    /// The question.
+    pub id: ReadId,
+    /// Why.
+    pub reason: ReadRefusal,
+}
+
+/// Why a read was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadRefusal {
+    /// It does not lead, or ceased to before the proof was there.
+    #[error("not the leader")]
+    NotLeader {
+        /// Whom to ask.
+        leader: Option<NodeId>,
+    },
+    /// Too many reads wait already.
+    #[error("more than {limit_count} reads wait")]
+    Full {
+        /// [`crate::Config::reads_max`].
+        limit_count: usize,
+    },
+}
+
+/// How [`Input::ChangeMembership`] was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeAnswer {
+    /// The first step is in the log; the change has ended when an entry of [`Outputs::committed`] carries the wanted members.
+    Begun {
+        /// The place of its entry.
+        at: Position,
+    },
+    /// Nothing has changed.
+    Refused(ChangeRefusal),
+}
+
+/// Why members were not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeRefusal {
+    /// Only a leader can.
+    #[error("not the leader")]
+    NotLeader {
+        /// Whom to ask.
+        leader: Option<NodeId>,
+    },
+    /// Nothing of this leader's term is committed yet: a change of its predecessor may still be on its way.
+    #[error("the leader has not committed anything in its term yet")]
+    NotReady,
+    /// One change at a time. One that still fills its joining nodes can be replaced by another.
+    #[error("another change is under way")]
+    InProgress,
+    /// Leadership is being handed over.
+    #[error("leadership is being handed over")]
+    Transferring,
+    /// The members wanted are those of now.
+    #[error("these are the members already")]
+    Unchanged,
+    /// Without voters, or itself joint.
+    #[error("this is no membership to end in")]
+    NotPlain,
+    /// Too many.
+    #[error(transparent)]
+    Invalid(#[from] MembershipError),
+}
+
+/// How [`Input::Transfer`] went. When it works there is no answer but the loss of leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferAnswer {
+    /// To whom.
+    pub target: NodeId,
+    /// What became of it.
+    pub outcome: TransferOutcome,
+}
+
+/// What became of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferOutcome {
+    /// Proposals are refused from now on, until it has worked or is aborted.
+    Begun,
+    /// Not begun: this replica does not lead, or the target is itself, or does not vote for good, or leadership is
+    /// being handed to another.
+    Refused,
+    /// The target did not take over in time; this replica goes on.
+    Aborted,
+}
+
+/// Please bring the state machine into this state; see [`Input::SnapshotInstalled`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// Who has it.
+    pub from: NodeId,
+    /// Which.
+    pub snapshot: Snapshot,
 }
 
 /// One write. Writes must reach the disk in the order of their tickets; several may become durable in one flush.
@@ -45,6 +203,8 @@ pub struct Persist {
     pub ticket: Ticket,
     /// Replaces the stored hard state.
     pub hard_state: Option<HardState>,
+    /// Before all else every entry is removed and the log begins anew behind this position: a snapshot was installed.
+    pub reset_to: Option<Position>,
     /// Entries from this index on are removed before `entries` are added.
     pub truncate_from: Option<LogIndex>,
     /// To be added at the end.
@@ -57,6 +217,11 @@ impl Persist {
         assert!(later.ticket > self.ticket, "writes are merged in order: {} after {}", later.ticket, self.ticket);
         self.ticket = later.ticket;
         self.hard_state = later.hard_state.or(self.hard_state);
+        if later.reset_to.is_some() {
+            self.reset_to = later.reset_to;
+            self.truncate_from = None;
+            self.entries.clear();
+        }
         if let Some(cut) = later.truncate_from {
             self.entries.retain(|entry| entry.index < cut);
             self.truncate_from = Some(self.truncate_from.map_or(cut, |earlier| earlier.min(cut)));
@@ -90,10 +255,10 @@ pub struct Refused {
 /// Why a command was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// This replica does not lead; perhaps it knows who does.
+    /// This replica does not lead, or is handing leadership over; perhaps it knows who leads.
     #[error("not the leader")]
     NotLeader {
-        /// Whom to ask.
+        /// Whom to ask; nobody yet during a transfer.
         leader: Option<NodeId>,
     },
     /// Too much is waiting to be committed; come back later.
@@ -176,6 +341,20 @@ pub struct Outputs {
     pub refused: Vec<Refused>,
     /// Entries wanted from the log store. At most one request is open at a time.
     pub load: Option<Load>,
+    /// How a change of members was taken.
+    pub change: Option<ChangeAnswer>,
+    /// How a transfer of leadership goes.
+    pub transfer: Option<TransferAnswer>,
+    /// Reads that may be served.
+    pub reads: Vec<ReadReady>,
+    /// Reads that may not.
+    pub reads_refused: Vec<ReadRefused>,
+    /// The log store may drop entries up to here, whenever it likes: they will not be loaded. Bound to no write.
+    pub purge: Option<LogIndex>,
+    /// Followers that need what is compacted away. Answer each with [`Input::SnapshotReady`] or [`Input::SnapshotFailed`].
+    pub snapshot_wanted: Vec<NodeId>,
+    /// A snapshot to fetch and to install. At most one is open at a time. Everything else goes on meanwhile.
+    pub install: Option<Install>,
     /// When to step with [`Input::Tick`] at the latest; replaces any earlier wish, `None` means never.
     pub wake_at: Option<Instant>,
 }
@@ -190,6 +369,13 @@ impl Outputs {
         self.accepted.clear();
         self.refused.clear();
         self.load = None;
+        self.change = None;
+        self.transfer = None;
+        self.reads.clear();
+        self.reads_refused.clear();
+        self.purge = None;
+        self.snapshot_wanted.clear();
+        self.install = None;
         self.wake_at = None;
     }
 
@@ -216,13 +402,21 @@ mod tests {
         let mut first = Persist {
             ticket: Ticket(1),
             hard_state: Some(HardState { term: Term(2), vote: None, commit: LogIndex(0) }),
+            reset_to: None,
             truncate_from: Some(LogIndex(5)),
             entries: vec![entry(2, 5), entry(2, 6)],
         };
-        first.merge(Persist { ticket: Ticket(2), hard_state: None, truncate_from: Some(LogIndex(6)), entries: vec![entry(3, 6)] });
+        let second = Persist { ticket: Ticket(2), truncate_from: Some(LogIndex(6)), entries: vec![entry(3, 6)], ..Persist::default() };
+        first.merge(second);
         assert_eq!(first.ticket, Ticket(2));
         assert_eq!(first.truncate_from, Some(LogIndex(5)));
         assert_eq!(first.entries, vec![entry(2, 5), entry(3, 6)]);
         assert_eq!(first.hard_state.unwrap().term, Term(2));
+
+        let reset_to = Some(Position::new(Term(3), LogIndex(9)));
+        first.merge(Persist { ticket: Ticket(3), reset_to, entries: vec![entry(3, 10)], ..Persist::default() });
+        assert_eq!((first.reset_to, first.truncate_from), (reset_to, None));
+        assert_eq!(first.entries, vec![entry(3, 10)]);
+        assert_eq!(first.hard_state.unwrap().term, Term(2), "a reset of the log is none of the hard state");
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::door::Persist;
 use crate::log::Log;
-use crate::position::{HardState, LogIndex, Ticket};
+use crate::position::{HardState, LogIndex, Position, Ticket};
 
 pub(crate) struct Durability {
     issued: Ticket,
@@ -21,6 +21,10 @@ pub(crate) struct Durability {
     handed: LogIndex,
     /// The lowest index that must be cut off on disk and that no write has cut yet.
     cut: Option<LogIndex>,
+    /// The log in memory began anew here, and no write says so yet.
+    reset: Option<Position>,
+    /// The write that said so last.
+    reset_in: Ticket,
     /// The hard state handed to the disk last, and in which write.
     saved: HardState,
     saved_in: Ticket,
@@ -43,6 +47,8 @@ impl Durability {
             durable: last,
             handed: last,
             cut: None,
+            reset: None,
+            reset_in: Ticket(0),
             saved: hard_state,
             saved_in: Ticket(0),
         }
@@ -70,10 +76,25 @@ impl Durability {
         }
     }
 
+    /// The log in memory was replaced by a snapshot up to `base`, which is durable elsewhere: as a checkpoint, of which a
+    /// restart makes this same log. So all of it counts as durable, and nothing in flight says more about it.
+    pub(crate) fn on_reset(&mut self, base: Position) {
+        self.reset = Some(base);
+        self.cut = None;
+        self.handed = base.index;
+        self.durable = base.index;
+        self.in_flight.iter_mut().for_each(|flight| flight.agrees_upto = LogIndex::ZERO);
+    }
+
+    /// Whether the log on disk begins where the one in memory does. Nothing is acknowledged before.
+    pub(crate) fn reset_is_durable(&self) -> bool {
+        self.reset.is_none() && self.reset_in <= self.persisted
+    }
+
     /// The next write, if anything needs one. A commit index alone needs none and rides along with the next.
     pub(crate) fn next_write(&mut self, current: &HardState, log: &Log) -> Option<Persist> {
         let vote_changed = (self.saved.term, self.saved.vote) != (current.term, current.vote);
-        if !(vote_changed || self.cut.is_some() || self.handed < log.last().index) {
+        if !(vote_changed || self.reset.is_some() || self.cut.is_some() || self.handed < log.last().index) {
             return None;
         }
         self.issued = Ticket(self.issued.0 + 1);
@@ -82,10 +103,13 @@ impl Durability {
         if vote_changed {
             self.saved_in = self.issued;
         }
+        if self.reset.is_some() {
+            self.reset_in = self.issued;
+        }
         self.saved = *current;
         self.handed = log.last().index;
         self.in_flight.push_back(Flight { ticket: self.issued, agrees_upto: self.handed });
-        Some(Persist { ticket: self.issued, hard_state, truncate_from: self.cut.take(), entries })
+        Some(Persist { ticket: self.issued, hard_state, reset_to: self.reset.take(), truncate_from: self.cut.take(), entries })
     }
 
     /// The disk reports. An old or doubled report changes nothing.
@@ -145,6 +169,27 @@ mod tests {
         durability.on_persisted(Ticket(3));
         assert_eq!(durability.durable(), LogIndex(2));
         assert!(durability.vote_is_durable(&hard_state));
+    }
+
+    #[test]
+    fn after_a_reset_only_its_own_write_makes_it_acknowledgeable() {
+        let mut log = Log::new(Recovered::default());
+        let hard_state = HardState { term: Term(1), ..HardState::default() };
+        let mut durability = Durability::new(hard_state, LogIndex::ZERO);
+        log.append(entry(1, 1));
+        assert!(durability.next_write(&hard_state, &log).is_some());
+
+        let base = Position::new(Term(1), LogIndex(9));
+        log.reset(base, crate::Membership::default());
+        durability.on_reset(base);
+        durability.on_persisted(Ticket(1));
+        assert_eq!(durability.durable(), LogIndex(9));
+        assert!(!durability.reset_is_durable());
+        let write = durability.next_write(&hard_state, &log).unwrap();
+        assert_eq!((write.reset_to, write.entries.len()), (Some(base), 0));
+        assert!(!durability.reset_is_durable());
+        durability.on_persisted(Ticket(2));
+        assert!(durability.reset_is_durable());
     }
 
     #[test]

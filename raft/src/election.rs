@@ -1,4 +1,4 @@
-//! Elections: pre-vote, vote, and who may ask (Raft section 5.2; Ongaro 2014, sections 4.2.3 and 9.6).
+//! Elections: pre-vote, vote, and who may ask (Raft section 5.2; Ongaro 2014, sections 3.10, 4.2.3 and 9.6).
 
 use distric_model::{Instant, NodeId};
 
@@ -17,11 +17,11 @@ impl Raft {
     pub(crate) fn become_pre_candidate(&mut self, now: Instant, out: &mut Outputs) {
         let core = &mut self.core;
         core.stats.pre_votes_count += 1;
-        let mut campaign = Campaign { votes: Vec::new(), asked: true, election_due: core.draw_election_due(now) };
+        let mut campaign = Campaign { votes: Vec::new(), asked: true, by_leave: false, election_due: core.draw_election_due(now) };
         campaign.record(core.config.id, true);
         let message = Message { term: core.hard.term.next(), body: Body::PreVote { last: core.log.last() } };
-        for voter in core.log.membership().voters().iter().filter(|voter| **voter != core.config.id) {
-            out.sends.push((*voter, message.clone()));
+        for voter in core.log.membership().electorate().filter(|voter| *voter != core.config.id) {
+            out.sends.push((voter, message.clone()));
         }
         self.role = Role::PreCandidate(campaign);
         self.count_votes(now, out);
@@ -29,12 +29,21 @@ impl Raft {
 
     /// Enters the next term and votes for itself. The votes of others are asked for, and its own counted, once that
     /// is durable: a restarted candidate must not vote for somebody else in the same term.
-    fn become_candidate(&mut self, now: Instant) {
+    fn become_candidate(&mut self, now: Instant, by_leave: bool) {
         let core = &mut self.core;
         core.stats.elections_count += 1;
         core.enter_term(core.hard.term.next());
         core.hard.vote = Some(core.config.id);
-        self.role = Role::Candidate(Campaign { votes: Vec::new(), asked: false, election_due: core.draw_election_due(now) });
+        self.role = Role::Candidate(Campaign { votes: Vec::new(), asked: false, by_leave, election_due: core.draw_election_due(now) });
+    }
+
+    /// The leader hands over: no question first whether an election could be won (Ongaro 2014, section 3.10).
+    pub(crate) fn on_timeout_now(&mut self, now: Instant) {
+        // Whoever does not know yet that it votes could not tell whom to ask either.
+        if self.core.log.membership().is_voter(self.core.config.id) {
+            self.core.stats.campaigns_by_leave_count += 1;
+            self.become_candidate(now, true);
+        }
     }
 
     /// The candidate's own vote may have become durable.
@@ -46,8 +55,10 @@ impl Raft {
         }
         campaign.asked = true;
         campaign.record(core.config.id, true);
-        for voter in core.log.membership().voters().iter().filter(|voter| **voter != core.config.id) {
-            core.send(*voter, Body::Vote { last: core.log.last() }, out);
+        let last = core.log.last();
+        let body = if campaign.by_leave { Body::VoteByLeave { last } } else { Body::Vote { last } };
+        for voter in core.log.membership().electorate().filter(|voter| *voter != core.config.id) {
+            core.send(voter, body.clone(), out);
         }
         self.count_votes(now, out);
     }
@@ -63,6 +74,9 @@ impl Raft {
         if term > self.core.hard.term {
             self.core.enter_term(term);
         }
+        if let Role::Leader(leader) = &mut self.role {
+            self.core.reads_dropped.extend(leader.drop_reads());
+        }
         self.role = Role::Follower(Follower::new(&mut self.core, now, leader));
     }
 
@@ -74,7 +88,7 @@ impl Raft {
         };
         match (result, &self.role) {
             (VoteResult::Open, _) => {}
-            (VoteResult::Won, Role::PreCandidate(_)) => self.become_candidate(now),
+            (VoteResult::Won, Role::PreCandidate(_)) => self.become_candidate(now, false),
             (VoteResult::Won, _) => self.become_leader(now, out),
             (VoteResult::Lost, _) => self.become_follower(now, self.core.hard.term, None),
         }

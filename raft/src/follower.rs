@@ -6,11 +6,12 @@
 use distric_model::{Instant, NodeId};
 
 use crate::core::Core;
-use crate::door::Outputs;
+use crate::door::{Install, Outputs};
 use crate::entry::{Entry, EntryKind};
 use crate::membership::Membership;
 use crate::message::{AppendOutcome, Body, Heartbeat, HeartbeatReply};
 use crate::position::{LogIndex, Position};
+use crate::snapshot::Snapshot;
 
 pub(crate) struct Follower {
     /// The leader of this term, once it was heard of.
@@ -82,6 +83,9 @@ impl Follower {
     /// Acknowledges what has become durable, if an append waits for that.
     pub(crate) fn answer(&mut self, core: &mut Core, out: &mut Outputs) {
         let Some(leader) = self.leader else { return };
+        if !core.durability.reset_is_durable() {
+            return;
+        }
         let (matched, is_all) = (self.matched(core), core.durability.durable() >= self.received);
         if self.owes_answer && (matched > self.acknowledged || is_all) {
             core.reply(leader, Body::AppendReply(AppendOutcome::Matched { matched }), out);
@@ -103,9 +107,41 @@ impl Follower {
         core.reply(from, Body::HeartbeatReply(reply), out);
     }
 
+    /// The leader has compacted away what comes next here and offers a snapshot instead (Raft section 7).
+    pub(crate) fn on_snapshot(&mut self, core: &mut Core, from: NodeId, snapshot: Snapshot, out: &mut Outputs) {
+        let position = snapshot.position;
+        if position.index == LogIndex::ZERO || position.term > core.hard.term || snapshot.membership.voters().is_empty() {
+            core.stats.impossible_messages_count += 1;
+            return;
+        }
+        let is_known = position.index <= core.hard.commit || core.log.term_at(position.index) == Some(position.term);
+        if !is_known {
+            // One at a time. A newer one is offered again when this one is through or has failed.
+            if core.installing.is_none() {
+                core.installing = Some((from, position));
+                out.install = Some(Install { from, snapshot });
+            }
+            return;
+        }
+        // Late or doubled, or a prefix of what is here: nothing is given up for it, and the leader learns how far we are.
+        core.stats.useless_snapshots_count += 1;
+        if position.index > core.hard.commit {
+            self.received = self.received.max(position.index);
+            core.commit_upto(position.index);
+        }
+        self.owes_answer = true;
+        self.answer(core, out);
+    }
+
+    /// The log has begun anew behind a snapshot. All of it is committed, so it equals every leader's log.
+    pub(crate) fn on_reset(&mut self, core: &Core) {
+        self.received = core.log.last().index;
+        self.owes_answer = true;
+    }
+
     /// Equal to the leader's log and on this disk.
     fn matched(&self, core: &Core) -> LogIndex {
-        self.received.min(core.durability.durable())
+        if core.durability.reset_is_durable() { self.received.min(core.durability.durable()) } else { LogIndex::ZERO }
     }
 
     pub(crate) fn assert_invariants(&self, core: &Core) {

@@ -6,20 +6,27 @@ use bytes::Bytes;
 use distric_model::{Instant, NodeId};
 
 use crate::core::Core;
-use crate::door::{Accepted, Outputs, Refusal};
+use crate::door::{Accepted, Outputs, ReadId, ReadRefusal, ReadRefused, Refusal};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, EntryKind};
 use crate::message::{AppendOutcome, Body, Heartbeat, HeartbeatReply};
 use crate::position::{LogIndex, Position};
-use crate::progress::{Flow, Progress};
+use crate::progress::{Again, Delivery, Flow, Progress};
+use crate::read::Reads;
+use crate::snapshot::Snapshot;
 use crate::status::PeerStatus;
+use crate::transfer::Transfer;
 
 pub(crate) struct Leader {
-    peers: BTreeMap<NodeId, Progress>,
+    /// Everybody who receives: the other members, and for a while those who were removed.
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
     pub(crate) heartbeat_due: Instant,
     /// Counts rounds of heartbeats in this term.
     round: u64,
     /// The first entry of this term, which is the no-op.
-    term_first: LogIndex,
+    pub(crate) term_first: LogIndex,
+    reads: Reads,
+    /// Leadership is being handed over.
+    pub(crate) transfer: Option<Transfer>,
     /// Bytes of entries of this term that are not committed.
     uncommitted_bytes: u64,
     /// Whose turn it was to have entries loaded.
@@ -37,6 +44,8 @@ impl Leader {
             heartbeat_due: now.plus_ms(core.config.heartbeat_ms),
             round: 0,
             term_first: last.next(),
+            reads: Reads::default(),
+            transfer: None,
             uncommitted_bytes: 0,
             loaded_for: None,
         };
@@ -70,6 +79,10 @@ impl Leader {
     }
 
     fn refusal(&self, core: &Core, command: &Bytes, is_full: bool) -> Option<Refusal> {
+        if self.transfer.is_some() {
+            // The target could never get all of a log that still grows.
+            return Some(Refusal::NotLeader { leader: None });
+        }
         let (bytes, config) = (command.len() as u64, &core.config);
         if bytes > config.command_bytes_max {
             return Some(Refusal::TooLarge { limit_bytes: config.command_bytes_max });
@@ -80,7 +93,7 @@ impl Leader {
         is_full.then_some(Refusal::Full { limit_bytes: config.uncommitted_bytes_max })
     }
 
-    fn append(&mut self, core: &mut Core, kind: EntryKind, data: Bytes) {
+    pub(crate) fn append(&mut self, core: &mut Core, kind: EntryKind, data: Bytes) {
         let entry = Entry { index: core.log.last().index.next(), term: core.hard.term, kind, data };
         if kind == EntryKind::Command {
             self.uncommitted_bytes += entry.cost_bytes();
@@ -88,7 +101,7 @@ impl Leader {
         core.log.append(entry);
     }
 
-    fn send_to_all(&mut self, core: &mut Core, out: &mut Outputs) {
+    pub(crate) fn send_to_all(&mut self, core: &mut Core, out: &mut Outputs) {
         for (peer, progress) in &mut self.peers {
             send_appends(core, self.round, *peer, progress, out);
         }
@@ -107,15 +120,55 @@ impl Leader {
         if !is_heard {
             return false;
         }
-        self.round += 1;
         self.heartbeat_due = now.plus_ms(core.config.heartbeat_ms);
+        self.begin_round(core, out);
+        self.dismiss_departed(core, now);
+        true
+    }
+
+    fn begin_round(&mut self, core: &mut Core, out: &mut Outputs) {
+        self.round += 1;
         for (peer, progress) in &mut self.peers {
             // Never beyond what the follower has acknowledged: it may hold other entries there.
             let commit = core.hard.commit.min(progress.matched);
             progress.on_heartbeat_sent(self.round);
             core.send(*peer, Body::Heartbeat(Heartbeat { commit, round: self.round }), out);
         }
-        true
+    }
+
+    /// Takes a read; see [`Reads`].
+    pub(crate) fn on_read(&mut self, core: &mut Core, id: ReadId, out: &mut Outputs) {
+        let limit_count = core.config.reads_max;
+        if self.reads.len() >= limit_count {
+            core.stats.reads_refused_count += 1;
+            out.reads_refused.push(ReadRefused { id, reason: ReadRefusal::Full { limit_count } });
+            return;
+        }
+        let is_alone = core.log.membership().is_only_voter(core.config.id);
+        if self.reads.ask(id, core.hard.commit.max(self.term_first), self.round) && !is_alone {
+            self.begin_round(core, out);
+        }
+    }
+
+    /// Answers the reads that are proven by now.
+    pub(crate) fn advance_reads(&mut self, core: &mut Core, out: &mut Outputs) {
+        if self.reads.len() == 0 {
+            return;
+        }
+        let confirmed = core.log.membership().reached_by_majority(|voter| {
+            if voter == core.config.id { u64::MAX } else { self.peers.get(&voter).map_or(0, |peer| peer.confirmed_round) }
+        });
+        let before = out.reads.len();
+        self.reads.release(confirmed.unwrap_or(0), core.hard.commit, &mut out.reads);
+        core.stats.reads_count += (out.reads.len() - before) as u64;
+        if self.reads.wants_round(self.round) {
+            self.begin_round(core, out);
+        }
+    }
+
+    /// Gives up its reads; for a leader that is none any more.
+    pub(crate) fn drop_reads(&mut self) -> impl Iterator<Item = ReadId> {
+        self.reads.drain()
     }
 
     fn heard_at(&self, core: &Core, voter: NodeId, now: Instant) -> Instant {
@@ -152,10 +205,17 @@ impl Leader {
             return;
         };
         progress.heard_at = now;
+        progress.confirmed_round = progress.confirmed_round.max(round);
         if progress.on_heartbeat_answered(round, received) {
             core.stats.appends_lost_count += 1;
         }
+        match progress.again(round, self.round) {
+            Again::Nothing => {}
+            Again::Want => out.snapshot_wanted.push(from),
+            Again::Offer(snapshot) => offer(core, from, snapshot, out),
+        }
         self.on_matched(core, from, matched, false, out);
+        self.note_caught_up(core, from);
     }
 
     fn on_matched(&mut self, core: &mut Core, from: NodeId, matched: LogIndex, answers_append: bool, out: &mut Outputs) {
@@ -167,8 +227,34 @@ impl Leader {
             self.advance_commit(core);
         }
         if let Some(progress) = self.peers.get_mut(&from) {
+            if progress.matched >= core.log.base().index {
+                progress.leave_snapshot();
+            }
             send_appends(core, self.round, from, progress, out);
         }
+    }
+
+    /// The driver has a snapshot for a follower, or has none.
+    pub(crate) fn on_snapshot_at_hand(&mut self, core: &mut Core, to: NodeId, snapshot: Option<Snapshot>, out: &mut Outputs) {
+        let Some(progress) = self.peers.get_mut(&to) else { return };
+        let Flow::Snapshot(delivery) = &mut progress.flow else { return };
+        let fits = |snapshot: &Snapshot| core.log.term_at(snapshot.position.index) == Some(snapshot.position.term);
+        // Behind an older one the follower could not go on; one of another history is none of ours.
+        match snapshot.filter(|snapshot| fits(snapshot) && snapshot.position.index <= core.hard.commit) {
+            Some(snapshot) => {
+                *delivery = Delivery::Offered { snapshot: snapshot.clone(), round: self.round };
+                offer(core, to, snapshot, out);
+            }
+            None => *delivery = Delivery::Failed { round: self.round },
+        }
+    }
+
+    /// How far the log may be compacted when `upto` is wished: entries that a follower needs behind the snapshot that it
+    /// is installing are kept, or it would need another one then; but not without bound.
+    pub(crate) fn may_compact(&self, core: &Core, upto: LogIndex) -> LogIndex {
+        let kept = self.peers.values().filter_map(Progress::pinned);
+        let bounded = kept.filter(|index| core.log.last().index.since(*index) <= core.config.snapshot_kept_entries_max);
+        bounded.min().map_or(upto, |pinned| pinned.min(upto))
     }
 
     /// Commits what a majority of disks holds. Only an entry of this term is counted; those before it follow from
@@ -203,7 +289,9 @@ impl Leader {
     /// The next index to load, by turns among those who wait.
     pub(crate) fn wanted_load(&mut self, core: &Core) -> Option<LogIndex> {
         // Some were brought past what they waited for by an acknowledgement.
-        let is_waiting = |progress: &Progress| progress.wants_load && progress.next < core.log.cache_first();
+        let is_waiting = |progress: &Progress| {
+            progress.wants_load && progress.next < core.log.cache_first() && progress.next > core.log.base().index
+        };
         let waiting = || self.peers.iter().filter(|(_, progress)| is_waiting(progress)).map(|(peer, progress)| (*peer, progress.next));
         let (peer, next) = waiting().find(|(peer, _)| Some(*peer) > self.loaded_for).or_else(|| waiting().next())?;
         self.loaded_for = Some(peer);
@@ -215,8 +303,11 @@ impl Leader {
             let (streaming, in_flight_messages, in_flight_bytes) = match &progress.flow {
                 Flow::Probe { sent } => (false, usize::from(sent.is_some()), 0),
                 Flow::Stream { window } => (true, window.messages(), window.bytes()),
+                Flow::Snapshot(_) => (false, 0, 0),
             };
-            PeerStatus { id: *id, matched: progress.matched, next: progress.next, streaming, in_flight_messages, in_flight_bytes }
+            let needs_snapshot = matches!(progress.flow, Flow::Snapshot(_));
+            let (matched, next) = (progress.matched, progress.next);
+            PeerStatus { id: *id, matched, next, streaming, needs_snapshot, in_flight_messages, in_flight_bytes }
         };
         self.peers.iter().map(status).collect()
     }
@@ -225,6 +316,11 @@ impl Leader {
         assert!(core.durability.vote_is_durable(&core.hard), "leads term {} before its vote is durable", core.hard.term);
         self.peers.values().for_each(Progress::assert_invariants);
     }
+}
+
+fn offer(core: &mut Core, to: NodeId, snapshot: Snapshot, out: &mut Outputs) {
+    core.stats.snapshots_offered_count += 1;
+    core.send(to, Body::Snapshot(snapshot), out);
 }
 
 /// Sends one follower what it may be sent.
@@ -240,7 +336,8 @@ fn send_appends(core: &mut Core, round: u64, peer: NodeId, progress: &mut Progre
         let Some(term) = core.log.term_at(before) else {
             // Compacted away. The search is over until a snapshot brings the follower forward.
             core.stats.snapshots_needed_count += 1;
-            return progress.on_sent(before, 0, round);
+            progress.become_snapshot();
+            return out.snapshot_wanted.push(peer);
         };
         let entries: Vec<Entry> = core.log.held(progress.next, last, core.config.append_bytes_max).cloned().collect();
         if entries.is_empty() && progress.next <= last {

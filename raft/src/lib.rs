@@ -10,7 +10,8 @@
 //!
 //! Invariant: at most one leader per term.   Invariant: a committed entry never changes.
 //! Invariant: a vote, a term and a match index leave this machine only after the write that they rest on.
-//! Source: Ongaro & Ousterhout 2014 (figure 2, sections 5.2-5.4); Ongaro 2014, sections 4.2.3, 6.4, 9.6 and 10.2.1.
+//! Invariant: what is compacted away is applied and in a durable checkpoint.
+//! Source: Ongaro & Ousterhout 2014 (figure 2, sections 5.2-5.4, 7); Ongaro 2014, sections 3.10, 4, 5, 6.4, 9.6 and 10.2.1.
 //! Start reading at [`Raft::step`].
 #![forbid(unsafe_code)]
 
@@ -23,15 +24,19 @@ mod config;
 mod membership;
 mod quorum;
 mod recovered;
+mod snapshot;
 mod status;
 
 mod node;
 mod role;
 
+mod change;
 mod election;
 mod follower;
 mod leader;
 mod progress;
+mod read;
+mod transfer;
 
 mod core;
 mod durability;
@@ -39,11 +44,15 @@ mod log;
 mod random;
 
 pub use config::{Config, ConfigError};
-pub use door::{Accepted, Input, Load, Outputs, Persist, Refusal, Refused, RoleChange, RoleKind};
+pub use door::{
+    Accepted, ChangeAnswer, ChangeRefusal, Input, Install, Load, Outputs, Persist, ReadId, ReadReady, ReadRefusal, ReadRefused, Refusal,
+    Refused, RoleChange, RoleKind, TransferAnswer, TransferOutcome,
+};
 pub use entry::{Entry, EntryKind};
-pub use membership::{Membership, MembershipError};
+pub use membership::{Goal, Membership, MembershipError};
 pub use message::{AppendOutcome, Body, Heartbeat, HeartbeatReply, Message};
 pub use node::{Raft, StartError};
 pub use position::{HardState, LogIndex, Position, Term, Ticket};
 pub use recovered::{Recovered, RecoveredError, TermRun};
+pub use snapshot::Snapshot;
 pub use status::{PeerStatus, Stats, Status};

@@ -21,13 +21,19 @@ pub(crate) struct Log {
     page: Vec<Entry>,
     /// All memberships that the log holds, with their index. The last is in force.
     memberships: Vec<(LogIndex, Membership)>,
-    nobody: Membership,
+    /// In force before the first of those: from the checkpoint, or of what was compacted away. Nobody in a new log.
+    base_membership: Membership,
+    /// From where on that is known.
+    base_membership_at: LogIndex,
 }
 
 impl Log {
     /// The log that was found on disk. The caller has checked it.
     pub(crate) fn new(recovered: Recovered) -> Self {
-        let decoded = recovered.memberships.iter().map(|entry| {
+        let checkpoint = recovered.checkpoint;
+        let base_membership_at = checkpoint.as_ref().map_or(recovered.base.index, |checkpoint| checkpoint.position.index);
+        // A checkpoint knows the members at its position, whatever entries before it said.
+        let decoded = recovered.memberships.iter().filter(|entry| entry.index > base_membership_at).map(|entry| {
             let membership = Membership::decode(&entry.data).expect("the recovered log was checked");
             (entry.index, membership)
         });
@@ -39,7 +45,8 @@ impl Log {
             memberships: decoded.collect(),
             cache: recovered.tail.into(),
             page: Vec::new(),
-            nobody: Membership::default(),
+            base_membership: checkpoint.map(|checkpoint| checkpoint.membership).unwrap_or_default(),
+            base_membership_at,
         }
     }
 
@@ -53,7 +60,63 @@ impl Log {
 
     /// The members in force: those of the last membership entry, committed or not.
     pub(crate) fn membership(&self) -> &Membership {
-        self.memberships.last().map_or(&self.nobody, |(_, membership)| membership)
+        self.memberships.last().map_or(&self.base_membership, |(_, membership)| membership)
+    }
+
+    /// The entry that put the members in force there; at most the base if it is compacted away.
+    pub(crate) fn membership_index(&self) -> LogIndex {
+        self.memberships.last().map_or(self.base_membership_at, |(index, _)| *index)
+    }
+
+    /// The members in force at `index`; `None` where that is no longer known.
+    pub(crate) fn membership_at(&self, index: LogIndex) -> Option<&Membership> {
+        let at = self.memberships.partition_point(|(first, _)| *first <= index);
+        match at.checked_sub(1) {
+            Some(at) => Some(&self.memberships[at].1),
+            None => (index >= self.base_membership_at).then_some(&self.base_membership),
+        }
+    }
+
+    /// The last entry that is compacted away.
+    pub(crate) const fn base(&self) -> Position {
+        self.base
+    }
+
+    /// Forgets the entries up to `upto`, which is one of them.
+    pub(crate) fn compact(&mut self, upto: LogIndex) {
+        let term = self.term_at(upto).expect("only entries that are there are compacted away");
+        self.base = Position::new(term, upto);
+        let passed = self.runs.partition_point(|run| run.first <= upto);
+        // The run that `upto` is in goes on behind it, if it has more.
+        self.runs.drain(..passed.saturating_sub(1));
+        if let Some(run) = self.runs.first_mut().filter(|run| run.first <= upto) {
+            run.first = upto.next();
+        }
+        self.runs.retain(|run| run.first <= self.last.index);
+        while self.memberships.first().is_some_and(|(index, _)| *index <= upto) {
+            let (index, membership) = self.memberships.remove(0);
+            (self.base_membership_at, self.base_membership) = (index, membership);
+        }
+        while let Some(entry) = self.cache.pop_front_if(|entry| entry.index <= upto) {
+            self.cache_bytes -= entry.cost_bytes();
+        }
+        if self.page.first().is_some_and(|entry| entry.index <= upto) {
+            self.page.clear();
+        }
+    }
+
+    /// Begins anew behind `base`: a snapshot took the place of everything.
+    pub(crate) fn reset(&mut self, base: Position, membership: Membership) {
+        self.base = base;
+        self.last = base;
+        self.runs.clear();
+        self.cache.clear();
+        self.cache_bytes = 0;
+        self.page.clear();
+        self.memberships.clear();
+        // A membership that was here and is not in the snapshot's history must not outlive it.
+        self.base_membership = membership;
+        self.base_membership_at = base.index;
     }
 
     /// The term of an entry; `None` for one that is compacted away or does not exist yet.
@@ -224,7 +287,52 @@ mod tests {
         assert_eq!(log.take_page(LogIndex(2), vec![entry(1, 1)]), 0);
     }
 
+    #[test]
+    fn members_are_known_from_the_compacted_end_on() {
+        // Raft section 7: a snapshot includes the latest configuration in the log as of its last included index.
+        let node = |n| distric_model::NodeId::new(distric_model::Timestamp::from_us(0), distric_model::Slot::truncate(0), n);
+        let members = |count: u64| Membership::new((0..count).map(node).collect(), vec![]).unwrap();
+        let mut log = log_of(&[1]);
+        for (index, count) in [(2, 1), (4, 3)] {
+            let data = members(count).encode();
+            log.append(Entry { index: LogIndex(index), term: Term(1), kind: EntryKind::Membership, data });
+            log.append(entry(1, index + 1));
+        }
+        assert_eq!(log.membership_at(LogIndex(3)), Some(&members(1)));
+        log.compact(LogIndex(3));
+        assert_eq!(log.membership_at(LogIndex(3)), Some(&members(1)));
+        assert_eq!(log.membership_at(LogIndex(4)), Some(&members(3)));
+        // An uncommitted change that is cut off leaves what the compacted part said.
+        log.truncate_from(LogIndex(4));
+        assert_eq!(log.membership(), &members(1));
+        log.reset(Position::new(Term(2), LogIndex(9)), members(5));
+        assert_eq!((log.membership(), log.membership_index()), (&members(5), LogIndex(9)));
+        assert_eq!(log.membership_at(LogIndex(8)), None);
+    }
+
     proptest! {
+        #[test]
+        fn a_compacted_log_knows_the_rest_as_before(steps in prop::collection::vec(0_u64..3, 1..40), upto in 1_u64..40, limit in (0_u64..40, 0_u64..45)) {
+            let mut term = 1;
+            let terms: Vec<u64> = steps.iter().map(|step| { term += step / 2; term }).collect();
+            let upto = upto.min(terms.len() as u64);
+            let (whole, mut log) = (log_of(&terms), log_of(&terms));
+            log.compact(LogIndex(upto));
+            log.assert_invariants();
+            for index in 0..45 {
+                let expected = if index < upto { None } else { whole.term_at(LogIndex(index)) };
+                prop_assert_eq!(log.term_at(LogIndex(index)), expected);
+            }
+            let limit = Position::new(Term(limit.0), LogIndex(limit.1));
+            let expected = whole.highest_not_above(limit);
+            prop_assert_eq!(log.highest_not_above(limit), if expected.index <= LogIndex(upto) { log.base() } else { expected });
+            log.append(entry(50, terms.len() as u64 + 1));
+            log.compact(LogIndex(terms.len() as u64 + 1));
+            prop_assert_eq!(log.cache_first(), LogIndex(terms.len() as u64 + 2));
+            log.append(entry(50, terms.len() as u64 + 2));
+            prop_assert_eq!(log.term_at(LogIndex(terms.len() as u64 + 2)), Some(Term(50)));
+        }
+
         #[test]
         fn terms_and_limits_agree_with_a_plain_list(steps in prop::collection::vec(0_u64..3, 1..40), cut in 1_u64..40, limit in (0_u64..40, 0_u64..45)) {
             let mut term = 1;

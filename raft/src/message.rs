@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::Entry;
 use crate::position::{LogIndex, Position, Term};
+use crate::snapshot::Snapshot;
 
 /// One message, with the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,16 @@ pub enum Body {
     Heartbeat(Heartbeat),
     /// The answer to `Heartbeat`.
     HeartbeatReply(HeartbeatReply),
+    /// From a leader: "campaign now, I hand over to you" (Ongaro 2014, section 3.10).
+    TimeoutNow,
+    /// `Vote` of a candidate whom the leader asked to campaign: answered although a leader is alive.
+    VoteByLeave {
+        /// The last entry of the sender's log.
+        last: Position,
+    },
+    /// From a leader: "you need this snapshot" (Raft section 7). Its bytes are fetched by the receiver; the answer is
+    /// `AppendReply` once it is installed and durable.
+    Snapshot(Snapshot),
 }
 
 /// A leader's sign of life. Small and fixed in size, so that one carrier message can hold those of all groups of a
@@ -112,6 +123,9 @@ impl Body {
             Self::AppendReply(_) => "append_reply",
             Self::Heartbeat(_) => "heartbeat",
             Self::HeartbeatReply(_) => "heartbeat_reply",
+            Self::TimeoutNow => "timeout_now",
+            Self::VoteByLeave { .. } => "vote_by_leave",
+            Self::Snapshot(_) => "snapshot",
         }
     }
 }

@@ -5,14 +5,19 @@ use distric_model::{Instant, NodeId};
 
 use crate::config::{Config, ConfigError};
 use crate::core::Core;
-use crate::door::{Input, Load, Outputs, Refusal, RoleChange, RoleKind};
+use crate::door::{
+    ChangeAnswer, ChangeRefusal, Input, Load, Outputs, ReadId, ReadRefusal, ReadRefused, Refusal, RoleChange, RoleKind, TransferAnswer,
+    TransferOutcome,
+};
 use crate::entry::Entry;
 use crate::follower::Follower;
 use crate::log::Log;
+use crate::membership::Membership;
 use crate::message::{AppendOutcome, Body, Message};
-use crate::position::{LogIndex, Term, Ticket};
+use crate::position::{LogIndex, Position, Term, Ticket};
 use crate::recovered::{Recovered, RecoveredError};
 use crate::role::Role;
+use crate::snapshot::Snapshot;
 use crate::status::Status;
 
 /// One replica of one group.
@@ -55,18 +60,34 @@ impl Raft {
     pub fn new(config: Config, recovered: Recovered, applied: LogIndex, seed: u64, now: Instant) -> Result<Self, StartError> {
         config.check()?;
         let mut recovered = recovered;
-        // What was applied was committed, even if the stored commit index is from before that.
-        recovered.hard_state.commit = recovered.hard_state.commit.max(applied).max(recovered.base.index);
+        let reset_to = if recovered.needs_reset()? { recovered.checkpoint.clone() } else { None };
+        let mut handed_out = recovered.base.index;
+        if reset_to.is_none() {
+            // What was applied was committed, even if the stored commit index is from before that.
+            let checkpoint = recovered.checkpoint.as_ref().map_or(LogIndex::ZERO, |checkpoint| checkpoint.position.index);
+            handed_out = handed_out.max(applied).max(checkpoint);
+            recovered.hard_state.commit = recovered.hard_state.commit.max(handed_out);
+        }
         recovered.check()?;
-        let handed_out = applied.max(recovered.base.index);
         let hard = recovered.hard_state;
         let mut core = Core::new(config, hard, Log::new(recovered), seed, handed_out);
+        if let Some(snapshot) = reset_to {
+            let last = snapshot.position.index;
+            if applied > last {
+                return Err(RecoveredError::CommittedEntryMissing { commit: applied, last }.into());
+            }
+            if snapshot.position.term > hard.term {
+                // This term did not get to the disk before the stop, so neither did a vote in it, and none was given.
+                core.enter_term(snapshot.position.term);
+            }
+            core.reset(snapshot);
+        }
         let mut follower = Follower::new(&mut core, now, None);
-        if core.log.membership().voters() == [core.config.id] {
+        if core.log.membership().is_only_voter(core.config.id) {
             // There is nobody to wait for.
             follower.election_due = now;
         }
-        let reported = RoleChange { role: RoleKind::Follower, term: hard.term, leader: None };
+        let reported = RoleChange { role: RoleKind::Follower, term: core.hard.term, leader: None };
         let raft = Self { core, role: Role::Follower(follower), load: LoadState::Idle, reported };
         raft.assert_invariants();
         Ok(raft)
@@ -83,7 +104,15 @@ impl Raft {
             Input::Propose { commands } => self.on_propose(commands, out),
             Input::Persisted { ticket } => self.on_persisted(now, ticket, out),
             Input::Loaded { entries } => self.on_loaded(entries, out),
+            Input::ChangeMembership { wanted } => self.on_change(now, &wanted, out),
+            Input::Transfer { target } => self.on_transfer(now, target, out),
+            Input::Read { id } => self.on_read(id, out),
+            Input::Compacted { upto } => self.on_compacted(upto, out),
+            Input::SnapshotReady { to, snapshot } => self.on_snapshot_at_hand(to, Some(snapshot), out),
+            Input::SnapshotFailed { peer } => self.on_snapshot_at_hand(peer, None, out),
+            Input::SnapshotInstalled { snapshot } => self.on_snapshot_installed(now, snapshot),
         }
+        self.advance(now, out);
         self.collect(out);
         self.assert_invariants();
     }
@@ -95,7 +124,10 @@ impl Raft {
             // Nobody to remind and nobody to hear from: a quiet group of one costs nothing.
             Role::Leader(leader) if leader.is_alone() && self.load != LoadState::Paused => None,
             Role::Leader(leader) => Some(leader.heartbeat_due),
-            _ if !core.log.membership().is_voter(core.config.id) => None,
+            // Whoever does not vote does not ask for votes, and only needs waking to ask the log store again.
+            Role::Follower(follower) if !core.log.membership().is_voter(core.config.id) => {
+                (self.load == LoadState::Paused).then_some(follower.election_due)
+            }
             Role::Follower(follower) => Some(follower.election_due),
             Role::PreCandidate(campaign) | Role::Candidate(campaign) => Some(campaign.election_due),
         }
@@ -125,12 +157,26 @@ impl Raft {
         self.core.hard.commit
     }
 
+    /// What a checkpoint that has applied everything up to `applied` contains, to be stored with it. `None` when that is
+    /// not handed out yet, or older than what is still known.
+    pub fn snapshot_at(&self, applied: LogIndex) -> Option<Snapshot> {
+        let log = &self.core.log;
+        let term = log.term_at(applied).filter(|_| applied <= self.core.handed_out && applied > LogIndex::ZERO)?;
+        let membership = log.membership_at(applied)?.clone();
+        Some(Snapshot { position: Position::new(term, applied), membership })
+    }
+
+    /// The members in force: those of the last membership entry, committed or not.
+    pub fn membership(&self) -> &Membership {
+        self.core.log.membership()
+    }
+
     /// Everything worth seeing from outside. Allocates; not for every step.
     pub fn status(&self) -> Status {
         let core = &self.core;
-        let (peers, uncommitted_bytes) = match &self.role {
-            Role::Leader(leader) => (leader.peers(), leader.uncommitted_bytes()),
-            _ => (Vec::new(), 0),
+        let (peers, uncommitted_bytes, transfer_to) = match &self.role {
+            Role::Leader(leader) => (leader.peers(), leader.uncommitted_bytes(), leader.transfer.as_ref().map(|transfer| transfer.target)),
+            _ => (Vec::new(), 0, None),
         };
         Status {
             id: core.config.id,
@@ -140,12 +186,14 @@ impl Raft {
             leader: self.leader(),
             vote: core.hard.vote,
             last: core.log.last(),
+            base: core.log.base(),
             durable: core.durability.durable(),
             commit: core.hard.commit,
             handed_out: core.handed_out,
             uncommitted_bytes,
             cache_bytes: core.log.cache_bytes(),
             membership: core.log.membership().clone(),
+            transfer_to,
             peers,
             stats: core.stats,
         }
@@ -158,7 +206,10 @@ impl Raft {
         if self.wake_at().is_none_or(|due| now < due) {
             return;
         }
-        let Role::Leader(leader) = &mut self.role else { return self.become_pre_candidate(now, out) };
+        let is_voter = self.core.log.membership().is_voter(self.core.config.id);
+        let Role::Leader(leader) = &mut self.role else {
+            return if is_voter { self.become_pre_candidate(now, out) } else { self.become_follower(now, self.core.hard.term, None) };
+        };
         if !leader.on_heartbeat_due(&mut self.core, now, out) {
             self.core.stats.quorum_lost_count += 1;
             self.become_follower(now, self.core.hard.term, None);
@@ -170,6 +221,86 @@ impl Raft {
         match &mut self.role {
             Role::Leader(leader) => leader.on_propose(&mut self.core, commands, out),
             _ => commands.into_iter().for_each(|command| self.core.refuse(command, reason, out)),
+        }
+    }
+
+    fn on_change(&mut self, now: Instant, wanted: &Membership, out: &mut Outputs) {
+        let leader = self.leader();
+        out.change = Some(match &mut self.role {
+            Role::Leader(leader) => leader.on_change(&mut self.core, now, wanted, out),
+            _ => ChangeAnswer::Refused(ChangeRefusal::NotLeader { leader }),
+        });
+    }
+
+    fn on_transfer(&mut self, now: Instant, target: NodeId, out: &mut Outputs) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.on_transfer(&mut self.core, now, target, out),
+            _ => out.transfer = Some(TransferAnswer { target, outcome: TransferOutcome::Refused }),
+        }
+    }
+
+    fn on_read(&mut self, id: ReadId, out: &mut Outputs) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.on_read(&mut self.core, id, out),
+            _ => self.core.reads_dropped.push(id),
+        }
+    }
+
+    fn on_compacted(&mut self, upto: LogIndex, out: &mut Outputs) {
+        assert!(upto <= self.core.handed_out, "a checkpoint up to {upto}, handed out {}", self.core.handed_out);
+        let upto = match &self.role {
+            Role::Leader(leader) => leader.may_compact(&self.core, upto),
+            _ => upto,
+        };
+        // What is still on its way to the disk stays in the log.
+        let upto = upto.min(self.core.durability.durable());
+        if upto > self.core.log.base().index {
+            self.core.log.compact(upto);
+        }
+        out.purge = Some(self.core.log.base().index);
+    }
+
+    fn on_snapshot_at_hand(&mut self, peer: NodeId, snapshot: Option<Snapshot>, out: &mut Outputs) {
+        if snapshot.is_none() {
+            // Fetching failed: the next offer is taken.
+            self.core.installing.take_if(|(from, _)| *from == peer);
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.on_snapshot_at_hand(&mut self.core, peer, snapshot, out);
+        }
+    }
+
+    fn on_snapshot_installed(&mut self, now: Instant, snapshot: Snapshot) {
+        let is_leader = self.is_leader();
+        let core = &mut self.core;
+        core.installing = None;
+        let position = snapshot.position;
+        if position.index <= core.handed_out {
+            core.stats.useless_snapshots_count += 1;
+            return;
+        }
+        // The log may have got there by itself in the meantime, and what follows in it may be needed.
+        if core.log.term_at(position.index) == Some(position.term) && core.durability.durable() >= position.index {
+            core.commit_upto(position.index);
+            core.handed_out = position.index;
+            return;
+        }
+        let is_committed_here = position.index <= core.hard.commit && core.log.term_at(position.index) != Some(position.term);
+        if is_committed_here || position.term > core.hard.term || is_leader {
+            core.stats.useless_snapshots_count += 1;
+            return;
+        }
+        core.reset(snapshot);
+        if self.load != LoadState::Idle {
+            // Whatever is answered speaks of what is gone.
+            self.load = LoadState::Paused;
+        }
+        let leader = self.leader();
+        if !matches!(self.role, Role::Follower(_)) {
+            self.become_follower(now, self.core.hard.term, leader);
+        }
+        if let Role::Follower(follower) = &mut self.role {
+            follower.on_reset(&self.core);
         }
     }
 
@@ -221,7 +352,7 @@ impl Raft {
         if term < self.core.hard.term {
             return self.on_stale(from, &body, out);
         }
-        let is_from_leader = matches!(body, Body::Append { .. } | Body::Heartbeat(_));
+        let is_from_leader = matches!(body, Body::Append { .. } | Body::Heartbeat(_) | Body::Snapshot(_) | Body::TimeoutNow);
         if term > self.core.hard.term {
             self.become_follower(now, term, is_from_leader.then_some(from));
         }
@@ -241,7 +372,9 @@ impl Raft {
             (Body::Heartbeat(heartbeat), Role::Follower(follower)) => follower.on_heartbeat(&mut self.core, from, heartbeat, out),
             (Body::AppendReply(outcome), Role::Leader(leader)) => leader.on_append_reply(&mut self.core, now, from, outcome, out),
             (Body::HeartbeatReply(reply), Role::Leader(leader)) => leader.on_heartbeat_reply(&mut self.core, now, from, reply, out),
-            (Body::Vote { last }, _) => self.on_vote(now, from, last, out),
+            (Body::Snapshot(snapshot), Role::Follower(follower)) => follower.on_snapshot(&mut self.core, from, snapshot, out),
+            (Body::TimeoutNow, Role::Follower(_)) => self.on_timeout_now(now),
+            (Body::Vote { last } | Body::VoteByLeave { last }, _) => self.on_vote(now, from, last, out),
             (Body::VoteReply { granted }, _) => self.on_vote_reply(now, from, granted, out),
             (Body::PreVoteReply { .. }, _) => self.on_pre_vote_reply(now, from, self.core.hard.term, false, out),
             // Answers to a leader that is none any more.
@@ -269,8 +402,10 @@ impl Raft {
     fn on_stale(&mut self, from: NodeId, body: &Body, out: &mut Outputs) {
         self.core.stats.stale_messages_count += 1;
         match body {
-            Body::Append { .. } | Body::Heartbeat(_) => self.core.reply(from, Body::AppendReply(AppendOutcome::Stale), out),
-            Body::Vote { .. } => self.core.reply(from, Body::VoteReply { granted: false }, out),
+            Body::Append { .. } | Body::Heartbeat(_) | Body::Snapshot(_) => {
+                self.core.reply(from, Body::AppendReply(AppendOutcome::Stale), out);
+            }
+            Body::Vote { .. } | Body::VoteByLeave { .. } => self.core.reply(from, Body::VoteReply { granted: false }, out),
             _ => {}
         }
     }
@@ -280,12 +415,30 @@ impl Raft {
         self.is_leader() || self.core.has_lively_leader(now)
     }
 
+    /// What a leader does once something is committed or acknowledged, whatever the input was.
+    fn advance(&mut self, now: Instant, out: &mut Outputs) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.advance_reads(&mut self.core, out);
+        let is_removed = leader.advance_change(&mut self.core, now, out);
+        if is_removed {
+            leader.say_farewell(&mut self.core, now);
+        }
+        let stands_down = leader.advance_transfer(&mut self.core, now, out) || is_removed && leader.transfer.is_none();
+        if stands_down {
+            self.core.stats.removals_count += 1;
+            self.become_follower(now, self.core.hard.term, None);
+        }
+    }
+
     /// What follows from the new state, whatever the input was.
     fn collect(&mut self, out: &mut Outputs) {
         if let Some(persist) = self.core.durability.next_write(&self.core.hard, &self.core.log) {
             out.push_persist(persist);
         }
         self.core.hand_out_committed(out);
+        let reason = ReadRefusal::NotLeader { leader: self.leader() };
+        self.core.stats.reads_refused_count += self.core.reads_dropped.len() as u64;
+        out.reads_refused.extend(self.core.reads_dropped.drain(..).map(|id| ReadRefused { id, reason }));
         if self.load == LoadState::Idle
             && let Some(load) = self.wanted_load()
         {

@@ -1,8 +1,9 @@
 //! How far one follower is, and what may be sent to it.
 //!
-//! Two states. `Probe`: the place where the logs part is being searched; one append at a time. `Stream`: appends
+//! Three states. `Probe`: the place where the logs part is being searched; one append at a time. `Stream`: appends
 //! follow each other without waiting, within a window of messages and bytes. A refusal or a found loss leads back to
-//! `Probe`, an acknowledgement to `Stream`.
+//! `Probe`, an acknowledgement to `Stream`. `Snapshot`: what comes next is compacted away; nothing is sent but the offer of a
+//! snapshot, again after every answered heartbeat until an acknowledgement shows that the follower is in the log again.
 //! Invariant: `matched < next`.   Invariant: `matched` never decreases in a term.
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use distric_model::Instant;
 
 use crate::config::Config;
 use crate::position::LogIndex;
+use crate::snapshot::Snapshot;
 
 pub(crate) struct Progress {
     /// The follower's disk equals the leader's log up to here.
@@ -22,6 +24,12 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Instant,
     /// Entries for it must be loaded first.
     pub(crate) wants_load: bool,
+    /// The last round of heartbeats that it answered in this term.
+    pub(crate) confirmed_round: u64,
+    /// Heartbeats in a row at which it lacked little.
+    pub(crate) caught_up_rounds: u32,
+    /// It is no member any more, by the entry at this index, and told so until the time named.
+    pub(crate) departing: Option<(LogIndex, Instant)>,
     /// A heartbeat sent behind appends: its answer tells whether those arrived.
     beat: Option<Beat>,
 }
@@ -34,6 +42,25 @@ pub(crate) enum Flow {
     Stream {
         window: Window,
     },
+    Snapshot(Delivery),
+}
+
+/// How far the delivery of a snapshot is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// The driver was asked for one.
+    Wanted,
+    /// The follower was told of this one, in the round of heartbeats named last.
+    Offered { snapshot: Snapshot, round: u64 },
+    /// The driver had none in that round.
+    Failed { round: u64 },
+}
+
+/// What a heartbeat's answer calls for while a snapshot is being delivered.
+pub(crate) enum Again {
+    Nothing,
+    Want,
+    Offer(Snapshot),
 }
 
 pub(crate) struct Probing {
@@ -81,7 +108,7 @@ impl Progress {
     /// A follower of whom nothing is known: it is tried with the end of the leader's log.
     pub(crate) fn new(last: LogIndex, now: Instant) -> Self {
         let flow = Flow::Probe { sent: None };
-        Self { matched: LogIndex::ZERO, next: last.next(), flow, heard_at: now, wants_load: false, beat: None }
+        Self { matched: LogIndex::ZERO, next: last.next(), flow, heard_at: now, wants_load: false, confirmed_round: 0, caught_up_rounds: 0, departing: None, beat: None }
     }
 
     /// Whether an append may be sent now.
@@ -89,6 +116,7 @@ impl Progress {
         match &self.flow {
             Flow::Probe { sent } => sent.is_none(),
             Flow::Stream { window } => window.messages() < config.in_flight_messages_max && window.bytes() < config.in_flight_bytes_max,
+            Flow::Snapshot(_) => false,
         }
     }
 
@@ -101,6 +129,48 @@ impl Progress {
                 window.push(last, bytes);
                 self.next = last.next();
             }
+            Flow::Snapshot(_) => panic!("entries sent to a follower that needs a snapshot"),
+        }
+    }
+
+    /// What it needs next is compacted away.
+    pub(crate) fn become_snapshot(&mut self) {
+        self.flow = Flow::Snapshot(Delivery::Wanted);
+        self.beat = None;
+    }
+
+    /// The follower is known to be equal as far as the log reaches back: entries can go on from `matched`.
+    pub(crate) fn leave_snapshot(&mut self) {
+        if matches!(self.flow, Flow::Snapshot(_)) {
+            self.next = self.matched.next();
+            self.flow = Flow::Stream { window: Window::default() };
+        }
+    }
+
+    /// The entry behind which this follower will go on once its snapshot is installed.
+    pub(crate) fn pinned(&self) -> Option<LogIndex> {
+        match &self.flow {
+            Flow::Snapshot(Delivery::Offered { snapshot, .. }) => Some(snapshot.position.index),
+            _ => None,
+        }
+    }
+
+    /// A heartbeat of `round` was answered: what to say about the snapshot, should it have been lost.
+    pub(crate) fn again(&mut self, answered: u64, current: u64) -> Again {
+        match &mut self.flow {
+            Flow::Snapshot(Delivery::Offered { snapshot, round }) if answered > *round => {
+                *round = current;
+                Again::Offer(snapshot.clone())
+            }
+            Flow::Snapshot(delivery @ Delivery::Failed { .. }) => {
+                let Delivery::Failed { round } = delivery else { return Again::Nothing };
+                if answered <= *round {
+                    return Again::Nothing;
+                }
+                *delivery = Delivery::Wanted;
+                Again::Want
+            }
+            _ => Again::Nothing,
         }
     }
 
@@ -124,6 +194,8 @@ impl Progress {
                 self.flow = Flow::Stream { window: Window::default() };
             }
             Flow::Probe { .. } => {}
+            // Whether that is enough only the log can say.
+            Flow::Snapshot(_) => self.next = self.next.max(matched.next()),
         }
         is_news
     }
@@ -133,6 +205,7 @@ impl Progress {
         match self.flow {
             Flow::Probe { .. } => prev == self.next.prev(),
             Flow::Stream { .. } => prev > self.matched,
+            Flow::Snapshot(_) => false,
         }
     }
 
@@ -163,6 +236,7 @@ impl Progress {
                 }
                 is_lost
             }
+            Flow::Snapshot(_) => false,
         }
     }
 
@@ -203,6 +277,27 @@ mod tests {
         progress.on_heartbeat_sent(2);
         assert!(progress.on_heartbeat_answered(2, LogIndex(10)));
         assert_eq!(progress.next, LogIndex(11));
+    }
+
+    #[test]
+    fn a_snapshot_is_offered_again_once_per_answered_round_and_left_by_an_acknowledgement() {
+        // Raft section 7: the leader sends a snapshot when it has discarded the next entry it needs to send.
+        let mut progress = streaming();
+        progress.become_snapshot();
+        assert!(matches!(progress.again(9, 9), Again::Nothing), "the driver has not answered yet");
+        let snapshot = Snapshot { position: crate::Position::new(crate::Term(2), LogIndex(20)), membership: crate::Membership::default() };
+        progress.flow = Flow::Snapshot(Delivery::Offered { snapshot, round: 4 });
+        assert_eq!(progress.pinned(), Some(LogIndex(20)));
+        assert!(matches!(progress.again(4, 6), Again::Nothing));
+        assert!(matches!(progress.again(5, 6), Again::Offer(_)));
+        assert!(matches!(progress.again(6, 6), Again::Nothing));
+        assert!(progress.on_matched(LogIndex(20), true));
+        progress.leave_snapshot();
+        assert_eq!(progress.next, LogIndex(21));
+        progress.flow = Flow::Snapshot(Delivery::Failed { round: 7 });
+        assert!(matches!(progress.again(7, 8), Again::Nothing));
+        assert!(matches!(progress.again(8, 8), Again::Want));
+        assert!(matches!(progress.flow, Flow::Snapshot(Delivery::Wanted)));
     }
 
     #[test]

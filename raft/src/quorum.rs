@@ -5,41 +5,59 @@ use distric_model::NodeId;
 use crate::membership::Membership;
 
 /// How an election stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In rising order of how much it decides: of two halves the greater result is that of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum VoteResult {
     Won,
-    Lost,
     Open,
+    Lost,
 }
 
 impl Membership {
-    /// How many voters make a majority; zero voters have none, so one is asked for.
+    /// How many of [`Membership::voters`] make a majority; zero voters have none, so one is asked for.
     pub fn majority(&self) -> usize {
-        self.voters().len() / 2 + 1
+        majority_of(self.voters())
     }
 
-    /// The greatest value that a majority of voters has reached, where `of` tells each voter's value; `None` when
-    /// there is no voter.
+    /// The sets that each need a majority of their own: one, or two while the group is joint.
+    pub fn quorum_sets(&self) -> impl Iterator<Item = &[NodeId]> {
+        std::iter::once(self.voters()).chain(self.is_joint().then_some(self.outgoing()))
+    }
+
+    /// The greatest value that a majority of voters has reached, in each half of a joint configuration, where `of`
+    /// tells each voter's value; `None` when there is no voter.
     pub(crate) fn reached_by_majority<T: Ord + Copy>(&self, of: impl Fn(NodeId) -> T) -> Option<T> {
-        let mut values: Vec<T> = self.voters().iter().map(|voter| of(*voter)).collect();
-        // Sorted on every use: a scan that assumed an order once committed without a quorum elsewhere.
-        values.sort_unstable_by(|a, b| b.cmp(a));
-        values.get(self.majority() - 1).copied()
+        let reached = |set: &[NodeId]| {
+            let mut values: Vec<T> = set.iter().map(|voter| of(*voter)).collect();
+            // Sorted on every use: a scan that assumed an order once committed without a quorum elsewhere.
+            values.sort_unstable_by(|a, b| b.cmp(a));
+            values.get(majority_of(set) - 1).copied()
+        };
+        // `None` is less than every value, so an undecided half decides.
+        self.quorum_sets().map(reached).min().flatten()
     }
 
-    /// How an election stands, where `of` tells each voter's answer so far.
+    /// How an election stands, where `of` tells each voter's answer so far. Both halves of a joint configuration must
+    /// be won; one lost is enough to lose.
     pub(crate) fn vote_result(&self, of: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
-        let answers = || self.voters().iter().map(|voter| of(*voter));
-        let granted = answers().filter(|answer| *answer == Some(true)).count();
-        let open = answers().filter(Option::is_none).count();
-        if granted >= self.majority() {
-            VoteResult::Won
-        } else if granted + open < self.majority() {
-            VoteResult::Lost
-        } else {
-            VoteResult::Open
-        }
+        let result = |set: &[NodeId]| {
+            let answers = || set.iter().map(|voter| of(*voter));
+            let granted = answers().filter(|answer| *answer == Some(true)).count();
+            let open = answers().filter(Option::is_none).count();
+            if granted >= majority_of(set) {
+                VoteResult::Won
+            } else if granted + open < majority_of(set) {
+                VoteResult::Lost
+            } else {
+                VoteResult::Open
+            }
+        };
+        self.quorum_sets().map(result).max().unwrap_or(VoteResult::Lost)
     }
+}
+
+fn majority_of(set: &[NodeId]) -> usize {
+    set.len() / 2 + 1
 }
 
 #[cfg(test)]
@@ -76,6 +94,28 @@ mod tests {
             };
             prop_assert_eq!(group.vote_result(|node| answers[at(node)]), expected);
         }
+    }
+
+    #[test]
+    fn a_joint_group_needs_a_majority_of_each_half() {
+        // Ongaro 2014, section 4.3: "agreement requires separate majorities from both the old and new configurations".
+        let node = |n| NodeId::new(Timestamp::from_us(0), Slot::truncate(0), n);
+        let old = group(3);
+        let wanted = Membership::new(vec![node(0), node(3), node(4), node(5)], vec![]).unwrap();
+        let joint = old.first_step(&wanted).unwrap().enter_goal().unwrap();
+        // All of the new half, one of the old: not enough.
+        let values = |node_with: &[u64]| {
+            let with: Vec<NodeId> = node_with.iter().map(|n| node(*n)).collect();
+            move |voter: NodeId| u64::from(with.contains(&voter))
+        };
+        for (with, expected) in [(&[0, 3, 4, 5][..], 0), (&[0, 1, 2], 0), (&[0, 1, 3], 0), (&[0, 1, 3, 4], 1)] {
+            assert_eq!(joint.reached_by_majority(values(with)), Some(expected), "{with:?}");
+            let votes = values(with);
+            let result = joint.vote_result(|voter| (votes(voter) == 1).then_some(true));
+            assert_eq!(result == VoteResult::Won, expected == 1, "{with:?}");
+        }
+        let refused_by_old = |voter| (voter == node(1) || voter == node(2)).then_some(false).or(Some(true));
+        assert_eq!(joint.vote_result(refused_by_old), VoteResult::Lost);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::entry::{Entry, EntryKind};
 use crate::membership::Membership;
 use crate::position::{HardState, LogIndex, Position, Term};
+use crate::snapshot::Snapshot;
 
 /// Consecutive entries of one term: from `first` up to the next run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub struct Recovered {
     pub term_runs: Vec<TermRun>,
     /// All membership entries after `base`, in order.
     pub memberships: Vec<Entry>,
+    /// The newest durable checkpoint of the state machine, which the log store knows nothing of: to be filled in by
+    /// whoever has it. Needed as soon as anything is compacted away; it tells who were members there.
+    pub checkpoint: Option<Snapshot>,
     /// The end of the log, in order, without gaps, up to and including `last`; as much as was thought useful.
     pub tail: Vec<Entry>,
 }
@@ -55,6 +59,21 @@ pub enum RecoveredError {
         /// Where.
         index: LogIndex,
     },
+    /// The log has another entry where it is committed than the checkpoint was made of: one of them is of another group,
+    /// or older than what was promised.
+    #[error("the checkpoint at {checkpoint} contradicts the log")]
+    ForeignCheckpoint {
+        /// Where it ends.
+        checkpoint: Position,
+    },
+    /// Entries are compacted away that no checkpoint contains.
+    #[error("the log begins behind {base} but the checkpoint ends at {checkpoint}")]
+    CheckpointTooOld {
+        /// The last entry that is compacted away.
+        base: LogIndex,
+        /// Where the checkpoint ends.
+        checkpoint: LogIndex,
+    },
     /// A membership entry cannot be read.
     #[error("the membership entry at index {index} cannot be read")]
     BadMembership {
@@ -73,6 +92,7 @@ impl Recovered {
             last: entry.position(),
             term_runs: vec![TermRun { first: entry.index, term: entry.term }],
             memberships: vec![entry.clone()],
+            checkpoint: None,
             tail: vec![entry],
         }
     }
@@ -87,6 +107,29 @@ impl Recovered {
             self.memberships.push(entry.clone());
         }
         self.last = entry.position();
+    }
+
+    /// Whether the log must begin anew behind the checkpoint: the node stopped between making an installed snapshot
+    /// durable and resetting the log. What the log holds is then older, or was never committed.
+    /// Errors: what cannot come about in that way.
+    pub(crate) fn needs_reset(&self) -> Result<bool, RecoveredError> {
+        let Some(checkpoint) = &self.checkpoint else { return Ok(false) };
+        let position = checkpoint.position;
+        if position.index < self.base.index {
+            return Err(RecoveredError::CheckpointTooOld { base: self.base.index, checkpoint: position.index });
+        }
+        if position.index > self.last.index {
+            return Ok(true);
+        }
+        let run = self.term_runs.iter().rev().find(|run| run.first <= position.index);
+        let found = run.map_or(self.base.term, |run| run.term);
+        if found == position.term {
+            return Ok(false);
+        }
+        if position.index <= self.hard_state.commit.max(self.base.index) {
+            return Err(RecoveredError::ForeignCheckpoint { checkpoint: position });
+        }
+        Ok(true)
     }
 
     /// Whether the pieces fit together and nothing that is known to be committed is missing.
@@ -151,5 +194,22 @@ mod tests {
         state.hard_state.commit = LogIndex(0);
         state.hard_state.term = Term(0);
         assert!(matches!(state.check(), Err(RecoveredError::TermLost { .. })));
+    }
+
+    #[test]
+    fn a_checkpoint_ahead_of_the_log_replaces_it_and_one_that_contradicts_what_is_committed_is_refused() {
+        let at = |term, index| Some(Snapshot { position: Position::new(Term(term), LogIndex(index)), membership: Membership::default() });
+        let mut state = Recovered::founding(&Membership::default());
+        for (checkpoint, expected) in [(at(1, 1), Ok(false)), (at(4, 7), Ok(true)), (None, Ok(false))] {
+            state.checkpoint = checkpoint;
+            assert_eq!(state.needs_reset(), expected);
+        }
+        state.checkpoint = at(2, 1);
+        assert!(matches!(state.needs_reset(), Err(RecoveredError::ForeignCheckpoint { .. })));
+        state.hard_state.commit = LogIndex(0);
+        assert_eq!(state.needs_reset(), Ok(true), "what was never committed gives way");
+        state.base = Position::new(Term(1), LogIndex(3));
+        state.last = state.base;
+        assert!(matches!(state.needs_reset(), Err(RecoveredError::CheckpointTooOld { .. })));
     }
 }

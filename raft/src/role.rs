@@ -19,6 +19,8 @@ pub(crate) struct Campaign {
     pub(crate) votes: Vec<(NodeId, bool)>,
     /// Whether the votes were asked for. A candidate asks once its own vote is durable.
     pub(crate) asked: bool,
+    /// The leader asked for this campaign: it is not disturbed by it.
+    pub(crate) by_leave: bool,
     /// When to try again.
     pub(crate) election_due: Instant,
 }

@@ -23,6 +23,8 @@ pub struct Status {
     pub vote: Option<NodeId>,
     /// The last entry.
     pub last: Position,
+    /// The last entry that is compacted away; zero when none is.
+    pub base: Position,
     /// Entries up to here are on its disk.
     pub durable: LogIndex,
     /// Entries up to here are committed.
@@ -35,6 +37,8 @@ pub struct Status {
     pub cache_bytes: u64,
     /// The members in force.
     pub membership: Membership,
+    /// To whom a leader hands over.
+    pub transfer_to: Option<NodeId>,
     /// What a leader knows of the others.
     pub peers: Vec<PeerStatus>,
     /// Counters since the start of the process.
@@ -52,6 +56,8 @@ pub struct PeerStatus {
     pub next: LogIndex,
     /// Whether entries stream, rather than the place to start from being searched.
     pub streaming: bool,
+    /// Whether it must install a snapshot first.
+    pub needs_snapshot: bool,
     /// Unanswered appends.
     pub in_flight_messages: usize,
     /// Unanswered bytes of entries.
@@ -91,4 +97,26 @@ pub struct Stats {
     pub useless_loads_count: u64,
     /// Times that a follower needed entries that are compacted away.
     pub snapshots_needed_count: u64,
+    /// Snapshots offered to followers, repetitions included.
+    pub snapshots_offered_count: u64,
+    /// Snapshots that replaced this replica's log.
+    pub snapshots_installed_count: u64,
+    /// Snapshots that brought nothing: older than what is here, or of another history.
+    pub useless_snapshots_count: u64,
+    /// Membership entries appended as a leader.
+    pub membership_entries_count: u64,
+    /// Joint configurations entered because all joining learners were caught up.
+    pub promotions_count: u64,
+    /// Times it stood down because it was removed.
+    pub removals_count: u64,
+    /// Transfers of leadership begun.
+    pub transfers_count: u64,
+    /// Transfers given up.
+    pub transfers_aborted_count: u64,
+    /// Campaigns begun because the leader asked for it.
+    pub campaigns_by_leave_count: u64,
+    /// Reads answered.
+    pub reads_count: u64,
+    /// Reads refused, or given up with the leadership.
+    pub reads_refused_count: u64,
 }

@@ -3,7 +3,8 @@
 //! A file is a comment (`#` lines) and blocks: commands, `---`, what happened. `RAFT_SCRIPTS_REFRESH=1 cargo test -p
 //! distric-raft --test scripts` records anew; read the difference before it is committed. Commands:
 //!
-//! - `nodes COUNT [uncommitted=BYTES] [append=BYTES] [cache=BYTES]` founds a group; always the first command
+//! - `nodes COUNT [spare=COUNT] [uncommitted=BYTES] [append=BYTES] [cache=BYTES] [priorities]` founds a group; always the first
+//!   command. Spare nodes belong to nobody yet. With priorities `n1` offers itself first, then `n2`, and so on
 //! - `elect N` lets `N` win an election and everybody learn of it, without a trace
 //! - `tick N` moves the clock to when `N` wants a tick; `advance MS` only moves the clock
 //! - `propose N TEXT...`; `big N BYTES` proposes one command of so many bytes
@@ -11,6 +12,11 @@
 //!   aside, which `replay` delivers as often as wanted
 //! - `flush N...` makes all staged writes of `N` durable, `flush_one N` only the oldest; `load N` answers its request for entries
 //! - `settle [N...]` delivers and flushes until nothing is left to do, among these nodes only if some are named
+//! - `change N VOTERS [LEARNERS]` (as in `n1,n2 n3`) asks for a change of members; `transfer N TO`; `read N ID`
+//! - `compact N [BEHIND]` makes a checkpoint and compacts up to so many entries before it; `snapshot N` answers the wish for
+//!   one, `snapshot_fail N` cannot; `install N` fetches and installs, `install_fail N` cannot, `install_crash N` stops right after
+//!   the state is durable
+//! - `members` prints who are members in the eyes of every replica
 //! - `crash N [kept=WRITES]`, `restart N`; `forge A>B heartbeat term=T commit=I` and other forged messages
 //! - `status` prints every replica
 
@@ -31,7 +37,7 @@ fn scripts_play_as_recorded() {
     let mut paths: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "script"));
     paths.sort();
-    assert!(paths.len() >= 12, "only {} scripts in {}", paths.len(), dir.display());
+    assert!(paths.len() >= 40, "only {} scripts in {}", paths.len(), dir.display());
     let refresh = std::env::var_os("RAFT_SCRIPTS_REFRESH").is_some();
     let mut differing = Vec::new();
     for path in paths {
@@ -128,6 +134,37 @@ impl Player {
             "elect" => elect(world, node(rest.first()?)?),
             "flush_one" => world.flush_one(node(rest.first()?)?),
             "flush" => nodes(rest)?.into_iter().for_each(|at| world.flush(at)),
+            "change" => {
+                let list = |text: Option<&&str>| text.map_or(Some(Vec::new()), |text| ids(text));
+                let wanted = Membership::new(list(rest.get(1))?, list(rest.get(2))?).ok()?;
+                world.step(node(rest.first()?)?, GROUP, Input::ChangeMembership { wanted });
+            }
+            "transfer" => {
+                let target = world::node_id(node(rest.get(1)?)?);
+                world.step(node(rest.first()?)?, GROUP, Input::Transfer { target });
+            }
+            "read" => world.step(node(rest.first()?)?, GROUP, Input::Read { id: ReadId(rest.get(1)?.parse().ok()?) }),
+            "compact" => {
+                let behind = rest.get(1).map_or(Some(0), |behind| behind.parse().ok())?;
+                world.compact(node(rest.first()?)?, GROUP, behind);
+            }
+            "snapshot" => world.answer_snapshot(node(rest.first()?)?),
+            "snapshot_fail" => {
+                let at = node(rest.first()?)?;
+                let (group, peer) = world.nodes[at].asks.pop_front()?;
+                world.step(at, group, Input::SnapshotFailed { peer });
+            }
+            "install" | "install_fail" => {
+                let at = node(rest.first()?)?;
+                let (group, input) = world.fetch_snapshot(at, verb == "install")?;
+                world.step(at, group, input);
+            }
+            "install_crash" => {
+                let at = node(rest.first()?)?;
+                world.fetch_snapshot(at, true)?;
+                world.crash(at, 0);
+            }
+            "members" => members(world),
             "load" => world.load(node(rest.first()?)?),
             "settle" => settle(world, &nodes(rest)?),
             "crash" => {
@@ -150,8 +187,14 @@ impl Player {
 fn found(words: &[&str]) -> Option<World> {
     let count = words.first()?.parse().ok()?;
     // The tuning is a plain function, so each setting that scripts need has its own.
-    let tune: fn(&mut Config) = match words.get(1).copied() {
+    let spare_count = words.get(1).and_then(|word| word.strip_prefix("spare=")?.parse().ok());
+    let tune: fn(&mut Config) = match words.get(if spare_count.is_some() { 2 } else { 1 }).copied() {
         None => |_| {},
+        Some("priorities") => |config| {
+            config.election_offset_ms = (0..9).position(|at| world::node_id(at) == config.id).unwrap_or(9) as u64 * 1_000;
+        },
+        Some("kept=1") => |config| config.snapshot_kept_entries_max = 1,
+        Some("reads=1") => |config| config.reads_max = 1,
         Some("uncommitted=300") => |config| config.uncommitted_bytes_max = 300,
         Some("append=100") => |config| {
             config.append_bytes_max = 100;
@@ -164,7 +207,7 @@ fn found(words: &[&str]) -> Option<World> {
         },
         Some(_) => return None,
     };
-    Some(World::new(count, 1, tune))
+    Some(World::with_spares(count, spare_count.unwrap_or(0), 1, tune))
 }
 
 /// Two ticks: one for the votes, one for a heartbeat that tells all what is committed.
@@ -188,7 +231,9 @@ fn settle(world: &mut World, among: &[NodeAt]) {
             std::mem::take(&mut world.packets).into_iter().partition(|packet: &Packet| is_in(packet.from) && is_in(packet.to));
         world.packets = resting;
         let moving: Vec<Packet> = moving;
-        let busy = |node: &world::Node| !node.writing.is_empty() || !node.loads.is_empty();
+        let busy = |node: &world::Node| {
+            !(node.writing.is_empty() && node.loads.is_empty() && node.asks.is_empty() && node.installs.is_empty() && node.purges.is_empty())
+        };
         let flushing: Vec<NodeAt> = (0..world.nodes.len()).filter(|at| is_in(*at) && busy(&world.nodes[*at])).collect();
         if moving.is_empty() && flushing.is_empty() {
             return;
@@ -197,6 +242,10 @@ fn settle(world: &mut World, among: &[NodeAt]) {
         for at in flushing {
             world.flush(at);
             world.load(at);
+            world.answer_snapshot(at);
+            if let Some((group, input)) = world.fetch_snapshot(at, true) {
+                world.step(at, group, input);
+            }
         }
     }
     panic!("the world does not settle");
@@ -212,11 +261,24 @@ fn status(world: &mut World) {
                 let peers: Vec<String> =
                     status.peers.iter().map(|peer| format!("{}{}", peer.matched, if peer.streaming { "" } else { "?" })).collect();
                 let peers = if peers.is_empty() { String::new() } else { format!(" matched=[{}]", peers.join(" ")) };
-                format!("n{} {role} term={} last={last} durable={durable} commit={}{peers}", at + 1, status.term, status.commit)
+                let base = if status.base == Position::ZERO { String::new() } else { format!(" base={}", status.base) };
+                format!("n{} {role} term={}{base} last={last} durable={durable} commit={}{peers}", at + 1, status.term, status.commit)
             }
         };
         world.trace.push(line);
     }
+}
+
+fn members(world: &mut World) {
+    for at in 0..world.nodes.len() {
+        let members = world.raft(at, GROUP).map_or("-".to_owned(), |raft| world.members_text(raft.membership()));
+        world.trace.push(format!("n{}: {members}", at + 1));
+    }
+}
+
+/// `n1,n2` as ids.
+fn ids(text: &str) -> Option<Vec<distric_model::NodeId>> {
+    text.split(',').map(|name| node(name).map(world::node_id)).collect()
 }
 
 /// Takes the packets that lie about now and match `A>B`, `A>` or nothing at all.
@@ -250,6 +312,15 @@ fn forged(words: &[&str]) -> Option<Message> {
     let body = match *words.first()? {
         "heartbeat" => Body::Heartbeat(Heartbeat { commit: LogIndex(number("commit=")?), round: 1 }),
         "vote" => Body::Vote { last: prev },
+        "timeout_now" => Body::TimeoutNow,
+        "heartbeat_reply" => {
+            let matched = LogIndex(number("index=")?);
+            Body::HeartbeatReply(HeartbeatReply { round: number("round=")?, matched, received: matched })
+        }
+        "snapshot" => {
+            let membership = Membership::new(vec![world::node_id(0)], vec![]).ok()?;
+            Body::Snapshot(Snapshot { position: prev, membership })
+        }
         "matched" => Body::AppendReply(AppendOutcome::Matched { matched: LogIndex(number("index=")?) }),
         "refused" => {
             Body::AppendReply(AppendOutcome::Refused { prev: prev.index, hint: Position::new(Term(0), LogIndex(number("hint=")?)) })

@@ -16,7 +16,15 @@ pub struct MemoryStore {
     groups: BTreeMap<GroupId, GroupLog>,
     identity: Option<Identity>,
     /// Written, not flushed.
-    staged: VecDeque<Vec<GroupWrite>>,
+    staged: VecDeque<Staged>,
+}
+
+/// What becomes durable together.
+#[derive(Clone, Debug, Default)]
+struct Staged {
+    /// Logs that begin anew behind a snapshot, before anything else.
+    resets: Vec<(GroupId, Position)>,
+    writes: Vec<GroupWrite>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -33,7 +41,12 @@ impl MemoryStore {
 
     /// Writes without flushing: not durable, not read back, until [`MemoryStore::flush`].
     pub fn stage(&mut self, writes: Vec<GroupWrite>) {
-        self.staged.push_back(writes);
+        self.staged.push_back(Staged { resets: Vec::new(), writes });
+    }
+
+    /// As [`MemoryStore::stage`], of one write before which the group's log begins anew behind `base`, without entries.
+    pub fn stage_reset(&mut self, base: Position, write: GroupWrite) {
+        self.staged.push_back(Staged { resets: vec![(write.group, base)], writes: vec![write] });
     }
 
     /// Makes everything staged durable.
@@ -44,8 +57,15 @@ impl MemoryStore {
     /// Makes the first `count` staged writes durable.
     pub fn flush_first(&mut self, count: usize) {
         let count = count.min(self.staged.len());
-        let staged: Vec<Vec<GroupWrite>> = self.staged.drain(..count).collect();
-        staged.iter().for_each(|writes| self.apply(writes));
+        let flushed: Vec<Staged> = self.staged.drain(..count).collect();
+        for Staged { resets, writes } in flushed {
+            for (group, base) in resets {
+                let log = self.groups.entry(group).or_default();
+                log.entries.clear();
+                (log.record.base, log.record.last) = (base, base);
+            }
+            self.apply(&writes);
+        }
     }
 
     /// A power cut: what was staged and not flushed is lost.
@@ -62,6 +82,11 @@ impl MemoryStore {
     /// How many staged writes wait for a flush.
     pub fn staged_count(&self) -> usize {
         self.staged.len()
+    }
+
+    /// The last entry of a group that is compacted away, durably.
+    pub fn base(&self, group: GroupId) -> Option<Position> {
+        self.groups.get(&group).map(|log| log.record.base)
     }
 
     /// What is durable of a group besides its entries: the hard state and the last entry's position.

@@ -30,7 +30,6 @@ pub struct World {
     /// Whether to keep `trace`.
     pub traces: bool,
     pub oracle: Oracle,
-    membership: Membership,
     tune: fn(&mut Config),
 }
 
@@ -42,8 +41,18 @@ pub struct Node {
     /// The tickets of staged writes, in order.
     pub writing: VecDeque<(GroupId, Ticket)>,
     pub loads: VecDeque<(GroupId, Load)>,
-    /// What came out as committed since the start of the process.
+    /// The state of each state machine: all it ever applied.
     pub applied: BTreeMap<GroupId, Vec<Entry>>,
+    /// Durable states, with what the log needs to know of them.
+    pub checkpoints: BTreeMap<GroupId, (Snapshot, Vec<Entry>)>,
+    /// What the log store may drop, and does at its next flush.
+    pub purges: BTreeMap<GroupId, LogIndex>,
+    /// Followers that wait for a snapshot from here.
+    pub asks: VecDeque<(GroupId, NodeId)>,
+    pub installs: VecDeque<(GroupId, Install)>,
+    /// Reads that were answered.
+    pub reads: Vec<(GroupId, ReadReady)>,
+    pub reads_refused: Vec<(GroupId, ReadRefused)>,
     pub starts_count: u64,
 }
 
@@ -57,8 +66,13 @@ pub struct Packet {
 
 impl World {
     pub fn new(node_count: usize, group_count: u32, tune: fn(&mut Config)) -> Self {
-        let ids: Vec<NodeId> = (1..=node_count as u64).map(|n| NodeId::new(Timestamp::from_us(n * 1_000), Slot::truncate(0), n)).collect();
-        let membership = Membership::new(ids.clone(), vec![]).unwrap();
+        Self::with_spares(node_count, 0, group_count, tune)
+    }
+
+    /// Beside the founding members there are nodes that belong to no group yet.
+    pub fn with_spares(node_count: usize, spare_count: usize, group_count: u32, tune: fn(&mut Config)) -> Self {
+        let ids: Vec<NodeId> = (0..node_count + spare_count).map(node_id).collect();
+        let membership = Membership::new(ids[..node_count].to_vec(), vec![]).unwrap();
         let groups: Vec<GroupId> = (0..group_count).map(GroupId).collect();
         let founding = Recovered::founding(&membership);
         let founded = |group: &GroupId| GroupWrite {
@@ -68,16 +82,33 @@ impl World {
             entries: founding.tail.clone(),
         };
         let writes: Vec<GroupWrite> = groups.iter().map(founded).collect();
-        let node = |id: NodeId| {
+        let node = |(at, id): (usize, NodeId)| {
             let mut store = MemoryStore::new();
-            store.write(&writes).unwrap();
-            Node { id, store, rafts: None, writing: VecDeque::new(), loads: VecDeque::new(), applied: BTreeMap::new(), starts_count: 0 }
+            if at < node_count {
+                store.write(&writes).unwrap();
+            }
+            Node {
+                id,
+                store,
+                rafts: None,
+                writing: VecDeque::new(),
+                loads: VecDeque::new(),
+                applied: BTreeMap::new(),
+                checkpoints: BTreeMap::new(),
+                purges: BTreeMap::new(),
+                asks: VecDeque::new(),
+                installs: VecDeque::new(),
+                reads: Vec::new(),
+                reads_refused: Vec::new(),
+                starts_count: 0,
+            }
         };
-        let nodes = ids.into_iter().map(node).collect();
+        let nodes: Vec<Node> = ids.into_iter().enumerate().map(node).collect();
         let now = Instant::from_us(1_000_000);
-        let oracle = Oracle::new(&groups);
-        let mut world = Self { now, nodes, groups, packets: Vec::new(), trace: Vec::new(), traces: true, oracle, membership, tune };
-        (0..node_count).for_each(|at| world.start(at));
+        let oracle = Oracle::new(&groups, &membership.founding_entry());
+        let count = nodes.len();
+        let mut world = Self { now, nodes, groups, packets: Vec::new(), trace: Vec::new(), traces: true, oracle, tune };
+        (0..count).for_each(|at| world.start(at));
         world
     }
 
@@ -88,14 +119,27 @@ impl World {
         node.starts_count += 1;
         node.applied.clear();
         let mut rafts = BTreeMap::new();
-        for (group, recovered) in node.store.recover().unwrap() {
+        let mut found: BTreeMap<GroupId, Recovered> = node.store.recover().unwrap().into_iter().collect();
+        for group in self.groups.clone() {
+            let mut recovered = found.remove(&group).unwrap_or_default();
+            let checkpoint = node.checkpoints.get(&group);
+            recovered.checkpoint = checkpoint.map(|(snapshot, _)| snapshot.clone());
+            let state = checkpoint.map(|(_, state)| state.clone()).unwrap_or_default();
+            let applied = LogIndex(state.len() as u64);
+            node.applied.insert(group, state);
             let mut config = Config::new(node.id, group);
             (self.tune)(&mut config);
             let seed = at as u64 * 1_000 + u64::from(group.0) * 100 + node.starts_count;
-            rafts.insert(group, Raft::new(config, recovered, LogIndex::ZERO, seed, self.now).unwrap());
+            rafts.insert(group, Raft::new(config, recovered, applied, seed, self.now).unwrap());
         }
         node.rafts = Some(rafts);
         self.oracle.on_start(at);
+        // A log that must begin anew says so at its first step.
+        for group in self.groups.clone() {
+            if self.raft(at, group).is_some_and(|raft| Some(raft.status().base) != self.nodes[at].store.base(group)) {
+                self.step(at, group, Input::Tick);
+            }
+        }
     }
 
     /// Stops a node like a power cut, at which the disk has written the first `kept` of the staged writes.
@@ -105,6 +149,11 @@ impl World {
         node.rafts = None;
         node.writing.clear();
         node.loads.clear();
+        node.asks.clear();
+        node.installs.clear();
+        node.purges.clear();
+        node.reads.clear();
+        node.reads_refused.clear();
         // Its network buffers die with it.
         self.packets.retain(|packet| packet.from != at);
     }
@@ -158,6 +207,9 @@ impl World {
     pub fn flush(&mut self, at: NodeAt) {
         let node = &mut self.nodes[at];
         node.store.flush();
+        for (group, upto) in std::mem::take(&mut node.purges) {
+            node.store.truncate_prefix(group, upto).unwrap();
+        }
         // One report per group: a ticket speaks for those before it.
         let reports: BTreeMap<GroupId, Ticket> = node.writing.drain(..).collect();
         for (group, ticket) in reports {
@@ -183,6 +235,40 @@ impl World {
         }
     }
 
+    /// Makes a durable checkpoint of one state machine and lets the log be compacted up to `behind` entries before it.
+    pub fn compact(&mut self, at: NodeAt, group: GroupId, behind: u64) {
+        let Some(raft) = self.raft(at, group) else { return };
+        let node = &self.nodes[at];
+        let applied = LogIndex(node.applied[&group].len() as u64);
+        let Some(snapshot) = raft.snapshot_at(applied) else { return };
+        let state = node.applied[&group].clone();
+        self.nodes[at].checkpoints.insert(group, (snapshot, state));
+        self.step(at, group, Input::Compacted { upto: LogIndex(applied.0.saturating_sub(behind)) });
+    }
+
+    /// Answers the oldest wish for a snapshot with the newest checkpoint.
+    pub fn answer_snapshot(&mut self, at: NodeAt) {
+        let Some((group, to)) = self.nodes[at].asks.pop_front() else { return };
+        let input = match self.nodes[at].checkpoints.get(&group) {
+            Some((snapshot, _)) => Input::SnapshotReady { to, snapshot: snapshot.clone() },
+            None => Input::SnapshotFailed { peer: to },
+        };
+        self.step(at, group, input);
+    }
+
+    /// Fetches the snapshot that was asked for first and makes it the durable state. Returns the input that says so.
+    pub fn fetch_snapshot(&mut self, at: NodeAt, reaches: bool) -> Option<(GroupId, Input)> {
+        let (group, Install { from, snapshot }) = self.nodes[at].installs.pop_front()?;
+        let source = self.nodes.iter().find(|node| node.id == from && node.rafts.is_some());
+        let found = source.and_then(|source| source.checkpoints.get(&group)).filter(|(held, _)| reaches && *held == snapshot).cloned();
+        let node = &mut self.nodes[at];
+        let is_ahead = node.applied[&group].len() as u64 >= snapshot.position.index.0;
+        let Some((held, state)) = found.filter(|_| !is_ahead) else { return Some((group, Input::SnapshotFailed { peer: from })) };
+        node.applied.insert(group, state.clone());
+        node.checkpoints.insert(group, (held, state));
+        Some((group, Input::SnapshotInstalled { snapshot }))
+    }
+
     /// Steps one replica and keeps what comes out. Nothing happens on a node that is down.
     pub fn step(&mut self, at: NodeAt, group: GroupId, input: Input) {
         let node = &mut self.nodes[at];
@@ -202,8 +288,20 @@ impl World {
         let node = &mut self.nodes[at];
         if let Some(persist) = out.persist {
             node.writing.push_back((group, persist.ticket));
-            node.store.stage(vec![GroupWrite::of(group, persist)]);
+            match persist.reset_to {
+                Some(base) => node.store.stage_reset(base, GroupWrite::of(group, persist)),
+                None => node.store.stage(vec![GroupWrite::of(group, persist)]),
+            }
         }
+        if let Some(upto) = out.purge {
+            let checkpoint = &node.checkpoints[&group].0;
+            assert!(upto <= checkpoint.position.index, "n{}: {upto} may be purged, which no checkpoint has", at + 1);
+            node.purges.insert(group, upto);
+        }
+        node.asks.extend(out.snapshot_wanted.iter().map(|to| (group, *to)));
+        node.installs.extend(out.install.map(|install| (group, install)));
+        node.reads.extend(out.reads.iter().map(|read| (group, *read)));
+        node.reads_refused.extend(out.reads_refused.iter().map(|read| (group, *read)));
         if let Some(load) = out.load {
             node.loads.push_back((group, load));
         }
@@ -228,10 +326,26 @@ impl World {
             };
             lines.push(format!("{name} refuses {text}: {reason}"));
         }
-        lines.extend(out.committed.iter().map(|entry| format!("{name} hands out {}", entry_text(entry))));
+        lines.extend(out.change.iter().map(|answer| match answer {
+            ChangeAnswer::Begun { at } => format!("{name} begins a change of members at {at}"),
+            ChangeAnswer::Refused(refusal) => format!("{name} changes no members: {refusal}"),
+        }));
+        lines.extend(out.transfer.iter().map(|answer| {
+            let outcome = format!("{:?}", answer.outcome).to_lowercase();
+            format!("{name} transfer to {}: {outcome}", self.node_name(answer.target))
+        }));
+        lines.extend(out.reads.iter().map(|read| format!("{name} answers read {} from {}", read.id.0, read.index)));
+        lines.extend(out.reads_refused.iter().map(|read| format!("{name} refuses read {}: {}", read.id.0, read.reason)));
+        lines.extend(out.purge.iter().map(|upto| format!("{name} lets go of entries up to {upto}")));
+        lines.extend(out.snapshot_wanted.iter().map(|to| format!("{name} wants a snapshot for {}", self.node_name(*to))));
+        lines.extend(out.install.iter().map(|install| {
+            let (from, position) = (self.node_name(install.from), install.snapshot.position);
+            format!("{name} asks for the snapshot at {position} from {from}")
+        }));
+        lines.extend(out.committed.iter().map(|entry| format!("{name} hands out {}", self.entry_text(entry))));
         lines.extend(out.persist.iter().map(|persist| format!("{name} writes {}", self.persist_text(persist))));
         lines.extend(out.load.iter().map(|load| format!("{name} asks for entries {}..={}", load.from, load.upto)));
-        lines.extend(out.sends.iter().map(|(to, message)| format!("{name} -> {} {}", self.node_name(*to), message_text(message))));
+        lines.extend(out.sends.iter().map(|(to, message)| format!("{name} -> {} {}", self.node_name(*to), self.message_text(message))));
         self.trace.extend(lines);
     }
 
@@ -250,40 +364,72 @@ impl World {
             let vote = hard.vote.map_or("-".to_owned(), |vote| self.node_name(vote));
             text += &format!(" term={} vote={vote} commit={}", hard.term, hard.commit);
         }
+        if let Some(base) = persist.reset_to {
+            text += &format!(" anew behind {base}");
+        }
         if let Some(cut) = persist.truncate_from {
             text += &format!(" cut from {cut}");
         }
-        text + &entries_text(&persist.entries)
+        text + &self.entries_text(&persist.entries)
+    }
+
+    /// As in `n1 n2 (n1 n2 n3) +n4 => n1 n2 n4`: voters, outgoing voters, learners, goal.
+    pub fn members_text(&self, membership: &Membership) -> String {
+        let names = |nodes: &[NodeId]| nodes.iter().map(|node| self.node_name(*node)).collect::<Vec<_>>().join(" ");
+        let mut text = names(membership.voters());
+        if membership.is_joint() {
+            text += &format!(" ({})", names(membership.outgoing()));
+        }
+        if !membership.learners().is_empty() {
+            text += &format!(" +{}", names(membership.learners()));
+        }
+        if let Some(goal) = membership.goal() {
+            text += &format!(" => {}", names(goal.voters()));
+        }
+        text
+    }
+
+    fn entry_text(&self, entry: &Entry) -> String {
+        match entry.kind {
+            EntryKind::Noop => format!("{} noop", entry.position()),
+            EntryKind::Membership => {
+                let members = Membership::decode(&entry.data).map_or("unreadable".to_owned(), |members| self.members_text(&members));
+                format!("{} members {members}", entry.position())
+            }
+            EntryKind::Command if entry.data.len() > 20 => format!("{} ({} bytes)", entry.position(), entry.data.len()),
+            EntryKind::Command => format!("{} {}", entry.position(), String::from_utf8_lossy(&entry.data)),
+        }
+    }
+
+    fn entries_text(&self, entries: &[Entry]) -> String {
+        if entries.is_empty() {
+            return String::new();
+        }
+        let texts: Vec<String> = entries.iter().map(|entry| self.entry_text(entry)).collect();
+        format!(" [{}]", texts.join(", "))
+    }
+
+    fn message_text(&self, message: &Message) -> String {
+        let rest = match &message.body {
+            Body::PreVote { last } | Body::Vote { last } | Body::VoteByLeave { last } => format!("last={last}"),
+            Body::PreVoteReply { granted } | Body::VoteReply { granted } => if *granted { "granted" } else { "refused" }.to_owned(),
+            Body::Append { prev, entries, commit } => format!("prev={prev} commit={commit}{}", self.entries_text(entries)),
+            Body::AppendReply(AppendOutcome::Matched { matched }) => format!("matched={matched}"),
+            Body::AppendReply(AppendOutcome::Refused { prev, hint }) => format!("refused prev={prev} hint={hint}"),
+            Body::AppendReply(AppendOutcome::Stale) => "stale".to_owned(),
+            Body::Heartbeat(Heartbeat { commit, round }) => format!("round={round} commit={commit}"),
+            Body::HeartbeatReply(HeartbeatReply { round, matched, received }) => {
+                format!("round={round} matched={matched} received={received}")
+            }
+            Body::TimeoutNow => return format!("timeout_now term={}", message.term),
+            Body::Snapshot(snapshot) => format!("at={} members {}", snapshot.position, self.members_text(&snapshot.membership)),
+        };
+        format!("{} term={} {rest}", message.body.name(), message.term)
     }
 }
 
-pub fn entry_text(entry: &Entry) -> String {
-    match entry.kind {
-        EntryKind::Noop => format!("{} noop", entry.position()),
-        EntryKind::Membership => format!("{} members", entry.position()),
-        EntryKind::Command if entry.data.len() > 20 => format!("{} ({} bytes)", entry.position(), entry.data.len()),
-        EntryKind::Command => format!("{} {}", entry.position(), String::from_utf8_lossy(&entry.data)),
-    }
-}
-
-fn entries_text(entries: &[Entry]) -> String {
-    if entries.is_empty() {
-        return String::new();
-    }
-    let texts: Vec<String> = entries.iter().map(entry_text).collect();
-    format!(" [{}]", texts.join(", "))
-}
-
-pub fn message_text(message: &Message) -> String {
-    let rest = match &message.body {
-        Body::PreVote { last } | Body::Vote { last } => format!("last={last}"),
-        Body::PreVoteReply { granted } | Body::VoteReply { granted } => if *granted { "granted" } else { "refused" }.to_owned(),
-        Body::Append { prev, entries, commit } => format!("prev={prev} commit={commit}{}", entries_text(entries)),
-        Body::AppendReply(AppendOutcome::Matched { matched }) => format!("matched={matched}"),
-        Body::AppendReply(AppendOutcome::Refused { prev, hint }) => format!("refused prev={prev} hint={hint}"),
-        Body::AppendReply(AppendOutcome::Stale) => "stale".to_owned(),
-        Body::Heartbeat(Heartbeat { commit, round }) => format!("round={round} commit={commit}"),
-        Body::HeartbeatReply(HeartbeatReply { round, matched, received }) => format!("round={round} matched={matched} received={received}"),
-    };
-    format!("{} term={} {rest}", message.body.name(), message.term)
+/// The id of the node at a place.
+pub fn node_id(at: NodeAt) -> NodeId {
+    let n = at as u64 + 1;
+    NodeId::new(Timestamp::from_us(n * 1_000), Slot::truncate(0), n)
 }
