@@ -63,7 +63,8 @@ pub enum Input {
         /// The last entry that is not needed.
         upto: LogIndex,
     },
-    /// The answer to [`Outputs::snapshot_wanted`]: this snapshot is at hand and will be served to `to` on demand.
+    /// The answer to [`Outputs::snapshot_wanted`]: this snapshot is at hand and will be served to `to` on demand. Asked
+    /// again while `to` fetches one, the driver names that one as long as it keeps it.
     SnapshotReady {
         /// Who needs it.
         to: NodeId,

@@ -177,7 +177,8 @@ impl Leader {
 
     pub(crate) fn on_append_reply(&mut self, core: &mut Core, now: Instant, from: NodeId, outcome: AppendOutcome, out: &mut Outputs) {
         let Some(progress) = self.peers.get_mut(&from) else {
-            core.stats.impossible_messages_count += 1;
+            // Of one who was removed.
+            core.stats.stale_messages_count += 1;
             return;
         };
         progress.heard_at = now;
@@ -193,17 +194,21 @@ impl Leader {
                 progress.become_probe(core.log.highest_not_above(limit).index.next().min(prev));
                 send_appends(core, self.round, from, progress, out);
             }
-            // Of this very term, which cannot be.
-            AppendOutcome::Stale => core.stats.impossible_messages_count += 1,
+            // To what it said in an earlier term, by one who knew of this term before it led it.
+            AppendOutcome::Stale => core.stats.stale_messages_count += 1,
         }
     }
 
     pub(crate) fn on_heartbeat_reply(&mut self, core: &mut Core, now: Instant, from: NodeId, reply: HeartbeatReply, out: &mut Outputs) {
         let HeartbeatReply { round, matched, received } = reply;
-        let Some(progress) = self.peers.get_mut(&from).filter(|_| round <= self.round && matched <= received) else {
-            core.stats.impossible_messages_count += 1;
+        let Some(progress) = self.peers.get_mut(&from) else {
+            core.stats.stale_messages_count += 1;
             return;
         };
+        if !(round <= self.round && matched <= received) {
+            core.stats.impossible_messages_count += 1;
+            return;
+        }
         progress.heard_at = now;
         progress.confirmed_round = progress.confirmed_round.max(round);
         if progress.on_heartbeat_answered(round, received) {
@@ -242,7 +247,7 @@ impl Leader {
         // Behind an older one the follower could not go on; one of another history is none of ours.
         match snapshot.filter(|snapshot| fits(snapshot) && snapshot.position.index <= core.hard.commit) {
             Some(snapshot) => {
-                *delivery = Delivery::Offered { snapshot: snapshot.clone(), round: self.round };
+                *delivery = Delivery::Offered { snapshot: snapshot.clone(), round: self.round, times: 1 };
                 offer(core, to, snapshot, out);
             }
             None => *delivery = Delivery::Failed { round: self.round },

@@ -50,8 +50,8 @@ pub(crate) enum Flow {
 pub(crate) enum Delivery {
     /// The driver was asked for one.
     Wanted,
-    /// The follower was told of this one, in the round of heartbeats named last.
-    Offered { snapshot: Snapshot, round: u64 },
+    /// The follower was told of this one so many times, the last time in the round of heartbeats named.
+    Offered { snapshot: Snapshot, round: u64, times: u32 },
     /// The driver had none in that round.
     Failed { round: u64 },
 }
@@ -158,9 +158,11 @@ impl Progress {
     /// A heartbeat of `round` was answered: what to say about the snapshot, should it have been lost.
     pub(crate) fn again(&mut self, answered: u64, current: u64) -> Again {
         match &mut self.flow {
-            Flow::Snapshot(Delivery::Offered { snapshot, round }) if answered > *round => {
+            Flow::Snapshot(Delivery::Offered { snapshot, round, times }) if answered > *round => {
                 *round = current;
-                Again::Offer(snapshot.clone())
+                *times += 1;
+                // The driver may have dropped it for a newer one, which nobody can fetch by the old name.
+                if times.is_multiple_of(OFFERS_MAX) { Again::Want } else { Again::Offer(snapshot.clone()) }
             }
             Flow::Snapshot(delivery @ Delivery::Failed { .. }) => {
                 let Delivery::Failed { round } = delivery else { return Again::Nothing };
@@ -245,6 +247,9 @@ impl Progress {
     }
 }
 
+/// So often one snapshot is offered before the driver is asked which it has.
+const OFFERS_MAX: u32 = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,11 +291,13 @@ mod tests {
         progress.become_snapshot();
         assert!(matches!(progress.again(9, 9), Again::Nothing), "the driver has not answered yet");
         let snapshot = Snapshot { position: crate::Position::new(crate::Term(2), LogIndex(20)), membership: crate::Membership::default() };
-        progress.flow = Flow::Snapshot(Delivery::Offered { snapshot, round: 4 });
+        progress.flow = Flow::Snapshot(Delivery::Offered { snapshot, round: 4, times: 1 });
         assert_eq!(progress.pinned(), Some(LogIndex(20)));
         assert!(matches!(progress.again(4, 6), Again::Nothing));
         assert!(matches!(progress.again(5, 6), Again::Offer(_)));
         assert!(matches!(progress.again(6, 6), Again::Nothing));
+        let wants = (7..20).filter(|round| matches!(progress.again(*round, *round), Again::Want)).count();
+        assert_eq!(wants, 1, "the driver is asked again now and then");
         assert!(progress.on_matched(LogIndex(20), true));
         progress.leave_snapshot();
         assert_eq!(progress.next, LogIndex(21));

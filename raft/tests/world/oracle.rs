@@ -16,17 +16,20 @@ pub struct Oracle {
     committed: BTreeMap<GroupId, Vec<Entry>>,
     /// Commit index of each replica when last seen.
     commit_seen: BTreeMap<(NodeAt, GroupId), LogIndex>,
+    /// The members in force in each replica when last seen.
+    members_seen: BTreeMap<(NodeAt, GroupId), Membership>,
     pub checks_count: u64,
 }
 
 impl Oracle {
     pub fn new(groups: &[GroupId], founding: &Entry) -> Self {
         let committed = groups.iter().map(|group| (*group, vec![founding.clone()])).collect();
-        Self { leaders: BTreeMap::new(), committed, commit_seen: BTreeMap::new(), checks_count: 0 }
+        Self { leaders: BTreeMap::new(), committed, commit_seen: BTreeMap::new(), members_seen: BTreeMap::new(), checks_count: 0 }
     }
 
     pub fn on_start(&mut self, at: NodeAt) {
         self.commit_seen.retain(|(node, _), _| *node != at);
+        self.members_seen.retain(|(node, _), _| *node != at);
     }
 
     pub fn committed(&self, group: GroupId) -> &[Entry] {
@@ -109,7 +112,9 @@ impl Oracle {
     fn check_committed(&mut self, at: NodeAt, group: GroupId, nodes: &mut [Node]) {
         let Some(raft) = nodes[at].rafts.as_ref().and_then(|rafts| rafts.get(&group)) else { return };
         let commit = raft.commit_index();
-        let sets: Vec<Vec<NodeId>> = raft.membership().quorum_sets().map(<[NodeId]>::to_vec).collect();
+        // Those in force when the step began: a leader commits first and takes the next step of a change then.
+        let members = self.members_seen.insert((at, group), raft.membership().clone()).unwrap_or_else(|| raft.membership().clone());
+        let sets: Vec<Vec<NodeId>> = members.quorum_sets().map(<[NodeId]>::to_vec).collect();
         let seen = self.commit_seen.insert((at, group), commit).unwrap_or_default();
         assert!(commit >= seen, "n{} {group}: commit index went back from {seen} to {commit}", at + 1);
         let truth = self.committed.get_mut(&group).unwrap();
