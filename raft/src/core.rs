@@ -113,6 +113,15 @@ impl Core {
         self.stats.snapshots_installed_count += 1;
     }
 
+    /// Whether this replica may ask for votes: as a voter, and also as one whose removal is not known to be committed. The
+    /// voters to be may lack an entry that only those who leave have; then one of these must lead once more to bring it
+    /// to them (Ongaro 2014, section 4.2.2). Its own vote does not count for it.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let (id, index) = (self.config.id, self.log.membership_index());
+        let was_voter = || self.log.membership_at(index.prev()).is_some_and(|before| before.is_voter(id));
+        self.log.membership().is_voter(id) || index > self.hard.commit && was_voter()
+    }
+
     /// Drawn anew for every attempt: with fixed timeouts two candidates could split the votes for ever.
     pub(crate) fn draw_election_due(&mut self, now: Instant) -> Instant {
         let (min_ms, max_ms) = (self.config.election_timeout_ms_min, self.config.election_timeout_ms_max);

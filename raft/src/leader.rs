@@ -294,9 +294,8 @@ impl Leader {
     /// The next index to load, by turns among those who wait.
     pub(crate) fn wanted_load(&mut self, core: &Core) -> Option<LogIndex> {
         // Some were brought past what they waited for by an acknowledgement.
-        let is_waiting = |progress: &Progress| {
-            progress.wants_load && progress.next < core.log.cache_first() && progress.next > core.log.base().index
-        };
+        let is_waiting =
+            |progress: &Progress| progress.wants_load && progress.next < core.log.cache_first() && progress.next > core.log.base().index;
         let waiting = || self.peers.iter().filter(|(_, progress)| is_waiting(progress)).map(|(peer, progress)| (*peer, progress.next));
         let (peer, next) = waiting().find(|(peer, _)| Some(*peer) > self.loaded_for).or_else(|| waiting().next())?;
         self.loaded_for = Some(peer);

@@ -125,9 +125,7 @@ impl Raft {
             Role::Leader(leader) if leader.is_alone() && self.load != LoadState::Paused => None,
             Role::Leader(leader) => Some(leader.heartbeat_due),
             // Whoever does not vote does not ask for votes, and only needs waking to ask the log store again.
-            Role::Follower(follower) if !core.log.membership().is_voter(core.config.id) => {
-                (self.load == LoadState::Paused).then_some(follower.election_due)
-            }
+            Role::Follower(follower) if !core.may_campaign() => (self.load == LoadState::Paused).then_some(follower.election_due),
             Role::Follower(follower) => Some(follower.election_due),
             Role::PreCandidate(campaign) | Role::Candidate(campaign) => Some(campaign.election_due),
         }
@@ -206,9 +204,9 @@ impl Raft {
         if self.wake_at().is_none_or(|due| now < due) {
             return;
         }
-        let is_voter = self.core.log.membership().is_voter(self.core.config.id);
+        let may_campaign = self.core.may_campaign();
         let Role::Leader(leader) = &mut self.role else {
-            return if is_voter { self.become_pre_candidate(now, out) } else { self.become_follower(now, self.core.hard.term, None) };
+            return if may_campaign { self.become_pre_candidate(now, out) } else { self.become_follower(now, self.core.hard.term, None) };
         };
         if !leader.on_heartbeat_due(&mut self.core, now, out) {
             self.core.stats.quorum_lost_count += 1;

@@ -108,7 +108,17 @@ impl Progress {
     /// A follower of whom nothing is known: it is tried with the end of the leader's log.
     pub(crate) fn new(last: LogIndex, now: Instant) -> Self {
         let flow = Flow::Probe { sent: None };
-        Self { matched: LogIndex::ZERO, next: last.next(), flow, heard_at: now, wants_load: false, confirmed_round: 0, caught_up_rounds: 0, departing: None, beat: None }
+        Self {
+            matched: LogIndex::ZERO,
+            next: last.next(),
+            flow,
+            heard_at: now,
+            wants_load: false,
+            confirmed_round: 0,
+            caught_up_rounds: 0,
+            departing: None,
+            beat: None,
+        }
     }
 
     /// Whether an append may be sent now.

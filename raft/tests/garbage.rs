@@ -47,6 +47,14 @@ fn entries() -> impl Strategy<Value = (Position, Vec<Entry>)> {
     prop_oneof![4 => contiguous, 1 => anything]
 }
 
+/// Of the nodes that occur here, with or without the replica itself.
+fn membership() -> impl Strategy<Value = Membership> {
+    prop::collection::vec(0_u8..4, 5).prop_map(|places| {
+        let at = |place: u8| (1_u64..).zip(&places).filter(|(_, found)| **found == place).map(|(n, _)| node(n)).collect();
+        Membership::new(at(0), at(1)).unwrap()
+    })
+}
+
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         1 => position().prop_map(|last| Body::PreVote { last }),
@@ -59,6 +67,9 @@ fn body() -> impl Strategy<Value = Body> {
         2 => (number(), position())
             .prop_map(|(prev, hint)| Body::AppendReply(AppendOutcome::Refused { prev: LogIndex(prev), hint })),
         1 => Just(Body::AppendReply(AppendOutcome::Stale)),
+        1 => Just(Body::TimeoutNow),
+        1 => position().prop_map(|last| Body::VoteByLeave { last }),
+        2 => (position(), membership()).prop_map(|(position, membership)| Body::Snapshot(Snapshot { position, membership })),
         2 => (number(), number()).prop_map(|(commit, round)| Body::Heartbeat(Heartbeat { commit: LogIndex(commit), round })),
         2 => (number(), number(), number()).prop_map(|(round, matched, received)| {
             Body::HeartbeatReply(HeartbeatReply { round, matched: LogIndex(matched), received: LogIndex(received) })
@@ -77,6 +88,14 @@ enum Act {
     Elect,
     Tick,
     Propose,
+    Change(Membership),
+    Transfer(u64),
+    Read,
+    Compact,
+    /// The driver answers for a snapshot that some follower needs, perhaps wrongly.
+    Snapshot(u64, Option<(Position, Membership)>),
+    /// The driver has fetched what it was asked to fetch, or not.
+    Install(bool),
     Flush,
     Restart,
 }
@@ -87,6 +106,12 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Elect),
         2 => Just(Act::Tick),
         2 => Just(Act::Propose),
+        2 => membership().prop_map(Act::Change),
+        1 => (1_u64..5).prop_map(Act::Transfer),
+        1 => Just(Act::Read),
+        1 => Just(Act::Compact),
+        1 => (1_u64..5, prop::option::of((position(), membership()))).prop_map(|(to, snapshot)| Act::Snapshot(to, snapshot)),
+        2 => any::<bool>().prop_map(Act::Install),
         4 => Just(Act::Flush),
         1 => Just(Act::Restart),
     ]
@@ -97,8 +122,12 @@ struct Lone {
     raft: Raft,
     now: Instant,
     hard_state: HardState,
+    base: Position,
     log: BTreeMap<LogIndex, Entry>,
     writes: Vec<Persist>,
+    applied: LogIndex,
+    checkpoint: Option<Snapshot>,
+    install: Option<Install>,
 }
 
 impl Lone {
@@ -106,13 +135,25 @@ impl Lone {
         let founding = Recovered::founding(&Membership::new((1..=3).map(node).collect(), vec![]).unwrap());
         let log = founding.tail.iter().map(|entry| (entry.index, entry.clone())).collect();
         let hard_state = founding.hard_state;
-        Self { raft: start(founding, Instant::default()), now: Instant::default(), hard_state, log, writes: Vec::new() }
+        Self {
+            raft: start(founding, Instant::default()),
+            now: Instant::default(),
+            hard_state,
+            base: Position::ZERO,
+            log,
+            writes: Vec::new(),
+            applied: LogIndex::ZERO,
+            checkpoint: None,
+            install: None,
+        }
     }
 
     fn step(&mut self, input: Input) {
         let mut out = Outputs::default();
         self.raft.step(self.now, input, &mut out);
         self.writes.extend(out.persist.take());
+        self.applied = out.committed.last().map_or(self.applied, |entry| self.applied.max(entry.index));
+        self.install = out.install.take().or(self.install.take());
         if let Some(load) = out.load {
             let entries = self.log.range(load.from..=load.upto).take(2).map(|(_, entry)| entry.clone()).collect();
             self.step(Input::Loaded { entries });
@@ -142,10 +183,41 @@ impl Lone {
                 self.now = self.raft.wake_at().map_or(self.now, |due| self.now.max(due));
                 self.step(Input::Tick);
             }
+            Act::Change(wanted) => self.step(Input::ChangeMembership { wanted }),
+            Act::Transfer(to) => self.step(Input::Transfer { target: node(to) }),
+            Act::Read => self.step(Input::Read { id: ReadId(1) }),
+            Act::Compact => {
+                if let Some(snapshot) = self.raft.snapshot_at(self.applied) {
+                    self.checkpoint = Some(snapshot);
+                    self.step(Input::Compacted { upto: self.applied });
+                }
+            }
+            Act::Snapshot(to, snapshot) => {
+                let to = node(to);
+                self.step(match snapshot {
+                    Some((position, membership)) => Input::SnapshotReady { to, snapshot: Snapshot { position, membership } },
+                    None => Input::SnapshotFailed { peer: to },
+                });
+            }
+            Act::Install(works) => {
+                let Some(Install { from, snapshot }) = self.install.take() else { return };
+                // A driver knows a snapshot of another history or from the end of numbers when it is to fetch it.
+                if works && snapshot.position.index > self.applied && snapshot.position.index.0 < 1 << 40 {
+                    self.applied = snapshot.position.index;
+                    self.checkpoint = Some(snapshot.clone());
+                    self.step(Input::SnapshotInstalled { snapshot });
+                } else {
+                    self.step(Input::SnapshotFailed { peer: from });
+                }
+            }
             Act::Propose => self.step(Input::Propose { commands: vec![Bytes::from_static(b"mine"); 3] }),
             Act::Flush => {
                 for write in std::mem::take(&mut self.writes) {
                     self.hard_state = write.hard_state.unwrap_or(self.hard_state);
+                    if let Some(base) = write.reset_to {
+                        self.base = base;
+                        self.log.clear();
+                    }
                     if let Some(cut) = write.truncate_from {
                         self.log.split_off(&cut);
                     }
@@ -155,7 +227,10 @@ impl Lone {
             }
             Act::Restart => {
                 self.writes.clear();
-                let mut recovered = Recovered { hard_state: self.hard_state, ..Recovered::default() };
+                let (hard_state, base, checkpoint) = (self.hard_state, self.base, self.checkpoint.clone());
+                self.applied = checkpoint.as_ref().map_or(LogIndex::ZERO, |checkpoint| checkpoint.position.index);
+                let mut recovered = Recovered { hard_state, base, last: base, checkpoint, ..Recovered::default() };
+                self.install = None;
                 self.log.values().for_each(|entry| recovered.note(entry));
                 recovered.tail = self.log.values().rev().take(2).cloned().collect();
                 recovered.tail.reverse();

@@ -43,7 +43,7 @@ fn scripts_play_as_recorded() {
     for path in paths {
         let recorded = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let played = Player::play(&name, &recorded);
+        let played = std::panic::catch_unwind(|| Player::play(&name, &recorded)).unwrap_or_else(|_| panic!("{name} fell over"));
         if played != recorded {
             if refresh {
                 std::fs::write(&path, &played).unwrap();
@@ -232,7 +232,11 @@ fn settle(world: &mut World, among: &[NodeAt]) {
         world.packets = resting;
         let moving: Vec<Packet> = moving;
         let busy = |node: &world::Node| {
-            !(node.writing.is_empty() && node.loads.is_empty() && node.asks.is_empty() && node.installs.is_empty() && node.purges.is_empty())
+            !(node.writing.is_empty()
+                && node.loads.is_empty()
+                && node.asks.is_empty()
+                && node.installs.is_empty()
+                && node.purges.is_empty())
         };
         let flushing: Vec<NodeAt> = (0..world.nodes.len()).filter(|at| is_in(*at) && busy(&world.nodes[*at])).collect();
         if moving.is_empty() && flushing.is_empty() {

@@ -123,9 +123,7 @@ impl Oracle {
             let found: Vec<(NodeId, Option<Entry>)> =
                 nodes.iter_mut().map(|node| (node.id, on_disk(&mut node.store, group, index))).collect();
             let has = |voter: &NodeId, entry: &Entry| found.iter().any(|(id, other)| id == voter && other.as_ref() == Some(entry));
-            let is_durable = |entry: &&Entry| {
-                sets.iter().all(|set| set.iter().filter(|voter| has(voter, entry)).count() > set.len() / 2)
-            };
+            let is_durable = |entry: &&Entry| sets.iter().all(|set| set.iter().filter(|voter| has(voter, entry)).count() > set.len() / 2);
             let durable = found.iter().filter_map(|(_, entry)| entry.as_ref()).find(is_durable);
             truth.push(durable.unwrap_or_else(|| panic!("n{} {group}: {index} committed without a durable majority", at + 1)).clone());
         }
