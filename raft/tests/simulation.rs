@@ -601,5 +601,5 @@ impl Random {
     }
 }
 
-const SEEDS_COUNT: u64 = 300;
+const SEEDS_COUNT: u64 = 500;
 const CHAOS_MS: u64 = 6_000;
