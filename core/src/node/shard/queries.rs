@@ -330,8 +330,8 @@ impl Shard {
             Question::Follow { instance, .. } => self.group_of_slot(instance.slot()),
             Question::Tasks(_) | Question::Instances(_) => {
                 let work_groups = self.cluster.map_or(0, |(_, work_groups)| work_groups);
-                let mine = (1..=work_groups).map(GroupId).filter(|group| owner_of(*group, self.options.count) == self.options.index);
-                return mine.map(|group| self.check_active(group)).collect();
+                let mut mine = (1..=work_groups).map(GroupId).filter(|group| owner_of(*group, self.options.count) == self.options.index);
+                return mine.try_for_each(|group| self.check_active(group));
             }
             Question::Workers | Question::Catalog(_) | Question::Status | Question::Change(_) => return Ok(()),
         };
