@@ -198,28 +198,10 @@ impl Storm {
             assert_eq!(view["payload"]["n"], *key);
         }
         let mut effects: BTreeMap<uuid::Uuid, u64> = BTreeMap::new();
-        let all: Vec<_> = self.world.workers.iter().flat_map(|worker| worker.confirmed.clone()).collect();
-        for (task, token) in &all {
-            if effects.get(task).is_some_and(|t| t != token) {
-                for (n, w) in self.world.workers.iter().enumerate() {
-                    eprintln!("worker {n}: {:?}", w.events.iter().filter(|e| e.1 == *task).collect::<Vec<_>>());
-                }
-                for group in 1..=4 {
-                    for (at, c) in self.world.log(0, group) {
-                        if let distric_exec::Command::TaskDone(d) = &c {
-                            if d.task.uuid() == *task {
-                                eprintln!("{group} {at:?} {c:?}");
-                            }
-                        }
-                    }
-                }
-            }
+        for (task, token) in self.world.workers.iter().flat_map(|worker| &worker.confirmed) {
             assert_eq!(*effects.entry(*task).or_insert(*token), *token, "one result per task is accepted (seed {seed})");
         }
         assert_eq!(self.world.count(|stats| stats.tasks_assigned + stats.tasks_ready + stats.out_pending), 0);
-        for group in 1..=self.world.setup.work_groups {
-            assert_eq!(self.world.machine(0, group).digest(), self.world.machine(0, group).digest());
-        }
         self.world.run_ms(15_000);
         assert!(self.world.nodes[0].is_idle(), "nothing is left in flight (seed {seed})");
     }
@@ -231,24 +213,16 @@ fn weather(setup: Setup, acts: usize) -> World {
         storm.act();
     }
     storm.calm();
-    eprintln!(
-        "seed {} sent {} acked {} steps {} starts {:?}",
-        storm.world.setup.seed,
-        storm.sent.len(),
-        storm.acknowledged.len(),
-        storm.world.steps,
-        storm.world.workers.iter().map(|w| (w.assignments.len(), w.confirmed.len())).collect::<Vec<_>>()
-    );
     storm.world
 }
 
 /// Storms of the suite; more of them ran when it was written.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 30;
 
 #[test]
 fn storms_lose_nothing_double_nothing_and_leave_nothing_over() {
     for seed in 0..SEEDS {
-        weather(Setup { is_fifo: seed % 5 == 4, ..Setup::of(seed, if seed % 3 == 0 { 1 } else { 3 }) }, 400);
+        weather(Setup { is_fifo: seed % 5 == 4, ..Setup::of(seed, if seed % 3 == 0 { 1 } else { 3 }) }, 800);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use distric_core::node::compile::{check_change, compile};
 use distric_core::node::consensus::{Consensus, ConsensusOptions, ConsensusOutputs, LogReport, LogWrite};
-use distric_core::node::letters::{Class, CompilerLetter, ConnId, ConsensusLetter, ShardLetter};
+use distric_core::node::letters::{CompilerLetter, ConnId, ConsensusLetter, ShardLetter};
 use distric_core::node::machine_clock::Now;
 use distric_core::node::meta::Init;
 use distric_core::node::owner_of;
@@ -427,6 +427,3 @@ impl Node {
         }
     }
 }
-
-/// The lane's number for class values: requests and replies are different lanes.
-pub const REQUEST: u8 = Class::Request as u8;

@@ -72,7 +72,6 @@ pub struct Worker {
     pub acks: Vec<(Key, u8)>,
     /// Attempts that were completed here and confirmed as accepted.
     pub confirmed: Vec<Key>,
-    pub events: Vec<(u64, Uuid, String)>,
     /// Attempts that were started here.
     pub started: Vec<Key>,
     pub drained: bool,
@@ -109,7 +108,6 @@ impl Worker {
             assignments: Vec::new(),
             acks: Vec::new(),
             confirmed: Vec::new(),
-            events: Vec::new(),
             started: Vec::new(),
             drained: false,
             cancelled: Vec::new(),
@@ -239,7 +237,6 @@ impl Worker {
 
     /// Ends an attempt that runs here.
     pub fn finish(&mut self, now: Instant, key: Key, ending: Ending, bytes: &mut Vec<u8>) {
-        self.events.push((now.as_us(), key.0, format!("finish {} {ending:?}", key.1)));
         let run = self.running.remove(&key).expect("only what runs ends");
         // On a later session than the one it came on, the lease may be gone: credit left with such a result would be lost.
         let renewed = run.is_current && ending != Ending::Return;
@@ -288,7 +285,6 @@ impl Worker {
                 put(&ReconcileReply { group, unknown: TaskRefs::of(&unknown) }, 0, answer);
             }
             Said::Assignment(assigned) => {
-                self.events.push((now.as_us(), assigned.task_id, format!("assigned {} gen {}", assigned.token, self.generation)));
                 self.assignments.push((*assigned).clone());
                 let key = (assigned.task_id, assigned.token);
                 if self.kept.contains_key(&key) {
@@ -305,7 +301,6 @@ impl Worker {
                 }
             }
             Said::ResultAck { task, token, verdict } => {
-                self.events.push((now.as_us(), task, format!("ack {token} {verdict}")));
                 self.acks.push(((task, token), verdict));
                 let Some(kept) = self.kept.remove(&(task, token)) else { return };
                 if verdict == Verdict::Accepted.number() && matches!(kept.ending, Ending::Done(..)) {

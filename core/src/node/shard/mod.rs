@@ -325,6 +325,3 @@ impl Shard {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

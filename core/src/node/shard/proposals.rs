@@ -75,12 +75,22 @@ pub struct Proposals {
     /// What a full log refused and nobody else would put again, in order.
     deferred: VecDeque<Proposal>,
     deferred_until: Option<Instant>,
+    /// First and last of those that were put again last.
+    again: Option<(ProposalNumber, ProposalNumber)>,
 }
 
 impl Proposals {
     /// An empty table of one shard.
     pub fn new(shard: ShardIndex) -> Self {
-        Self { shard, next: 0, open: BTreeMap::new(), deadlines: VecDeque::new(), deferred: VecDeque::new(), deferred_until: None }
+        Self {
+            shard,
+            next: 0,
+            open: BTreeMap::new(),
+            deadlines: VecDeque::new(),
+            deferred: VecDeque::new(),
+            deferred_until: None,
+            again: None,
+        }
     }
 
     /// Whether there is room for `more`.
@@ -100,7 +110,7 @@ impl Proposals {
 
     /// Whether something waits to be put again: what comes behind it must wait as well, or a worker's credit would arrive before the worker.
     pub fn is_deferring(&self) -> bool {
-        !self.deferred.is_empty()
+        !self.deferred.is_empty() || self.again.is_some_and(|(first, last)| self.open.range(first..=last).next().is_some())
     }
 
     /// Keeps a proposal to put it again. Beyond [`PROPOSALS_IN_FLIGHT_MAX`] it is dropped, as if the node had lost it.
@@ -111,12 +121,14 @@ impl Proposals {
         }
     }
 
-    /// Takes out what is to be put again now.
+    /// Takes out what is to be put again now. The caller puts all of it again before anything else.
     pub fn take_deferred(&mut self, now: Instant) -> VecDeque<Proposal> {
         if self.deferred_until.is_none_or(|until| until > now) {
             return VecDeque::new();
         }
         self.deferred_until = None;
+        let last = self.next + self.deferred.len() as u64 - 1;
+        self.again = Some((ProposalNumber::new(self.shard, self.next), ProposalNumber::new(self.shard, last)));
         std::mem::take(&mut self.deferred)
     }
 
@@ -189,6 +201,21 @@ mod tests {
         assert_eq!(proposals.next_wake(), Some(start.plus_ms(PROPOSAL_TIMEOUT_MS + 1)));
         assert_eq!(proposals.expire(start.plus_ms(PROPOSAL_TIMEOUT_MS + 1)).len(), 1);
         assert_eq!((proposals.len(), proposals.next_wake()), (0, None));
+    }
+
+    #[test]
+    fn what_is_put_again_goes_before_what_comes_later() {
+        let mut proposals = Proposals::new(1);
+        let start = Instant::from_us(0);
+        proposals.defer(start, proposal());
+        assert_eq!((proposals.is_deferring(), proposals.take_deferred(start).len()), (true, 0));
+        let due = start.plus_ms(DEFER_MS);
+        assert_eq!(proposals.next_wake(), Some(due));
+        let again = proposals.take_deferred(due).pop_front().expect("its time has come");
+        let number = proposals.open(due, again);
+        assert!(proposals.is_deferring(), "its fate is open");
+        proposals.settle(number);
+        assert_eq!((proposals.is_deferring(), proposals.is_empty()), (false, true));
     }
 
     #[test]
