@@ -57,6 +57,16 @@ fn strangers_say_hello_in_a_known_version_or_are_shown_the_door() {
 }
 
 #[test]
+fn a_stranger_that_says_nothing_is_shown_out_and_a_client_is_not() {
+    let mut world = World::new(Setup::of(4, 1));
+    let (stranger, friend) = (world.stranger(0, 0), world.client(0));
+    world.run_ms(9_000);
+    assert!(world.clients[stranger].is_open, "ten seconds are granted");
+    world.run_ms(3_000);
+    assert!(!world.clients[stranger].is_open && world.clients[friend].is_open);
+}
+
+#[test]
 fn what_is_no_request_is_refused_by_name_and_the_connection_lives_on() {
     let (mut world, client) = serving(Setup::of(1, 1));
     let mut unknown = Vec::new();

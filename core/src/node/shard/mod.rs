@@ -145,6 +145,7 @@ impl Shard {
     pub fn on_open(&mut self, now: Now, conn: ConnId) {
         self.stats.connections_opened_count += 1;
         self.connections.open(conn, now.mono);
+        self.watch_silence(now, workers::HELLO_MS_MAX);
     }
 
     /// A frame arrived, whole and with the right checksum.
@@ -220,7 +221,7 @@ impl Shard {
             self.propose(now, proposal, out);
         }
         self.expire_questions(now, out);
-        self.close_silent_workers(now, out);
+        self.close_silent(now, out);
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
             self.give_up_absent_workers(now, group, out);

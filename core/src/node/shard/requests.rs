@@ -46,11 +46,13 @@ impl Shard {
             Ok(Some(message)) => message,
             Ok(None) => {
                 let reason = format!("message type {:#06x} is not known here", frame.header.message_type);
+                self.show_stranger_out(conn, &phase, out);
                 return self.reject_frame(now, conn, message_id, &Refusal::new(Code::UnknownKind, reason), out);
             }
             Err(error) => {
                 self.stats.rejections_count += 1;
                 let reason = error.to_string();
+                self.show_stranger_out(conn, &phase, out);
                 return out.frame(conn, &error.rejection(&reason), message_id, now.wall, false);
             }
         };
@@ -66,6 +68,13 @@ impl Shard {
             (Phase::Worker(card), message) => self.on_worker_message(now, conn, message_id, &card, &message, out),
             (Phase::Client, AnyMessage::WorkerHello(hello)) => self.on_worker_hello(now, conn, message_id, &hello, out),
             (Phase::Client, message) => self.on_client_message(now, conn, frame, &message, out),
+        }
+    }
+
+    /// A mistake of somebody who has not said Hello ends the connection, once it is answered.
+    fn show_stranger_out(&self, conn: ConnId, phase: &Phase, out: &mut ShardOutputs) {
+        if matches!(phase, Phase::AwaitingHello) {
+            out.closes.push(conn);
         }
     }
 

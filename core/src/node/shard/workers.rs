@@ -26,6 +26,10 @@ use crate::node::refusal::Refusal;
 
 /// A worker that says nothing for this long has a broken stream, milliseconds; it sends a Status every second.
 pub const WORKER_SILENCE_MS: u64 = 3_000;
+/// A stranger that has not said Hello after this long is shown out, milliseconds.
+pub const HELLO_MS_MAX: u64 = 10_000;
+/// At least this long between two looks through the connections, milliseconds.
+const SILENCE_CHECK_MS: u64 = 1_000;
 /// Longest error text that is taken from a worker, bytes.
 const ERROR_BYTES_MAX: usize = 4_096;
 
@@ -83,7 +87,7 @@ impl Shard {
         }
         if let Some(connection) = self.connections.find(conn) {
             connection.phase = Phase::Worker(card.clone());
-            self.workers.check_at.get_or_insert(now.mono.plus_ms(WORKER_SILENCE_MS));
+            self.watch_silence(now, WORKER_SILENCE_MS);
         }
         self.welcome_worker(now, conn, message_id, out);
         out.notes.push(Note::WorkerAttached { worker: card.worker.to_string(), name: card.name.clone(), slots: card.slots });
@@ -201,24 +205,35 @@ impl Shard {
         }
     }
 
-    /// Closes worker connections that have said nothing for too long.
-    pub(super) fn close_silent_workers(&mut self, now: Now, out: &mut ShardOutputs) {
+    /// Closes the connections of workers that have said nothing for too long, and of strangers that never said who they are.
+    pub(super) fn close_silent(&mut self, now: Now, out: &mut ShardOutputs) {
         if self.workers.check_at.is_none_or(|at| at > now.mono) {
             return;
         }
         let mut next: Option<Instant> = None;
-        for (conn, connection) in self.connections.iter().filter(|(_, connection)| matches!(connection.phase, Phase::Worker(_))) {
-            let silent_at = connection.heard_at.plus_ms(WORKER_SILENCE_MS);
+        for (conn, connection) in self.connections.iter() {
+            let patience_ms = match connection.phase {
+                Phase::Worker(_) => WORKER_SILENCE_MS,
+                Phase::AwaitingHello => HELLO_MS_MAX,
+                Phase::Client => continue,
+            };
+            let silent_at = connection.heard_at.plus_ms(patience_ms);
             if silent_at <= now.mono {
                 out.closes.push(conn);
             }
-            let look_at = silent_at.max(now.mono.plus_ms(WORKER_SILENCE_MS / 3));
+            let look_at = silent_at.max(now.mono.plus_ms(SILENCE_CHECK_MS));
             next = Some(next.map_or(look_at, |earlier| earlier.min(look_at)));
         }
         self.workers.check_at = next;
     }
 
-    /// When [`Self::close_silent_workers`] must look again.
+    /// Sees to it that the connections are looked through after `patience_ms` at the latest.
+    pub(super) fn watch_silence(&mut self, now: Now, patience_ms: u64) {
+        let at = now.mono.plus_ms(patience_ms);
+        self.workers.check_at = Some(self.workers.check_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// When [`Self::close_silent`] must look again.
     pub(super) fn next_silence(&self) -> Option<Instant> {
         self.workers.check_at
     }
