@@ -12,7 +12,7 @@ use crate::identity::Identity;
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The operating system refused or failed an operation: disk full, flush failed, no permission.
-    #[error("log store: {op} failed at {}: {source}", path.display())]
+    #[error("log store: {op} failed at {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was tried.
         op: &'static str,
@@ -68,6 +68,16 @@ pub enum DeviceError {
     /// A write was offered after one had failed.
     #[error("log store: an earlier write failed; nothing is written any more")]
     Failed,
+}
+
+/// What the operator can do about it, where that is plain.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space there, or move the data directory",
+        io::ErrorKind::PermissionDenied => "; give this user the right to write there",
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, or move the data directory",
+        _ => "",
+    }
 }
 
 /// How a record is wrong.

@@ -348,8 +348,13 @@ impl LogStore for LmdbStore {
         if self.files.options.ahead_bytes == 0 || !is_short(self) {
             return Ok(false);
         }
-        self.guarded(|store| store.prepare(store.prepared_bytes))?;
-        Ok(is_short(self))
+        let has_room = self.guarded(|store| match store.prepare(store.prepared_bytes) {
+            Ok(()) => Ok(true),
+            // Nothing needs the room yet: what is being written still fits, and the write that no longer does will say so.
+            Err(DeviceError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => Ok(false),
+            Err(error) => Err(error),
+        })?;
+        Ok(has_room && is_short(self))
     }
 
     fn identity(&self) -> Option<Identity> {
