@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use distric_lane::{Bell, Receiver, lane};
-use distric_model::{ClusterId, GroupId, NodeId, Slot, Timestamp};
+use distric_model::{ClusterId, GroupId, NodeId, Slot};
 use distric_raft::{Membership, Recovered};
 use distric_raft_store::{DeviceError, GroupWrite, Identity, LmdbOptions, LmdbStore, LogStore, SegmentOptions, SegmentStore};
 
@@ -487,11 +487,6 @@ fn run_shard(shard: ShardStart, core: Option<usize>, use_uring: bool) {
 
 fn random_seed() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })
-}
-
-/// A point on the calendar for whoever starts a node.
-pub fn wall_clock() -> Timestamp {
-    clock::wall()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::partition::{Applied, OUT_RETRY_MS};
 use super::proposals::{Proposal, Waiting};
 use super::{Note, Shard, ShardOutputs};
 use crate::node::envelope::{NO_REPLY, Origin};
-use crate::node::letters::{Class, CommittedEntry, ShardLetter};
+use crate::node::letters::{Class, CommittedEntry, ConnId, ShardIndex, ShardLetter};
 use crate::node::machine_clock::Now;
 use crate::node::owner_of;
 
@@ -151,13 +151,26 @@ impl Shard {
 
     /// One frame for a worker, over whichever shard holds its stream.
     pub(super) fn send_to_worker<'a, M: Message<'a>>(&mut self, now: Now, worker: WorkerId, message: &M, out: &mut ShardOutputs) {
-        let Some(attached) = self.workers.find(worker) else { return };
-        if attached.shard == self.options.index {
-            out.frame(attached.conn, message, 0, now.wall, false);
+        if let Some(attached) = self.workers.find(worker) {
+            self.send_to_conn(now, attached.shard, attached.conn, 0, message, out);
+        }
+    }
+
+    /// One frame for a connection of this or another shard.
+    pub(super) fn send_to_conn<'a, M: Message<'a>>(
+        &self,
+        now: Now,
+        shard: ShardIndex,
+        conn: ConnId,
+        message_id: u64,
+        message: &M,
+        out: &mut ShardOutputs,
+    ) {
+        if shard == self.options.index {
+            out.frame(conn, message, message_id, now.wall, false);
         } else {
             let mut frames = Vec::new();
-            distric_wire::encode(message, 0, now.wall.as_us(), Flags::NONE, &mut frames);
-            let (shard, conn) = (attached.shard, attached.conn);
+            distric_wire::encode(message, message_id, now.wall.as_us(), Flags::NONE, &mut frames);
             out.letter(shard, Class::Reply, ShardLetter::Frames { conn, frames });
         }
     }

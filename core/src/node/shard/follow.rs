@@ -4,15 +4,14 @@
 //! falls between history and news.
 
 use distric_exec::Event;
-use distric_model::{InstanceId, Namespace};
+use distric_model::{InstanceId, Namespace, Timestamp};
+use distric_wire::Code;
 use distric_wire::client::{Event as WireEvent, Subscribe};
-use distric_wire::{Code, Flags};
-use serde_json::{Value, json};
 
 use super::connections::ReplyTo;
 use super::queries::id_of;
 use super::{Shard, ShardOutputs};
-use crate::node::letters::{Class, ConnId, ShardIndex, ShardLetter};
+use crate::node::letters::{ConnId, ShardIndex};
 use crate::node::machine_clock::Now;
 use crate::node::question::{Answer, Question};
 use crate::node::refusal::Refusal;
@@ -26,15 +25,6 @@ pub(super) struct Follower {
     pub shard: ShardIndex,
     pub conn: ConnId,
     pub message_id: u64,
-}
-
-/// One event for a follower.
-struct Told<'a> {
-    index: u64,
-    kind: &'a str,
-    at_us: u64,
-    body: &'a Value,
-    last: bool,
 }
 
 impl Shard {
@@ -83,20 +73,19 @@ impl Shard {
         }
         let count = view.history.len();
         for (n, step) in view.history.iter().enumerate() {
-            let kind = format!("{}.{}", if step.task.is_some() { "task" } else { "workflow" }, step.to);
-            let mut body = json!({ "instance": instance, "from": step.from, "state": step.to });
-            if let Some(task) = &step.task {
-                body["task"] = json!(task);
-                body["attempt"] = json!(step.attempt);
-            }
-            if let Some(worker) = step.worker {
-                body["worker"] = json!(worker);
-            }
-            if let Some(reason) = &step.reason {
-                body["reason"] = json!(reason);
-            }
-            let last = ended && n + 1 == count;
-            self.send_event(now, &follower, &Told { index: view.summary.revision, kind: &kind, at_us: step.at_us, body: &body, last }, out);
+            let event = Event {
+                index: view.summary.revision,
+                instance,
+                at: Timestamp::from_us(step.at_us),
+                task: step.task.clone(),
+                from: step.from,
+                to: step.to,
+                attempt: step.attempt,
+                worker: step.worker,
+                reason: step.reason.clone(),
+                last: ended && n + 1 == count,
+            };
+            self.send_event(now, &[follower], &event, out);
         }
         if !ended {
             self.followers.entry(instance).or_default().push(follower);
@@ -114,29 +103,17 @@ impl Shard {
     pub(super) fn tell_followers(&mut self, now: Now, event: &Event, out: &mut ShardOutputs) {
         // Most instances are followed by nobody; nothing is built for them.
         let Some(followers) = self.followers.get(&event.instance).cloned() else { return };
-        let (kind, body) = (event.kind(), event.body());
-        for follower in &followers {
-            self.send_event(
-                now,
-                follower,
-                &Told { index: event.index, kind: &kind, at_us: event.at.as_us(), body: &body, last: event.last },
-                out,
-            );
-        }
+        self.send_event(now, &followers, event, out);
         if event.last {
             self.followers.remove(&event.instance);
         }
     }
 
-    fn send_event(&self, now: Now, follower: &Follower, told: &Told<'_>, out: &mut ShardOutputs) {
-        let body = told.body.to_string();
-        let event = WireEvent { index: told.index, kind: told.kind, at_us: told.at_us, body: body.as_bytes(), last: told.last };
-        if follower.shard == self.options.index {
-            out.frame(follower.conn, &event, follower.message_id, now.wall, false);
-        } else {
-            let mut frames = Vec::new();
-            distric_wire::encode(&event, follower.message_id, now.wall.as_us(), Flags::NONE, &mut frames);
-            out.letter(follower.shard, Class::Reply, ShardLetter::Frames { conn: follower.conn, frames });
+    fn send_event(&self, now: Now, followers: &[Follower], event: &Event, out: &mut ShardOutputs) {
+        let (kind, body) = (event.kind(), event.body().to_string());
+        let told = WireEvent { index: event.index, kind: &kind, at_us: event.at.as_us(), body: body.as_bytes(), last: event.last };
+        for follower in followers {
+            self.send_to_conn(now, follower.shard, follower.conn, follower.message_id, &told, out);
         }
     }
 }
