@@ -13,6 +13,7 @@ pub mod octets;
 
 pub use command::Command;
 pub use machine::{
-    Assignment, Context, Effect, Event, InResult, Machine, Out, OutBody, Published, Refusal, RefusalCode, Reply, Settings, Stats, Verdict,
+    Assignment, CHECKPOINT_FORMAT, Context, Effect, Event, InResult, Machine, Out, OutBody, Published, Refusal, RefusalCode, Reply,
+    RestoreError, Settings, Stats, Verdict,
 };
 pub use octets::Octets;

@@ -29,6 +29,8 @@ pub const NAMESPACE_BYTES_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest routing or idempotency key, bytes.
 pub const KEY_BYTES_MAX: usize = 256;
+/// Longest key of a record in a checkpoint, bytes: what an LMDB key can hold, with a little left over.
+pub const CHANGE_KEY_BYTES_MAX: usize = 500;
 /// Most tasks in one workflow.
 pub const WORKFLOW_TASKS_MAX: usize = 1_024;
 /// Most hops a published message may take from workflow to workflow.

@@ -3,12 +3,13 @@
 //! Invariant: a key is not forgotten before its window is over. When the table is full, new keys are refused instead.
 //! Source: the window and its refusal are a contract with SDKs that resend: forgetting early would run an effect twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use distric_model::{InstanceId, MessageId, Namespace, Timestamp};
-use serde::Serialize;
+use distric_model::{Change, InstanceId, MessageId, Namespace, Timestamp};
+use serde::{Deserialize, Serialize};
 
+use super::checkpoint::tracked::TrackedQueue;
 use super::digest::Fnv;
 use super::effects::{Refusal, RefusalCode, Reply};
 use super::settings::Settings;
@@ -17,8 +18,8 @@ use super::settings::Settings;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Key {
     hash: u64,
-    namespace: Namespace,
-    key: Arc<str>,
+    pub namespace: Namespace,
+    pub key: Arc<str>,
 }
 
 impl Key {
@@ -32,7 +33,7 @@ impl Key {
 }
 
 /// What the first send led to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Outcome {
     Message { message_id: MessageId, catalog_version: u64, rules: Arc<[Arc<str>]>, instances: Arc<[(Arc<str>, InstanceId)]> },
     Start { instance: InstanceId },
@@ -65,11 +66,40 @@ struct Remembered {
 pub(super) struct Dedupe {
     table: BTreeMap<Key, Remembered>,
     /// In order of arrival, which is the order of forgetting: the window is the same for all.
-    order: VecDeque<(Timestamp, Key)>,
+    order: TrackedQueue<(Timestamp, Key)>,
     bytes: u64,
 }
 
 impl Dedupe {
+    /// An empty table whose first key will have this number.
+    pub fn restored(first: u64) -> Self {
+        Self { table: BTreeMap::new(), order: TrackedQueue::restored(first, [].into()), bytes: 0 }
+    }
+
+    /// A checkpoint has all that is here.
+    pub fn mark_stored(&mut self) {
+        self.order.mark_stored();
+    }
+
+    /// The number of the next key.
+    pub fn next(&self) -> u64 {
+        self.order.next()
+    }
+
+    /// Tells what changed since the last call.
+    pub fn take_changes(
+        &mut self,
+        out: &mut Vec<Change>,
+        key_of: impl Fn(u64) -> Vec<u8>,
+        value_of: impl Fn(Timestamp, &Key, u64, &Outcome) -> Vec<u8>,
+    ) {
+        let table = &self.table;
+        self.order.take_changes(out, key_of, |(at, key)| {
+            let remembered = table.get(key).expect("a key in the order of forgetting is in the table");
+            value_of(*at, key, remembered.payload_hash, &remembered.outcome)
+        });
+    }
+
     /// What a send under this key is answered, when the key is remembered.
     pub fn recall(&self, key: &Key, payload_hash: u64) -> Option<Reply> {
         let remembered = self.table.get(key)?;

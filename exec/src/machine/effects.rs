@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp, WorkerId};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::command::OutResult;
@@ -255,7 +255,7 @@ impl Event {
 }
 
 /// An outbox record: something for the group of another slot (which may be this one).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Out {
     /// Its number in this group's outbox; from 1, growing.
     pub seq: u64,
@@ -266,14 +266,14 @@ pub struct Out {
 }
 
 /// What an outbox record says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutBody {
     /// A message that a workflow publishes: the target's leader asks its catalog, then proposes it as [`crate::command::In`].
     Publish(Box<Published>),
 }
 
 /// A message that a workflow publishes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// Its namespace: the publishing workflow's.
     pub namespace: Namespace,

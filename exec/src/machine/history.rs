@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use distric_model::{Timestamp, WorkerId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::state::State;
 
@@ -14,7 +14,7 @@ pub const HISTORY_ENTRIES_MAX: usize = 4_096;
 pub(super) const REASON_BYTES_MAX: usize = 1_024;
 
 /// One transition.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Transition {
     pub at: Timestamp,
     /// The task's place in the definition; `None` for the instance itself.
@@ -34,6 +34,11 @@ pub(super) struct History {
 }
 
 impl History {
+    /// A history from its record.
+    pub fn restored(entries: Vec<Transition>, dropped_count: u64) -> Self {
+        Self { entries: entries.into(), dropped_count }
+    }
+
     /// Adds one. Returns the bytes that the history grew by; dropping an old one counts as nothing, to stay on the safe side.
     pub fn push(&mut self, transition: Transition) -> u64 {
         let bytes = transition.reason.as_ref().map_or(0, |reason| reason.len() as u64) + TRANSITION_BYTES;

@@ -38,6 +38,8 @@ pub(super) struct Message {
     pub timestamp_us: Option<u64>,
     pub headers: Vec<(String, String)>,
     pub payload: Octets,
+    /// The payload after transforms, when there were any: what its instances work on.
+    pub derived: Option<Octets>,
     pub payload_hash: u64,
     pub received_us: u64,
     pub catalog_version: u64,
@@ -89,6 +91,7 @@ impl Machine {
             headers: ingest.headers,
             bytes: (ingest.payload.len() + headers_bytes + derived_bytes) as u64 + MESSAGE_BYTES_AROUND,
             payload: ingest.payload,
+            derived: ingest.derived,
             payload_hash: ingest.payload_hash,
             received_us: ingest.received_us,
             catalog_version: ingest.catalog_version,

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use distric_model::{InstanceId, MessageId, Slot, TaskId, Timestamp, WorkerId};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::checkpoint::StoredText;
 use super::effects::{Effect, Event};
 use super::history::{History, Transition};
 use super::programs::Program;
@@ -21,7 +22,7 @@ use crate::definition::Join;
 use crate::octets::Octets;
 
 /// A task by its place: the tasks of an instance stand in the order of its definition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct TaskAt {
     pub instance: InstanceId,
     pub index: u16,
@@ -36,7 +37,7 @@ impl TaskAt {
 }
 
 /// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub code: Arc<str>,
     pub message: Arc<str>,
@@ -78,6 +79,9 @@ pub(super) struct Instance {
     pub revision: u64,
     /// What it is charged.
     pub bytes: u64,
+    /// Its texts that the last checkpoint has in records of their own.
+    #[serde(skip)]
+    pub stored_texts: Vec<StoredText>,
 }
 
 /// Why an instance exists, and what it was given.
@@ -210,6 +214,7 @@ impl Machine {
             bytes: INSTANCE_BYTES + program.steps.len() as u64 * TASK_BYTES + origin.params.len() as u64,
             program: program.clone(),
             origin,
+            stored_texts: Vec::new(),
         };
         // The payload of a message is charged to the message.
         if instance.origin.message.is_none() {

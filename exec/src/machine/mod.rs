@@ -5,6 +5,7 @@
 //! Invariant: `digest()` is equal on all replicas that applied the same entries, whoever consumed their effects.
 //! Start reading at [`Machine::apply`]: it only directs traffic. Then `ingest`, `instances`, `tasks`, in the order of a message's life.
 
+mod checkpoint;
 mod control;
 mod dedupe;
 mod digest;
@@ -28,12 +29,14 @@ pub mod views;
 mod why;
 mod workers;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId, Timestamp, WorkerId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use self::checkpoint::record::TextKind;
+pub use self::checkpoint::record::{CHECKPOINT_FORMAT, RestoreError};
+use self::checkpoint::tracked::{Tracked, TrackedQueue};
 use self::dedupe::{Dedupe, Key};
 pub use self::effects::{Assignment, Effect, Event, InResult, Out, OutBody, Published, Refusal, RefusalCode, Reply, Verdict};
 pub use self::history::HISTORY_ENTRIES_MAX;
@@ -85,8 +88,8 @@ pub struct Machine {
     applied_index: u64,
     now: Timestamp,
     programs: Programs,
-    messages: BTreeMap<MessageId, Message>,
-    instances: BTreeMap<InstanceId, Instance>,
+    messages: Tracked<MessageId, Message>,
+    instances: Tracked<InstanceId, Instance>,
     open_count: usize,
     queues: Queues,
     workers: Workers,
@@ -96,15 +99,17 @@ pub struct Machine {
     inbox: Inbox,
     retention: Retention,
     /// What is left to do, in order. Drained by every entry as far as its bound allows.
-    errands: VecDeque<Errand>,
+    errands: TrackedQueue<Errand>,
     /// A tick could not fire or forget all that was due.
     is_tick_unfinished: bool,
     state_bytes: u64,
+    /// Texts of forgotten instances that the last checkpoint has in records of their own.
+    texts_gone: Vec<(InstanceId, TextKind, u16)>,
     stats: Stats,
 }
 
 /// A unit of work inside the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Errand {
     /// An instance begins.
     Begin(InstanceId),
@@ -126,8 +131,8 @@ impl Machine {
             applied_index: 0,
             now: Timestamp::default(),
             programs: Programs::default(),
-            messages: BTreeMap::new(),
-            instances: BTreeMap::new(),
+            messages: Tracked::default(),
+            instances: Tracked::default(),
             open_count: 0,
             queues: Queues::default(),
             workers: Workers::default(),
@@ -136,9 +141,10 @@ impl Machine {
             outbox: Outbox::default(),
             inbox: Inbox::default(),
             retention: Retention::default(),
-            errands: VecDeque::new(),
+            errands: TrackedQueue::default(),
             is_tick_unfinished: false,
             state_bytes: 0,
+            texts_gone: Vec::new(),
             stats: Stats::default(),
         }
     }
@@ -371,7 +377,12 @@ impl Machine {
             };
             turn.transitions += 1;
             match timer {
-                Timer::Begin(instance) => self.errands.push_back(Errand::Begin(instance)),
+                Timer::Begin(id) => {
+                    if let Some(instance) = self.instances.get_mut(&id) {
+                        instance.timer = None;
+                    }
+                    self.errands.push_back(Errand::Begin(id));
+                }
                 Timer::InstanceTimeout(instance) => {
                     let failure = Failure::new("timed_out", "the workflow took longer than its limit");
                     self.end_early(turn, instance, State::TimedOut, failure);

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use distric_model::limits::GROUP_COUNT_MAX;
-use distric_model::{GroupId, Slot};
+use distric_model::{Change, GroupId, Slot};
 use serde::Serialize;
 
+use super::checkpoint::record::encode;
+use super::checkpoint::tracked::Tracked;
 use super::effects::{Out, OutBody};
 use super::instances::TaskAt;
 
@@ -20,11 +22,31 @@ pub const IN_AHEAD_MAX: usize = 65_536;
 /// Records that their targets have not acknowledged.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Outbox {
-    pending: BTreeMap<u64, (Arc<Out>, TaskAt)>,
+    pending: Tracked<u64, (Arc<Out>, TaskAt)>,
     added_count: u64,
 }
 
 impl Outbox {
+    /// An outbox from its records, after so many were ever added.
+    pub fn restored(pending: BTreeMap<u64, (Arc<Out>, TaskAt)>, added_count: u64) -> Self {
+        Self { pending: Tracked::restored(pending), added_count }
+    }
+
+    /// How many were ever added.
+    pub fn added_count(&self) -> u64 {
+        self.added_count
+    }
+
+    /// Tells what changed since the last call.
+    pub fn take_changes(
+        &mut self,
+        out: &mut Vec<Change>,
+        key_of: impl Fn(&u64) -> Vec<u8>,
+        value_of: impl Fn(&(Arc<Out>, TaskAt)) -> Vec<u8>,
+    ) {
+        self.pending.take_changes(out, key_of, |_, record, _| value_of(record));
+    }
+
     /// Adds a record for the group of a slot; `task` waits for its acknowledgement.
     pub fn add(&mut self, to: Slot, body: OutBody, task: TaskAt) -> Arc<Out> {
         self.added_count += 1;
@@ -61,35 +83,67 @@ const OUT_BYTES_AROUND: u64 = 400;
 /// What this group has applied of the others' outboxes.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Inbox {
-    sources: BTreeMap<GroupId, Seen>,
+    sources: Tracked<GroupId, Seen>,
+    /// Applied ahead of one that is missing.
+    ahead: Tracked<(GroupId, u64), ()>,
 }
 
-/// What was applied of one source: all numbers below `below`, and those in `ahead`.
+/// What was applied of one source: all numbers below `below`, and so many ahead of one that is missing.
 #[derive(Debug, Serialize)]
 struct Seen {
     below: u64,
-    ahead: BTreeSet<u64>,
+    ahead_count: usize,
 }
 
 impl Inbox {
     /// Whether a record was applied.
     pub fn has_seen(&self, from: GroupId, seq: u64) -> bool {
         // Numbers start at 1; 0 counts as applied.
-        seq == 0 || self.sources.get(&from).is_some_and(|seen| seq < seen.below || seen.ahead.contains(&seq))
+        seq == 0 || self.sources.get(&from).is_some_and(|seen| seq < seen.below) || self.ahead.contains_key(&(from, seq))
     }
 
     /// Whether a record may be applied: it is not too far ahead, and its source can exist.
     pub fn has_room(&self, from: GroupId, seq: u64) -> bool {
-        from.0 < GROUP_COUNT_MAX && self.sources.get(&from).is_none_or(|seen| seq == seen.below || seen.ahead.len() < IN_AHEAD_MAX)
+        from.0 < GROUP_COUNT_MAX && self.sources.get(&from).is_none_or(|seen| seq == seen.below || seen.ahead_count < IN_AHEAD_MAX)
     }
 
     /// Notes that a record was applied.
     pub fn note(&mut self, from: GroupId, seq: u64) {
-        let seen = self.sources.entry(from).or_insert_with(|| Seen { below: 1, ahead: BTreeSet::new() });
-        seen.ahead.insert(seq);
-        while seen.ahead.remove(&seen.below) {
-            seen.below += 1;
+        if !self.sources.contains_key(&from) {
+            self.sources.insert(from, Seen { below: 1, ahead_count: 0 });
         }
+        let Some(seen) = self.sources.get_mut(&from) else { return };
+        if seq != seen.below {
+            seen.ahead_count += usize::from(self.ahead.insert((from, seq), ()).is_none());
+            return;
+        }
+        seen.below += 1;
+        while self.ahead.remove(&(from, seen.below)).is_some() {
+            seen.below += 1;
+            seen.ahead_count -= 1;
+        }
+    }
+
+    /// An inbox from its records. Errors: a source that is ahead of nothing.
+    pub fn restored(below: BTreeMap<GroupId, u64>, ahead: BTreeSet<(GroupId, u64)>) -> Result<Self, GroupId> {
+        let seen = |(from, below)| (from, Seen { below, ahead_count: 0 });
+        let mut sources: BTreeMap<GroupId, Seen> = below.into_iter().map(seen).collect();
+        for (from, _) in &ahead {
+            sources.get_mut(from).ok_or(*from)?.ahead_count += 1;
+        }
+        let ahead = ahead.into_iter().map(|key| (key, ())).collect();
+        Ok(Self { sources: Tracked::restored(sources), ahead: Tracked::restored(ahead) })
+    }
+
+    /// Tells what changed since the last call.
+    pub fn take_changes(
+        &mut self,
+        out: &mut Vec<Change>,
+        source_key: impl Fn(&GroupId) -> Vec<u8>,
+        ahead_key: impl Fn(&(GroupId, u64)) -> Vec<u8>,
+    ) {
+        self.sources.take_changes(out, source_key, |_, seen, _| encode(&seen.below));
+        self.ahead.take_changes(out, ahead_key, |_, (), _| Vec::new());
     }
 }
 
@@ -108,6 +162,6 @@ mod tests {
         }
         assert!(!inbox.has_seen(from, 6) && inbox.has_seen(from, 0));
         assert!(!inbox.has_seen(GroupId(4), 1), "sources are counted apart");
-        assert!(inbox.sources[&from].ahead.is_empty());
+        assert!(inbox.ahead.len() == 0 && inbox.sources.get(&from).is_some_and(|seen| seen.ahead_count == 0));
     }
 }

@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use distric_model::WorkerId;
-use serde::Serialize;
+use distric_model::{Change, WorkerId};
+use serde::{Deserialize, Serialize};
 
 use super::instances::TaskAt;
 use super::workers::Workers;
 use crate::definition::Strategy;
 
 /// How a class chooses among its eligible workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Choice {
     /// One after another, by id.
     RoundRobin,
@@ -35,7 +35,7 @@ impl From<Strategy> for Choice {
 }
 
 /// What makes tasks interchangeable for placement.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct ClassKey {
     pub task_type: Arc<str>,
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
@@ -66,6 +66,9 @@ pub(super) struct Queues {
     waiting: BTreeSet<ClassId>,
     ready_count: usize,
     arrivals_count: u64,
+    /// Classes that are new or placed a task since the last checkpoint.
+    #[serde(skip)]
+    changed: BTreeSet<ClassId>,
 }
 
 impl Queues {
@@ -77,6 +80,7 @@ impl Queues {
         let id = ClassId(u32::try_from(self.classes.len()).expect("classes come from tasks of definitions, far fewer than 2^32"));
         self.classes.push(Class { key: key.clone(), queue: BTreeMap::new(), last: None });
         self.by_key.insert(key, id);
+        self.changed.insert(id);
         id
     }
 
@@ -140,6 +144,7 @@ impl Queues {
     /// Notes who got the last task of a class.
     pub fn placed(&mut self, class: ClassId, worker: WorkerId) {
         self.entry(class).last = Some(worker);
+        self.changed.insert(class);
     }
 
     /// Tasks in queues.
@@ -155,6 +160,44 @@ impl Queues {
     /// Tasks of the class before this place. O(n) in the queue: for people who ask why.
     pub fn ahead_count(&self, class: ClassId, key: QueueKey) -> usize {
         self.classes[class.0 as usize].queue.range(..key).count()
+    }
+
+    /// How many classes there are.
+    pub fn classes_count(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// How many tasks ever arrived.
+    pub fn arrivals_count(&self) -> u64 {
+        self.arrivals_count
+    }
+
+    /// Tells what changed since the last call: number, key and last worker of each class that did. Queues are not told.
+    pub fn take_changes(&mut self, out: &mut Vec<Change>, change_of: impl Fn(u32, &ClassKey, Option<WorkerId>) -> Change) {
+        for id in std::mem::take(&mut self.changed) {
+            let class = &self.classes[id.0 as usize];
+            out.push(change_of(id.0, &class.key, class.last));
+        }
+    }
+
+    /// Puts a class back, its queue empty. False when it is not the next one.
+    pub fn restore_class(&mut self, number: u32, key: ClassKey, last: Option<WorkerId>) -> bool {
+        if number as usize != self.classes.len() || self.by_key.contains_key(&key) {
+            return false;
+        }
+        let id = self.class(key);
+        self.entry(id).last = last;
+        true
+    }
+
+    /// Goes on counting arrivals after so many.
+    pub fn restore_arrivals(&mut self, arrivals_count: u64) {
+        self.arrivals_count = arrivals_count;
+    }
+
+    /// A checkpoint has all that is here.
+    pub fn mark_stored(&mut self) {
+        self.changed.clear();
     }
 
     fn entry(&mut self, class: ClassId) -> &mut Class {

@@ -6,14 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use distric_model::Namespace;
 use distric_model::limits::{NAME_BYTES_MAX, WORKFLOW_TASKS_MAX};
 use distric_model::namespace::is_identifier;
+use distric_model::{Change, Namespace};
 use distric_rules::Problem;
 use distric_rules::expr::{Budget, Reference, Scope};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::checkpoint::record::Tag;
+use super::checkpoint::tracked::Tracked;
 use super::effects::{Refusal, RefusalCode, Reply};
 use super::placement::{ClassId, ClassKey, Queues};
 use crate::command::{Define, Retry};
@@ -29,6 +31,8 @@ pub(super) struct Program {
     pub namespace: Namespace,
     pub workflow: Arc<str>,
     pub version: u64,
+    /// The log index of its `Define`.
+    pub defined_at: u64,
     pub timeout_ms: u64,
     /// One for each task, in the order of the definition.
     pub steps: Vec<Step>,
@@ -74,13 +78,12 @@ pub(super) struct Reads {
 struct Known {
     program: Arc<Program>,
     users_count: u64,
-    defined_at: u64,
 }
 
 /// Replicas agree on a program when they agree on its text.
 impl Serialize for Known {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.program.body, self.users_count, self.defined_at).serialize(serializer)
+        (&self.program.body, self.users_count, self.program.defined_at).serialize(serializer)
     }
 }
 
@@ -90,12 +93,30 @@ pub(super) struct Programs {
     table: BTreeMap<Namespace, BTreeMap<Arc<str>, BTreeMap<u64, Known>>>,
     count: usize,
     bytes: u64,
+    /// The same, by the log index of their `Define`.
+    #[serde(skip)]
+    by_define: Tracked<u64, Arc<Program>>,
 }
 
 impl Programs {
     /// The program of a version.
     pub fn get(&self, namespace: &Namespace, workflow: &str, version: u64) -> Option<&Arc<Program>> {
         Some(&self.table.get(namespace)?.get(workflow)?.get(&version)?.program)
+    }
+
+    /// The program that the entry with this log index defined.
+    pub fn defined_at(&self, index: u64) -> Option<&Arc<Program>> {
+        self.by_define.get(&index)
+    }
+
+    /// Tells what changed since the last call.
+    pub fn take_changes(&mut self, out: &mut Vec<Change>, value_of: impl Fn(&Program) -> Vec<u8>) {
+        self.by_define.take_changes(out, |index| Tag::Program.numbered(*index), |_, program, _| value_of(program));
+    }
+
+    /// A checkpoint has all that is here.
+    pub fn mark_stored(&mut self) {
+        self.by_define.mark_stored();
     }
 
     /// What they are charged together.
@@ -113,11 +134,13 @@ impl Programs {
         if self.count >= PROGRAMS_MAX && !self.forget_oldest_unused() {
             return refused(RefusalCode::StorageFull, format!("{PROGRAMS_MAX} workflow versions are in use"));
         }
-        match Program::compile(&define, queues) {
+        match Program::compile(&define, index, queues) {
             Ok(program) => {
+                let program = Arc::new(program);
                 self.bytes += program.bytes();
+                self.by_define.insert(index, program.clone());
                 let versions = self.table.entry(define.namespace).or_default().entry(define.workflow).or_default();
-                versions.insert(define.version, Known { program: Arc::new(program), users_count: 0, defined_at: index });
+                versions.insert(define.version, Known { program, users_count: 0 });
                 self.count += 1;
                 Reply::Done
             }
@@ -145,9 +168,10 @@ impl Programs {
 
     fn forget_oldest_unused(&mut self) -> bool {
         let all = self.table.values().flat_map(|workflows| workflows.values().flat_map(|versions| versions.values()));
-        let Some(oldest) = all.filter(|known| known.users_count == 0).min_by_key(|known| known.defined_at) else { return false };
+        let Some(oldest) = all.filter(|known| known.users_count == 0).min_by_key(|known| known.program.defined_at) else { return false };
         let program = oldest.program.clone();
         self.bytes -= program.bytes();
+        self.by_define.remove(&program.defined_at);
         let versions = self.table.get_mut(&program.namespace).and_then(|workflows| workflows.get_mut(&program.workflow));
         self.count -= usize::from(versions.is_some_and(|versions| versions.remove(&program.version).is_some()));
         true
@@ -156,7 +180,7 @@ impl Programs {
 
 impl Program {
     /// Compiles the body of a `Define`. Errors: a sentence that says what is wrong with it.
-    fn compile(define: &Define, queues: &mut Queues) -> Result<Self, String> {
+    fn compile(define: &Define, defined_at: u64, queues: &mut Queues) -> Result<Self, String> {
         if !is_identifier(&define.workflow, NAME_BYTES_MAX) {
             return Err("the workflow's id is not of the form of a name".into());
         }
@@ -173,11 +197,17 @@ impl Program {
             namespace: define.namespace.clone(),
             workflow: define.workflow.clone(),
             version: define.version,
+            defined_at,
             timeout_ms: definition.timeout_ms,
             steps,
             tasks,
             body: define.body.clone(),
         })
+    }
+
+    /// The canonical JSON of its definition.
+    pub fn body(&self) -> &Octets {
+        &self.body
     }
 
     /// What it is charged.

@@ -1,11 +1,10 @@
 //! Retention: finished work goes after its time, or when there is too much of it; oldest first.
 
-use std::collections::VecDeque;
-
 use distric_model::{InstanceId, MessageId, Timestamp};
 use serde::Serialize;
 
 use super::Machine;
+use super::checkpoint::tracked::TrackedQueue;
 
 /// Most instances, messages and keys, each, that one entry forgets.
 pub const FORGOTTEN_PER_ENTRY_MAX: usize = 1_024;
@@ -15,9 +14,9 @@ pub const SWEEP_GRANULARITY_MS: u64 = 1_000;
 /// What is finished, in order of its end.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Retention {
-    finished: VecDeque<(Timestamp, InstanceId)>,
+    pub finished: TrackedQueue<(Timestamp, InstanceId)>,
     /// Messages that started nothing.
-    kept: VecDeque<(Timestamp, MessageId)>,
+    pub kept: TrackedQueue<(Timestamp, MessageId)>,
 }
 
 impl Retention {
@@ -85,8 +84,10 @@ impl Machine {
         let Some((_, id)) = self.retention.finished.pop_front() else { return };
         let Some(instance) = self.instances.remove(&id) else { return };
         self.state_bytes -= instance.bytes;
+        self.texts_gone.extend(instance.stored_texts.iter().map(|(kind, index, _)| (id, *kind, *index)));
         self.programs.unused(&instance.program);
-        let Some(message) = instance.origin.message.and_then(|message| self.messages.get_mut(&message)) else { return };
+        let message = instance.origin.message.and_then(|message| self.messages.get_mut_derived(&message));
+        let Some(message) = message else { return };
         message.instances_left_count -= 1;
         if message.instances_left_count == 0 {
             self.state_bytes -= message.bytes;

@@ -1,9 +1,10 @@
 //! The states of instances and tasks.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where an instance or a task is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub(super) enum State {
     /// An instance that has not begun.
     Scheduled,
@@ -25,6 +26,21 @@ pub(super) enum State {
 }
 
 impl State {
+    /// All of them: a state's place here is its number in records. New ones go last.
+    const ALL: [Self; 11] = [
+        Self::Scheduled,
+        Self::Running,
+        Self::Pending,
+        Self::Ready,
+        Self::Assigned,
+        Self::BackingOff,
+        Self::Completed,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Skipped,
+    ];
+
     /// Its name in queries and events.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,5 +61,31 @@ impl State {
     /// Whether nothing follows it.
     pub const fn is_end(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::TimedOut | Self::Cancelled | Self::Skipped)
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*self as u8)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u8::deserialize(deserializer)?;
+        let state = Self::ALL.get(usize::from(number)).copied();
+        state.ok_or_else(|| serde::de::Error::custom(format!("there is no state {number}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_its_place_in_records() {
+        for (place, state) in State::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, place, "{state:?}");
+        }
     }
 }

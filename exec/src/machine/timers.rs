@@ -36,6 +36,23 @@ pub(super) struct Timers {
 }
 
 impl Timers {
+    /// No timers, after so many were set; [`Self::restore`] puts those back that are left.
+    pub fn restored(set_count: u64) -> Self {
+        Self { by_due: BTreeMap::new(), set_count }
+    }
+
+    /// Puts a timer back at its place.
+    pub fn restore(&mut self, key: Option<TimerKey>, timer: Option<Timer>) {
+        if let (Some(key), Some(timer)) = (key, timer) {
+            self.by_due.insert(key, timer);
+        }
+    }
+
+    /// How many were ever set.
+    pub fn set_count(&self) -> u64 {
+        self.set_count
+    }
+
     /// Sets a timer; the key removes it.
     pub fn set(&mut self, due: Timestamp, timer: Timer) -> TimerKey {
         self.set_count += 1;

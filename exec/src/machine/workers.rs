@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use distric_model::{Timestamp, WorkerId};
-use serde::Serialize;
+use distric_model::{Change, Timestamp, WorkerId};
+use serde::{Deserialize, Serialize};
 
+use super::checkpoint::tracked::Tracked;
 use super::instances::TaskAt;
 use super::views::WorkerView;
 use crate::command::WorkerUp;
@@ -42,12 +43,31 @@ pub(super) struct Worker {
     pub in_use: u32,
     /// When the session opened, or ended.
     pub since: Timestamp,
-    tokens: BTreeSet<u64>,
+    pub tokens: BTreeSet<u64>,
     /// Its key in `by_load`, when it has free credit.
-    load: Option<u64>,
+    pub load: Option<u64>,
 }
 
 impl Worker {
+    /// One that has not said anything.
+    fn unknown(generation: u64, now: Timestamp) -> Self {
+        Self {
+            generation,
+            is_up: false,
+            is_draining: false,
+            name: Arc::from(""),
+            slots: 0,
+            prefetch: 0,
+            task_types: BTreeSet::new(),
+            labels: BTreeMap::new(),
+            granted: 0,
+            in_use: 0,
+            since: now,
+            tokens: BTreeSet::new(),
+            load: None,
+        }
+    }
+
     /// Whether it may run such a task at all.
     pub fn offers(&self, task_type: &Arc<str>, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
         self.is_up && self.task_types.contains(task_type) && labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
@@ -63,7 +83,7 @@ impl Worker {
 }
 
 /// One attempt on one credit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub worker: WorkerId,
     pub task: TaskAt,
@@ -74,8 +94,8 @@ pub(super) struct Lease {
 /// All workers of a group.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Workers {
-    table: BTreeMap<WorkerId, Worker>,
-    leases: BTreeMap<u64, Lease>,
+    table: Tracked<WorkerId, Worker>,
+    leases: Tracked<u64, Lease>,
     /// Workers that may get a task now.
     free: BTreeSet<WorkerId>,
     /// The same, by share of credit in use.
@@ -85,6 +105,40 @@ pub(super) struct Workers {
 }
 
 impl Workers {
+    /// Workers and leases from their records, after so many tokens. Errors: the token of a lease that its worker cannot have.
+    pub fn restored(table: BTreeMap<WorkerId, Worker>, leases: BTreeMap<u64, Lease>, tokens_count: u64) -> Result<Self, u64> {
+        let mut workers = Self { table: Tracked::restored(table), tokens_count, ..Self::default() };
+        for (token, lease) in &leases {
+            let worker = workers.table.get_mut_derived(&lease.worker).filter(|worker| worker.in_use < worker.granted).ok_or(*token)?;
+            worker.in_use += 1;
+            worker.tokens.insert(*token);
+        }
+        workers.leases = Tracked::restored(leases);
+        workers.up_count = workers.table.values().filter(|worker| worker.is_up).count();
+        let ids: Vec<WorkerId> = workers.table.iter().map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| workers.reindex(id));
+        workers.table.mark_stored();
+        Ok(workers)
+    }
+
+    /// How many tokens were ever given out.
+    pub fn tokens_count(&self) -> u64 {
+        self.tokens_count
+    }
+
+    /// Tells what changed since the last call.
+    pub fn take_changes(
+        &mut self,
+        out: &mut Vec<Change>,
+        worker_key: impl Fn(&WorkerId) -> Vec<u8>,
+        worker_value: impl Fn(&Worker) -> Vec<u8>,
+        lease_key: impl Fn(&u64) -> Vec<u8>,
+        lease_value: impl Fn(&Lease) -> Vec<u8>,
+    ) {
+        self.table.take_changes(out, worker_key, |_, worker, _| worker_value(worker));
+        self.leases.take_changes(out, lease_key, |_, lease, _| lease_value(lease));
+    }
+
     pub fn get(&self, worker: WorkerId) -> Option<&Worker> {
         self.table.get(&worker)
     }
@@ -120,21 +174,10 @@ impl Workers {
         }
         let is_new_process = known_generation.is_none_or(|known| up.generation > known);
         let lost = if is_new_process { self.end_leases(up.worker) } else { Vec::new() };
-        let worker = self.table.entry(up.worker).or_insert_with(|| Worker {
-            generation: up.generation,
-            is_up: false,
-            is_draining: false,
-            name: Arc::from(""),
-            slots: 0,
-            prefetch: 0,
-            task_types: BTreeSet::new(),
-            labels: BTreeMap::new(),
-            granted: 0,
-            in_use: 0,
-            since: now,
-            tokens: BTreeSet::new(),
-            load: None,
-        });
+        if known_generation.is_none() {
+            self.table.insert(up.worker, Worker::unknown(up.generation, now));
+        }
+        let worker = self.table.get_mut(&up.worker)?;
         // A drain outlives reconnects, not the process: a worker that drained to restart comes back to work.
         worker.is_draining &= !is_new_process;
         self.up_count += usize::from(!worker.is_up);

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub mod story;
+
 use std::sync::Arc;
 
 use distric_exec::command::{

@@ -7,6 +7,7 @@
 //! Invariant: a workflow definition that once had a number keeps it, whatever happens later.
 
 mod catalog_source;
+mod checkpoint;
 mod command;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ pub struct Meta {
     cluster: Option<Init>,
     catalog: Arc<CatalogSource>,
     history: VecDeque<CatalogChange>,
+    dirty: checkpoint::Dirty,
 }
 
 /// One line of the catalog's history.
@@ -86,12 +88,15 @@ impl Meta {
             return MetaReply::VersionConflict { expected, actual };
         }
         let applied = Arc::make_mut(&mut self.catalog).apply(stamp, change);
+        let mut forgotten = None;
         if applied.version > actual {
             self.history.push_back(applied.clone());
-            while self.history.len() > CATALOG_HISTORY_MAX {
-                self.history.pop_front();
+            if self.history.len() > CATALOG_HISTORY_MAX {
+                forgotten = self.history.pop_front().map(|change| change.version);
             }
         }
+        // Also a change that made no version: it may have made a namespace.
+        self.dirty.note(&applied, forgotten);
         MetaReply::Applied(applied)
     }
 

@@ -1,5 +1,10 @@
 //! Claims about the meta machine.
 
+use std::collections::BTreeMap;
+
+use distric_exec::RestoreError;
+use distric_model::Change;
+
 use super::*;
 
 fn arc(text: &str) -> Arc<str> {
@@ -85,4 +90,132 @@ fn only_the_first_init_counts() {
     meta.apply(Timestamp::from_us(1), init(1));
     meta.apply(Timestamp::from_us(2), init(2));
     assert_eq!(meta.cluster().unwrap().cluster, cluster(1));
+}
+
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn checkpoint(meta: &mut Meta, records: &mut Records) -> usize {
+    let mut changes = Vec::new();
+    meta.take_changes(&mut changes);
+    let count = changes.len();
+    for Change { key, value } in changes {
+        match value {
+            Some(value) => records.insert(key, value),
+            None => records.remove(&key),
+        };
+    }
+    count
+}
+
+fn assert_same(meta: &Meta, records: &Records) -> Meta {
+    let restored = Meta::restore(records).expect("records that the machine told can be restored");
+    assert_eq!(restored.catalog(), meta.catalog());
+    assert_eq!(restored.cluster(), meta.cluster());
+    assert!(restored.history().eq(meta.history()));
+    restored
+}
+
+/// The `n`th of a series in which rules and workflows come, change, go and come back.
+fn nth_change(n: u64) -> ApplyCatalog {
+    let mut draw = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut below = |bound: u64| {
+        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (draw >> 33) % bound
+    };
+    let named = |number: u64| arc(&format!("n{number}"));
+    let rules = match below(5) {
+        0 => RulesChange::Keep,
+        1 => RulesChange::Remove { id: named(below(4)) },
+        2 => RulesChange::Replace { options: named(below(2)), rules: vec![(named(below(4)), named(below(3)))] },
+        _ => RulesChange::Put { id: named(below(4)), body: named(below(3)) },
+    };
+    let workflows = match below(5) {
+        0 => WorkflowsChange::Keep,
+        1 => WorkflowsChange::Remove(named(below(4))),
+        2 => WorkflowsChange::Replace(vec![(named(below(4)), named(below(3)))]),
+        _ => WorkflowsChange::Put(vec![(named(below(4)), named(below(3)))]),
+    };
+    let namespace = Namespace::new(["a", "b"][below(2) as usize]).unwrap();
+    ApplyCatalog { namespace, author: Some(arc("someone")), ..change(rules, workflows) }
+}
+
+#[test]
+fn a_restored_machine_is_the_same_and_goes_on_alike() {
+    let mut meta = Meta::default();
+    let mut records = Records::new();
+    let mut twins: Vec<(Meta, Records)> = Vec::new();
+    for n in 0..1_500 {
+        let reply = apply(&mut meta, n, nth_change(n));
+        for (twin, _) in &mut twins {
+            assert_eq!(apply(twin, n, nth_change(n)), reply);
+        }
+        if n % 97 == 0 {
+            checkpoint(&mut meta, &mut records);
+            twins.push((assert_same(&meta, &records), records.clone()));
+        }
+    }
+    assert_eq!(meta.history().count(), CATALOG_HISTORY_MAX, "the history has lost its beginning");
+    let mut whole = Records::new();
+    let mut untold = Meta { catalog: meta.catalog(), history: meta.history.clone(), ..Meta::default() };
+    checkpoint(&mut untold, &mut whole);
+    for (mut twin, mut records) in twins {
+        checkpoint(&mut twin, &mut records);
+        assert_same(&meta, &records);
+        assert_eq!(records, whole, "a base and increments leave the same records as one whole checkpoint");
+    }
+    let step = checkpoint(&mut meta, &mut records);
+    assert!(step < whole.len() / 4, "{step} records of {} changed since the last one", whole.len());
+    assert_eq!(checkpoint(&mut meta, &mut records), 1, "without a change, the header");
+}
+
+fn one_of_each() -> Meta {
+    let mut meta = Meta::default();
+    let cluster = distric_model::ClusterId::new(Timestamp::from_us(1), distric_model::Slot::truncate(0), 7);
+    meta.apply(Timestamp::from_us(1), MetaCommand::Init(Init { cluster, work_groups: 4, voters: vec![] }));
+    apply(&mut meta, 5, put("a", r#"{"id":"a"}"#));
+    let put = WorkflowsChange::Put(vec![(arc("w"), arc("one"))]);
+    apply(&mut meta, 6, ApplyCatalog { author: Some(arc("me")), reason: Some(arc("why")), ..change(RulesChange::Keep, put) });
+    meta
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2).map(|place| u8::from_str_radix(&text[2 * place..2 * place + 2], 16).unwrap()).collect()
+}
+
+/// One line per record: key and value. Written once by format 1; what it says is restored for ever.
+const GOLDEN: &str = include_str!("fixtures/checkpoint_v1.txt");
+
+#[test]
+fn a_checkpoint_of_format_1_is_restored_and_still_written_alike() {
+    let mut meta = one_of_each();
+    let mut records = Records::new();
+    checkpoint(&mut meta, &mut records);
+    let written: String = records.iter().map(|(key, value)| format!("{} {}\n", hex(key), hex(value))).collect();
+    assert_eq!(GOLDEN, written, "the fixture should be:\n{written}");
+    let golden: Records =
+        GOLDEN.lines().filter_map(|line| line.split_once(' ')).map(|(key, value)| (from_hex(key), from_hex(value))).collect();
+    assert_same(&meta, &golden);
+}
+
+#[test]
+fn what_is_no_checkpoint_is_an_error() {
+    let mut meta = one_of_each();
+    let mut records = Records::new();
+    checkpoint(&mut meta, &mut records);
+    assert_eq!(Meta::restore(Records::new()).unwrap_err(), RestoreError::NoHeader);
+    for tag in [2_u8, 4, 5] {
+        assert!(Meta::restore(records.iter().filter(|(key, _)| key[0] != tag)).is_err(), "restored without records of kind {tag}");
+    }
+    for (key, value) in &records {
+        for place in 0..value.len() {
+            let mut damaged = records.clone();
+            damaged.get_mut(key).unwrap()[place] ^= 0x55;
+            // Whatever comes of it, it is an answer.
+            let _ = Meta::restore(&damaged);
+        }
+    }
 }
