@@ -31,6 +31,7 @@ pub mod client;
 pub mod code;
 pub mod error;
 pub mod message;
+pub mod peer;
 pub mod task;
 pub mod tlv;
 
@@ -39,5 +40,5 @@ pub use compress::COMPRESS_ABOVE_BYTES;
 pub use error::{DecodeError, FrameError, Problem};
 pub use frame::{Frame, FrameLimits, bytes_needed, encode, encode_compressed, parse};
 pub use header::{Flags, HEADER_BYTES, Header, MAGIC, VERSION_1};
-pub use message::{AnyMessage, Family, Message};
+pub use message::{AnyMessage, Family, Message, PeerMessage};
 pub use tlv::views::{Headers, Items, Strs, TaskRefs, U32s, Uuids};

@@ -5,6 +5,10 @@ use crate::client::{
     Welcome,
 };
 use crate::error::DecodeError;
+use crate::peer::{
+    AppendEntries, AppendEntriesResponse, Forward, ForwardRefused, HeartbeatResponses, Heartbeats, InstallSnapshot, MoveLeader, PeerHello,
+    PeerWelcome, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, TimeoutNow,
+};
 use crate::task::{
     Assignment, Backlog, CancelTask, Credit, CreditReturned, Drain, Reconcile, ReconcileReply, ResultAck, Status, TaskResult, WorkerHello,
     WorkerWelcome,
@@ -28,16 +32,16 @@ pub trait Message<'a>: Sized {
     fn payload_bytes(&self) -> usize;
 }
 
-/// Lists all messages once: the enum, decoding and encoding by type, the tables.
+/// Lists all messages of one kind of connection once: the enum, decoding and encoding by type, the tables.
 macro_rules! any_message {
-    ($($variant:ident: $ty:ty),+ $(,)?) => {
-        /// Any message of the client and task families.
+    ($(#[$meta:meta])* $any:ident { $($variant:ident: $ty:ty),+ $(,)? }) => {
+        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq)]
-        pub enum AnyMessage<'a> {
+        pub enum $any<'a> {
             $( #[doc = concat!("A [`", stringify!($ty), "`].")] $variant($ty), )+
         }
 
-        impl<'a> AnyMessage<'a> {
+        impl<'a> $any<'a> {
             /// Every message: type, name, table of fields.
             pub const TABLE: &'static [(u16, &'static str, &'static [FieldSpec])] =
                 &[$( (<$ty as Message<'a>>::TYPE, <$ty as Message<'a>>::NAME, <$ty>::FIELDS) ),+];
@@ -80,7 +84,7 @@ macro_rules! any_message {
         }
 
         $(
-            impl<'a> From<$ty> for AnyMessage<'a> {
+            impl<'a> From<$ty> for $any<'a> {
                 fn from(message: $ty) -> Self {
                     Self::$variant(message)
                 }
@@ -90,6 +94,8 @@ macro_rules! any_message {
 }
 
 any_message! {
+    /// Any message of the client and task families.
+    AnyMessage {
     Submit: Submit<'a>,
     Response: Response<'a>,
     Query: Query<'a>,
@@ -118,6 +124,28 @@ any_message! {
     Drain: Drain,
     CancelTask: CancelTask,
     CreditReturned: CreditReturned,
+    }
+}
+
+any_message! {
+    /// Any message between two coordinators.
+    PeerMessage {
+        RequestVote: RequestVote,
+        RequestVoteResponse: RequestVoteResponse,
+        AppendEntries: AppendEntries<'a>,
+        AppendEntriesResponse: AppendEntriesResponse,
+        InstallSnapshot: InstallSnapshot<'a>,
+        Heartbeats: Heartbeats<'a>,
+        HeartbeatResponses: HeartbeatResponses<'a>,
+        TimeoutNow: TimeoutNow,
+        PeerHello: PeerHello<'a>,
+        PeerWelcome: PeerWelcome<'a>,
+        Forward: Forward<'a>,
+        ForwardRefused: ForwardRefused,
+        ReadIndex: ReadIndex,
+        ReadIndexResponse: ReadIndexResponse,
+        MoveLeader: MoveLeader,
+    }
 }
 
 /// Which family a message type belongs to, by its range.
@@ -159,12 +187,15 @@ mod tests {
         for message_type in types {
             assert!(matches!(Family::of(message_type), Some(Family::Client | Family::Task)), "{message_type:#06x}");
         }
+        let types: BTreeSet<u16> = PeerMessage::TABLE.iter().map(|(message_type, ..)| *message_type).collect();
+        assert_eq!(types.len(), PeerMessage::TABLE.len());
+        assert!(types.into_iter().all(|message_type| Family::of(message_type) == Some(Family::Raft)));
         assert_eq!((Family::of(0x1001), Family::of(0x2004), Family::of(0x5000)), (Some(Family::Raft), Some(Family::Gossip), None));
     }
 
     #[test]
     fn tags_are_unique_and_ascending() {
-        for (_, name, fields) in AnyMessage::TABLE {
+        for (_, name, fields) in AnyMessage::TABLE.iter().chain(PeerMessage::TABLE) {
             assert!(fields.windows(2).all(|pair| pair[0].tag < pair[1].tag), "{name}");
             assert_eq!(fields[0].tag, 1, "{name}");
         }

@@ -7,8 +7,8 @@ use super::problem::ConfigProblem;
 use super::raw::RawConfig;
 use super::value::Value;
 use super::{
-    Config, CpuConfig, ExecConfig, HttpConfig, IoConfig, IoDriver, LimitsConfig, LogConfig, LogFormat, LogLevel, LogStoreKind, NodeConfig,
-    RaftConfig, Shards, StorageConfig, WireConfig, WorkerConfig,
+    ClusterConfig, Config, CpuConfig, ExecConfig, HttpConfig, IoConfig, IoDriver, LimitsConfig, LogConfig, LogFormat, LogLevel, LogStoreKind,
+    NodeConfig, PeerConfig, RaftConfig, Shards, StorageConfig, WireConfig, WorkerConfig,
 };
 
 /// An election must not start while heartbeats are merely late: at least so many heartbeats fit in the shortest timeout.
@@ -62,7 +62,9 @@ impl Default for Config {
 fn meaning(raw: &RawConfig) -> Config {
     Config {
         node: NodeConfig { name: text(raw, "node.name"), data_dir: path(raw, "node.data_dir") },
-        wire: WireConfig { bind: address(raw, "wire.bind") },
+        wire: WireConfig { bind: address(raw, "wire.bind"), advertise: addresses(raw, "wire.advertise").into_iter().next() },
+        peer: PeerConfig { bind: address(raw, "peer.bind"), advertise: addresses(raw, "peer.advertise").into_iter().next() },
+        cluster: ClusterConfig { join: addresses(raw, "cluster.join") },
         http: HttpConfig { enabled: truth(raw, "http.enabled"), bind: address(raw, "http.bind") },
         insecure_bind: truth(raw, "insecure_bind"),
         shards: match integer_if_any(raw, "shards") {
@@ -109,10 +111,7 @@ fn meaning(raw: &RawConfig) -> Config {
                 Some(Value::Labels(labels)) => labels.clone(),
                 _ => Default::default(),
             },
-            coordinators: match value(raw, "worker.coordinators") {
-                Some(Value::Addresses(all)) => all.clone(),
-                _ => Vec::new(),
-            },
+            coordinators: addresses(raw, "worker.coordinators"),
         },
         log: LogConfig {
             level: match text(raw, "log.level").as_str() {
@@ -133,21 +132,43 @@ fn check_relations(config: &Config, raw: &RawConfig, problems: &mut Vec<ConfigPr
             problems.push(ConfigProblem::new(raw.origin(key), key, message).with_hint(hint));
         }
     };
-    let listeners = [("wire.bind", config.wire.bind, true), ("http.bind", config.http.bind, config.http.enabled)];
+    let listeners = [
+        ("wire.bind", config.wire.bind, true),
+        ("peer.bind", config.peer.bind, true),
+        ("http.bind", config.http.bind, config.http.enabled),
+    ];
     for (key, bind, enabled) in listeners {
         require(
             !enabled || bind.ip().is_loopback() || config.insecure_bind,
             key,
-            format!("{bind} can be reached from other machines, and clients are not authenticated"),
+            format!("{bind} can be reached from other machines, and callers are not authenticated"),
             "listen on 127.0.0.1, or accept it in so many words with --insecure-bind",
         );
     }
-    require(
-        !config.http.enabled || config.wire.bind.port() == 0 || config.wire.bind != config.http.bind,
-        "http.bind",
-        format!("{} is also wire.bind", config.http.bind),
-        "give each listener a port of its own",
-    );
+    for (position, (key, bind, enabled)) in listeners.iter().enumerate() {
+        let double = listeners[..position].iter().find(|(_, other, is_used)| *is_used && *enabled && bind.port() != 0 && other == bind);
+        if let Some((other, ..)) = double {
+            require(false, key, format!("{bind} is also {other}"), "give each listener a port of its own");
+        }
+    }
+    for (key, bind, advertise) in [
+        ("wire.advertise", config.wire.bind, &config.wire.advertise),
+        ("peer.advertise", config.peer.bind, &config.peer.advertise),
+    ] {
+        // Clients of one node know where they found it; coordinators have to be told.
+        require(
+            key == "wire.advertise" || !bind.ip().is_unspecified() || advertise.is_some(),
+            key,
+            format!("the node listens on every address ({bind}), and nobody can tell which of them the others reach"),
+            "say where others reach it, as host:port",
+        );
+        require(
+            addresses(raw, key).len() <= 1,
+            key,
+            "more than one address".to_owned(),
+            "a node has one; give a name that resolves to several instead",
+        );
+    }
     let raft = &config.raft;
     require(
         raft.election_timeout_ms_min >= HEARTBEATS_PER_ELECTION_MIN * raft.heartbeat_ms,
@@ -186,6 +207,13 @@ fn text(raw: &RawConfig, key: &str) -> String {
     match value(raw, key) {
         Some(Value::Text(text)) => text.clone(),
         other => unreachable!("{key} is text with a default in the table, found {other:?}"),
+    }
+}
+
+fn addresses(raw: &RawConfig, key: &str) -> Vec<String> {
+    match value(raw, key) {
+        Some(Value::Addresses(all)) => all.clone(),
+        _ => Vec::new(),
     }
 }
 

@@ -35,6 +35,10 @@ pub struct Config {
     pub node: NodeConfig,
     /// The binary protocol's listener.
     pub wire: WireConfig,
+    /// The listener for the other coordinators.
+    pub peer: PeerConfig,
+    /// How the node comes into a cluster.
+    pub cluster: ClusterConfig,
     /// The HTTP edge.
     pub http: HttpConfig,
     /// Whether a listener may be reachable from other machines although nothing authenticates clients.
@@ -75,6 +79,24 @@ pub struct NodeConfig {
 pub struct WireConfig {
     /// Address to listen on; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// Where clients reach it, `host:port`; `None`: where it listens.
+    pub advertise: Option<String>,
+}
+
+/// The listener for the other coordinators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Where the others reach it, `host:port`; `None`: where it listens.
+    pub advertise: Option<String>,
+}
+
+/// How the node comes into a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClusterConfig {
+    /// Coordinators of the cluster to join; empty: found one.
+    pub join: Vec<String>,
 }
 
 /// The HTTP edge.

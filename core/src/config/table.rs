@@ -121,6 +121,31 @@ pub const KEYS: &[KeyInfo] = &[
         "Directory of log and state. One process at a time may use it.",
     ),
     key("wire.bind", Kind::Address, Fallback::Value("127.0.0.1:7400"), "Listener of the binary protocol. Port 0 takes a free one."),
+    key(
+        "wire.advertise",
+        Kind::Addresses,
+        Fallback::Unset("the address listened on"),
+        "Where clients and workers reach this node, one `host:port`; told to them by the cluster.",
+    ),
+    key(
+        "peer.bind",
+        Kind::Address,
+        Fallback::Value("127.0.0.1:7401"),
+        "Listener for the other coordinators. Port 0 takes a free one; the others learn it.",
+    ),
+    key(
+        "peer.advertise",
+        Kind::Addresses,
+        Fallback::Unset("the address listened on"),
+        "Where the other coordinators reach this node, one `host:port`.",
+    ),
+    key(
+        "cluster.join",
+        Kind::Addresses,
+        Fallback::Unset("an empty data directory founds a cluster of its own"),
+        "Coordinators (their `peer.bind`) of the cluster that a node with an empty data directory becomes a member of: comma-separated in \
+         variables and flags, a list in the file. Not looked at once the node belongs to a cluster.",
+    ),
     key("http.enabled", Kind::Bool, Fallback::Value("true"), "Whether to serve HTTP."),
     key("http.bind", Kind::Address, Fallback::Value("127.0.0.1:8080"), "Listener of the HTTP edge. Port 0 takes a free one."),
     key(

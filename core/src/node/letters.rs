@@ -11,6 +11,7 @@ use distric_model::{ClusterId, GroupId, Instant, Namespace, NodeId, WorkerId};
 use super::catalog_view::CatalogView;
 use super::envelope::ProposalNumber;
 use super::meta::{CatalogSource, MetaCommand, MetaReply};
+use super::peer::Member;
 use super::question::{Answer, Question};
 
 /// Which of the two lanes of an ordered pair a letter takes.
@@ -87,14 +88,26 @@ pub enum ShardLetter {
         /// The leader, when one is known.
         leader: Option<NodeId>,
     },
-    /// The group's log did not take the proposal; certainly not applied.
+    /// The proposal is in no log: certainly not applied.
     Refused {
         /// The proposal.
         number: ProposalNumber,
-        /// The leader, when another node leads.
-        leader: Option<NodeId>,
-        /// Whether this node leads and has too much in flight.
+        /// Whether the group's leader has too much in flight; else no leader took it in time.
         overloaded: bool,
+    },
+    /// From where on a question of this shard may be answered.
+    ReadReady {
+        /// As it was asked.
+        number: u64,
+        /// The group.
+        group: GroupId,
+        /// Where the machine has applied this; `None` when no leader could say.
+        index: Option<u64>,
+    },
+    /// A node said who it is; for the shard of group 0.
+    Announced {
+        /// Its record.
+        member: Box<Member>,
     },
     /// A work group's machine answered a proposal of this shard.
     Replied {
@@ -290,6 +303,34 @@ pub enum ConsensusLetter {
         number: ProposalNumber,
         /// The command's bytes.
         command: Bytes,
+        /// Put again under the next leader when its place in the log is lost.
+        again: bool,
+    },
+    /// From where may a question about a group be answered?
+    Read {
+        /// The group.
+        group: GroupId,
+        /// Who asks, repeated in the answer.
+        id: AskId,
+    },
+    /// The meta group names the members.
+    Members {
+        /// Who shall vote in every group.
+        voters: Vec<NodeId>,
+        /// Their records.
+        members: Vec<Member>,
+    },
+    /// An operator wants a group's lead on a node.
+    MoveLeader {
+        /// The group.
+        group: GroupId,
+        /// The node.
+        target: NodeId,
+    },
+    /// The replicas of this node, for its status.
+    Status {
+        /// Where the document goes.
+        from: AskId,
     },
     /// The meta group says that these groups exist. Opens those that do not run yet.
     OpenGroups {

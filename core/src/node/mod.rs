@@ -13,6 +13,8 @@ pub mod envelope;
 pub mod letters;
 pub mod machine_clock;
 pub mod meta;
+pub mod peer;
+pub mod peer_wire;
 pub mod question;
 pub mod refusal;
 pub mod shard;

@@ -9,13 +9,30 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use distric_wire::{FrameLimits, HEADER_BYTES};
+use distric_wire::{Frame, FrameError, FrameLimits, HEADER_BYTES};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt, Splitable};
 use monoio::net::TcpStream;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
-use super::shard_thread::Rim;
 use crate::node::letters::ConnId;
+
+/// What owns connections: a shard, or the raft core.
+pub trait Rim: 'static {
+    /// Enters a connection.
+    fn open(&self, conn: Rc<Conn>);
+    /// A connection's reader has ended.
+    fn closed(&self, conn: ConnId);
+    /// What a connection may send.
+    fn frame_limits(&self, conn: ConnId) -> FrameLimits;
+    /// One frame.
+    fn on_frame(&self, conn: ConnId, frame: &Frame<'_>);
+    /// Bytes that are no frame; nothing more is read.
+    fn on_frame_error(&self, conn: ConnId, error: &FrameError);
+    /// Whether sockets may be read.
+    fn has_room(&self) -> bool;
+    /// The end of a turn.
+    fn turn(&self);
+}
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 << 10;
@@ -95,13 +112,18 @@ impl Conn {
         self.resume.set();
     }
 
+    /// Whether it was ended at once.
+    pub fn is_dead(&self) -> bool {
+        self.dead.get()
+    }
+
     /// Whether everything is written.
     pub fn is_flushed(&self) -> bool {
         self.dead.get() || self.output.borrow().is_empty()
     }
 
-    /// Ends both directions now: a read or write in flight returns.
-    fn kill(&self) {
+    /// Ends both directions now: a read or write in flight returns, and what was read and not yet handed over is not.
+    pub fn kill(&self) {
         if !self.dead.replace(true) {
             // The descriptor stays open as long as the tasks hold their halves, and they clear `dead` never.
             shut_down(self.fd);
@@ -125,7 +147,7 @@ fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
 }
 
 /// Takes an accepted socket: starts its two tasks.
-pub fn start(rim: &Rc<Rim>, id: ConnId, stream: TcpStream) {
+pub fn start<R: Rim>(rim: &Rc<R>, id: ConnId, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let fd = stream.as_raw_fd();
     let conn = Rc::new(Conn {
@@ -143,11 +165,11 @@ pub fn start(rim: &Rc<Rim>, id: ConnId, stream: TcpStream) {
     monoio::spawn(read(rim.clone(), conn, read_half));
 }
 
-async fn read(rim: Rc<Rim>, conn: Rc<Conn>, mut half: TcpOwnedReadHalf) {
+async fn read<R: Rim>(rim: Rc<R>, conn: Rc<Conn>, mut half: TcpOwnedReadHalf) {
     let mut chunk: Vec<u8> = Vec::with_capacity(READ_BYTES);
     let mut pending: Vec<u8> = Vec::new();
     'connection: while !conn.dead.get() && !conn.closing.get() {
-        while (conn.output.borrow().len() > OUTPUT_BYTES_HIGH || !rim.has_room()) && !conn.dead.get() {
+        while (conn.output.borrow().len() > OUTPUT_BYTES_HIGH || !rim.has_room()) && !conn.dead.get() && !conn.closing.get() {
             conn.resume.wait().await;
         }
         let (result, buffer) = half.read(chunk).await;
@@ -157,13 +179,13 @@ async fn read(rim: Rc<Rim>, conn: Rc<Conn>, mut half: TcpOwnedReadHalf) {
             Ok(_) => {}
         }
         if pending.is_empty() {
-            match feed(&rim, conn.id, &chunk) {
+            match feed(&*rim, conn.id, &chunk) {
                 Some(consumed) => pending.extend_from_slice(&chunk[consumed..]),
                 None => break 'connection,
             }
         } else {
             pending.extend_from_slice(&chunk);
-            match feed(&rim, conn.id, &pending) {
+            match feed(&*rim, conn.id, &pending) {
                 Some(consumed) => {
                     pending.drain(..consumed);
                 }
@@ -182,7 +204,7 @@ async fn read(rim: Rc<Rim>, conn: Rc<Conn>, mut half: TcpOwnedReadHalf) {
 }
 
 /// Hands over the whole frames in `bytes`. Returns how many bytes they took; `None` when the stream is no protocol.
-fn feed(rim: &Rim, conn: ConnId, bytes: &[u8]) -> Option<usize> {
+fn feed<R: Rim>(rim: &R, conn: ConnId, bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     while bytes.len() - at >= HEADER_BYTES {
         let limits: FrameLimits = rim.frame_limits(conn);

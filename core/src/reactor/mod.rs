@@ -13,6 +13,7 @@ mod log_writer;
 pub mod mesh;
 mod metrics;
 mod notes;
+mod peers;
 mod priority_unsafe;
 mod raft_core;
 mod shard_thread;
@@ -33,12 +34,17 @@ use distric_raft_store::{DeviceError, GroupWrite, Identity, LmdbOptions, LmdbSto
 pub use self::control::Failure;
 use self::control::{Control, Failures};
 use self::mesh::ShardEnds;
+use self::peers::book::Book;
+use self::peers::hello::Me;
+use self::peers::join;
+use self::raft_core::RaftCoreStart;
 use self::shard_thread::ShardStart;
 use crate::config::{Config, IoDriver, LogStoreKind};
 use crate::node::consensus::{Consensus, ConsensusOptions, ConsensusOutputs};
 use crate::node::draw::Draws;
 use crate::node::meta::Init;
-use crate::node::shard::{ShardOptions, ShardStats};
+use crate::node::peer::Member;
+use crate::node::shard::{ShardOptions, ShardStats, own_record};
 use crate::plan::Plan;
 
 /// Longest time from the start of the threads to the first message that can be served. A long log takes its time to replay.
@@ -75,6 +81,20 @@ pub enum StartError {
         address: SocketAddr,
         /// Why not.
         source: io::Error,
+    },
+    /// The address for the other coordinators cannot be listened on.
+    #[error("cannot listen on {address} (peer.bind): {source}{}", remedy(source))]
+    BindPeer {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// None of the coordinators to join answered as it should.
+    #[error("cannot join a cluster (cluster.join): {reason}")]
+    Join {
+        /// What each of them said.
+        reason: String,
     },
     /// The log store.
     #[error(transparent)]
@@ -246,15 +266,25 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
     listener.set_nonblocking(!use_uring).map_err(bind)?;
     let system = |what| move |source: io::Error| StartError::System { what, source };
     let wire_address = listener.local_addr().map_err(system("read the listening address"))?;
+    let bind = |source| StartError::BindPeer { address: config.peer.bind, source };
+    let peer_listener = TcpListener::bind(config.peer.bind).map_err(bind)?;
+    peer_listener.set_nonblocking(!use_uring).map_err(bind)?;
+    let peer_address = peer_listener.local_addr().map_err(system("read the listening address"))?;
     let mut draws = Draws::new(random_seed()?);
-    let Opened { store, identity, groups } = open_store(&config, data_dir, &mut draws)?;
+    let boot = draws.draw();
+    let advertised = |advertise: &Option<String>, bound: SocketAddr| advertise.clone().unwrap_or_else(|| bound.to_string());
+    let record = |node| {
+        let (peer, wire) = (advertised(&config.peer.advertise, peer_address), advertised(&config.wire.advertise, wire_address));
+        own_record(node, &config.node.name, &peer, &wire)
+    };
+    let Opened { store, identity, groups, members, is_founder } = open_store(&config, &data_dir, boot, record, &mut draws)?;
+    let me = Me { cluster: identity.cluster, node: identity.node, boot, member: record(identity.node) };
 
     let shard_count = plan.shards.len();
     let mesh = mesh::lay(shard_count).map_err(system("make lanes"))?;
     let (ready, shards_ready) = mpsc::channel();
     let failures = Failures::default();
     let control = Control::new(shard_count, ready, failures.clone());
-    let boot = draws.draw();
     let mut bells = Vec::new();
     let mut threads = Vec::new();
     let mut spawn = |name: String, run: Box<dyn FnOnce() + Send>| -> Result<(), StartError> {
@@ -285,9 +315,28 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         }
     }
     let (post, letters, reports, sleeper, bell) = mesh.raft_core;
-    bells.push(bell);
+    bells.push(bell.try_clone().map_err(system("copy a doorbell"))?);
+    let core = RaftCoreStart {
+        consensus,
+        out,
+        post,
+        letters,
+        reports,
+        sleeper,
+        bell,
+        control: control.clone(),
+        listener: peer_listener,
+        me: me.clone(),
+        members,
+        book: Book::of(&data_dir),
+        use_uring,
+    };
     let its_control = control.clone();
-    spawn("raft-core".to_owned(), Box::new(move || raft_core::run(consensus, out, post, letters, reports, &sleeper, &its_control)))?;
+    let no_runtime = move |error: io::Error| {
+        its_control.fail("raft core", format!("its runtime cannot start: {error}"));
+        its_control.raft_core_is_done();
+    };
+    spawn("raft-core".to_owned(), Box::new(move || on_runtime(use_uring, raft_core::run(core), no_runtime)))?;
 
     let (post, inbox, sleeper, bell) = mesh.compiler;
     bells.push(bell);
@@ -306,7 +355,7 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         });
         let ShardEnds { post, inbox, sleeper, bell } = ends;
         let shard = ShardStart {
-            options: shard_options(&config, index, shard_count, identity, wire_address, boot, draws.draw()),
+            options: shard_options(&config, index, shard_count, &me, is_founder, draws.draw()),
             ends: ShardEnds { post, inbox, sleeper, bell },
             listener: listener.try_clone().map_err(system("share the listener"))?,
             connections_max: (config.limits.connections_max as usize).div_ceil(shard_count),
@@ -349,37 +398,69 @@ fn wait_until_ready(handle: NodeHandle, shards_ready: &mpsc::Receiver<usize>, sh
     Ok(handle)
 }
 
-/// The log store as found or founded.
+/// The log store as found, founded or to be filled.
 struct Opened {
     store: Box<dyn LogStore>,
     identity: Identity,
     groups: Vec<(GroupId, Recovered)>,
+    /// Who the other members are, as far as known.
+    members: Vec<Member>,
+    /// The node founded its cluster, or is about to.
+    is_founder: bool,
 }
 
-fn open_store(config: &Config, data_dir: PathBuf, draws: &mut Draws) -> Result<Opened, StartError> {
-    let mut store = open_log(config, &data_dir)?;
+fn open_store(
+    config: &Config,
+    data_dir: &Path,
+    boot: u64,
+    record: impl Fn(NodeId) -> Member,
+    draws: &mut Draws,
+) -> Result<Opened, StartError> {
+    let mut store = open_log(config, data_dir)?;
     let mut groups = store.recover()?;
-    let identity = match store.identity() {
+    let found = store.identity();
+    let mut members = Book::of(data_dir).read();
+    let joins = !config.cluster.join.is_empty();
+    let identity = match found {
         Some(identity) => identity,
         None => {
-            let wall = clock::wall();
-            let mut id = |slot: u16| (wall, Slot::truncate(slot), draws.draw());
-            let ((at, slot, cluster), (_, _, node)) = (id(0), id(0));
-            let identity = Identity { cluster: ClusterId::new(at, slot, cluster), node: NodeId::new(at, slot, node) };
+            let (wall, slot) = (clock::wall(), Slot::truncate(0));
+            let node = NodeId::new(wall, slot, draws.draw());
+            let cluster = if joins {
+                let host = join::ask(&config.cluster.join, node, boot, &record(node)).map_err(|reason| StartError::Join { reason })?;
+                tracing::info!(target: "peers", event = "cluster_joined", cluster = %host.cluster, through = %host.node, "found the cluster to join");
+                members = host.members;
+                host.cluster
+            } else {
+                ClusterId::new(wall, slot, draws.draw())
+            };
+            // The book first: an identity without one could not find its cluster again.
+            if let Err(source) = Book::of(data_dir).write(&members) {
+                return Err(StartError::System { what: "write the address book", source });
+            }
+            let identity = Identity { cluster, node };
             store.set_identity(identity)?;
             identity
         }
     };
-    if groups.is_empty() {
+    // A directory that belongs to a cluster and has no log was on its way into it; one that knows others joined them.
+    let is_founder = !joins && members.iter().all(|member| member.node == identity.node);
+    if groups.is_empty() && is_founder {
         // Group 0 of a new cluster, with this node as its only voter. Its first leader mints the cluster and opens the others.
-        let members = Membership::new(vec![identity.node], Vec::new()).expect("one voter is a membership");
-        let founding = Recovered::founding(&members);
-        let write =
-            GroupWrite { group: GroupId::META, hard_state: Some(founding.hard_state), truncate_from: None, entries: founding.tail.clone() };
+        let membership = Membership::new(vec![identity.node], Vec::new()).expect("one voter is a membership");
+        let founding = Recovered::founding(&membership);
+        let write = GroupWrite {
+            group: GroupId::META,
+            hard_state: Some(founding.hard_state),
+            truncate_from: None,
+            entries: founding.tail.clone(),
+        };
         store.write(&[write])?;
         groups.push((GroupId::META, founding));
+    } else if groups.iter().all(|(group, _)| *group != GroupId::META) {
+        groups.push((GroupId::META, Recovered::default()));
     }
-    Ok(Opened { store, identity, groups })
+    Ok(Opened { store, identity, groups, members, is_founder })
 }
 
 fn open_log(config: &Config, data_dir: &Path) -> Result<Box<dyn LogStore>, StartError> {
@@ -405,29 +486,28 @@ fn open_log(config: &Config, data_dir: &Path) -> Result<Box<dyn LogStore>, Start
     })
 }
 
-fn shard_options(
-    config: &Config,
-    index: usize,
-    count: usize,
-    identity: Identity,
-    address: SocketAddr,
-    boot: u64,
-    seed: u64,
-) -> ShardOptions {
+fn shard_options(config: &Config, index: usize, count: usize, me: &Me, is_founder: bool, seed: u64) -> ShardOptions {
+    let init = Init {
+        cluster: me.cluster,
+        work_groups: config.partitions,
+        voters: vec![me.node],
+        members: if is_founder { vec![me.member.clone()] } else { Vec::new() },
+    };
     ShardOptions {
         index,
         count,
-        node: identity.node,
+        node: me.node,
         node_name: Arc::from(config.node.name.as_str()),
-        address: Arc::from(address.to_string()),
-        boot,
+        address: me.member.wire_address.clone(),
+        boot: me.boot,
         seed,
         server_version: env!("CARGO_PKG_VERSION"),
         frame_bytes_max: config.limits.frame_bytes_max,
         frames_in_flight_max: config.limits.frames_in_flight_max,
         bytes_in_flight_max: config.limits.bytes_in_flight_max,
         requests_per_second: config.limits.requests_per_second,
-        init: Init { cluster: identity.cluster, work_groups: config.partitions, voters: vec![identity.node] },
+        init,
+        member: me.member.clone(),
         settings: distric_exec::Settings {
             dedupe_window_ms: config.exec.dedupe_window_ms,
             dedupe_bytes_max: config.exec.dedupe_bytes_max,
@@ -468,18 +548,23 @@ fn run_shard(shard: ShardStart, core: Option<usize>, use_uring: bool) {
         tracing::warn!(target: "shard", core = id, "cannot be pinned");
     }
     let control = shard.control.clone();
-    let failed = |error: io::Error| {
+    let failed = move |error: io::Error| {
         control.fail("shard", format!("its runtime cannot start: {error}"));
         control.shard_is_done();
     };
+    on_runtime(use_uring, shard_thread::run(shard), failed);
+}
+
+/// Runs a thread's task on the runtime of its driver.
+fn on_runtime(use_uring: bool, task: impl Future<Output = ()>, failed: impl FnOnce(io::Error)) {
     if use_uring {
         match monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().enable_timer().build() {
-            Ok(mut runtime) => runtime.block_on(shard_thread::run(shard)),
+            Ok(mut runtime) => runtime.block_on(task),
             Err(error) => failed(error),
         }
     } else {
         match monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build() {
-            Ok(mut runtime) => runtime.block_on(shard_thread::run(shard)),
+            Ok(mut runtime) => runtime.block_on(task),
             Err(error) => failed(error),
         }
     }

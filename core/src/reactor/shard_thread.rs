@@ -18,7 +18,7 @@ use monoio::io::AsyncReadRent;
 use monoio::net::{TcpListener, UnixStream};
 
 use super::clock;
-use super::connection::{self, Conn, Signal, shut_down};
+use super::connection::{self, Conn, Rim as _, Signal, shut_down};
 use super::control::Control;
 use super::mesh::{Inbox, Post, ShardEnds};
 use super::notes;
@@ -195,7 +195,8 @@ async fn keep_time(rim: Rc<Rim>) {
     }
 }
 
-async fn yield_now() {
+/// Lets the other tasks of the thread run once.
+pub async fn yield_now() {
     let mut yielded = false;
     std::future::poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {
@@ -208,43 +209,6 @@ async fn yield_now() {
 }
 
 impl Rim {
-    /// Enters a connection.
-    pub fn open(&self, conn: Rc<Conn>) {
-        self.shard.borrow_mut().on_open(clock::now(), conn.id);
-        self.conns.borrow_mut().insert(conn.id, conn);
-    }
-
-    /// A connection's reader has ended.
-    pub fn closed(&self, conn: ConnId) {
-        self.shard.borrow_mut().on_closed(conn, &mut self.out.borrow_mut());
-        self.conns.borrow_mut().remove(&conn);
-        self.turn();
-    }
-
-    /// What a connection may send.
-    pub fn frame_limits(&self, conn: ConnId) -> FrameLimits {
-        self.shard.borrow_mut().frame_limits(conn)
-    }
-
-    /// One frame.
-    pub fn on_frame(&self, conn: ConnId, frame: &Frame<'_>) {
-        self.shard.borrow_mut().on_frame(clock::now(), conn, frame, &mut self.out.borrow_mut());
-    }
-
-    /// Bytes that are no frame.
-    pub fn on_frame_error(&self, conn: ConnId, error: &FrameError) {
-        self.shard.borrow_mut().on_frame_error(clock::now(), conn, error, &mut self.out.borrow_mut());
-    }
-
-    /// Whether sockets may be read.
-    pub fn has_room(&self) -> bool {
-        let room = !self.overflowing.get() && self.shard.borrow().has_room();
-        if !room {
-            self.starved.set(true);
-        }
-        room
-    }
-
     fn deliver(&self, letter: ShardLetter) {
         self.shard.borrow_mut().on_letter(clock::now(), letter, &mut self.out.borrow_mut());
     }
@@ -262,9 +226,42 @@ impl Rim {
     fn is_drained(&self) -> bool {
         self.shard.borrow().is_idle() && !self.overflowing.get() && self.conns.borrow().values().all(|conn| conn.is_flushed())
     }
+}
+
+impl connection::Rim for Rim {
+    fn open(&self, conn: Rc<Conn>) {
+        self.shard.borrow_mut().on_open(clock::now(), conn.id);
+        self.conns.borrow_mut().insert(conn.id, conn);
+    }
+
+    fn closed(&self, conn: ConnId) {
+        self.shard.borrow_mut().on_closed(conn, &mut self.out.borrow_mut());
+        self.conns.borrow_mut().remove(&conn);
+        self.turn();
+    }
+
+    fn frame_limits(&self, conn: ConnId) -> FrameLimits {
+        self.shard.borrow_mut().frame_limits(conn)
+    }
+
+    fn on_frame(&self, conn: ConnId, frame: &Frame<'_>) {
+        self.shard.borrow_mut().on_frame(clock::now(), conn, frame, &mut self.out.borrow_mut());
+    }
+
+    fn on_frame_error(&self, conn: ConnId, error: &FrameError) {
+        self.shard.borrow_mut().on_frame_error(clock::now(), conn, error, &mut self.out.borrow_mut());
+    }
+
+    fn has_room(&self) -> bool {
+        let room = !self.overflowing.get() && self.shard.borrow().has_room();
+        if !room {
+            self.starved.set(true);
+        }
+        room
+    }
 
     /// The end of a turn: hands over what the node asked for, and rings the bells once.
-    pub fn turn(&self) {
+    fn turn(&self) {
         let mut shard = self.shard.borrow_mut();
         let mut out = self.out.borrow_mut();
         let mut post = self.post.borrow_mut();

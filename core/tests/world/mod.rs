@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use distric_core::node::draw::Draws;
 use distric_core::node::envelope::Envelope;
 use distric_core::node::letters::ShardLetter;
+use distric_core::node::peer::PeerLetter;
 use distric_core::node::machine_clock::Now;
 use distric_exec::{Command as ExecCommand, Context, Machine, Settings};
 use distric_model::{ClusterId, GroupId, Instant, NodeId, Slot, Timestamp};
@@ -283,6 +284,7 @@ impl World {
 
     fn on_due(&mut self) {
         let now = self.now();
+        self.tell_links();
         for node in &mut self.nodes {
             node.on_time(now);
         }
@@ -291,6 +293,21 @@ impl World {
                 let wishes = self.workers[worker].on_time(now.mono);
                 self.grant(worker, wishes);
             }
+        }
+    }
+
+    /// Whether two nodes are connected.
+    fn is_linked(&self, one: usize, other: usize) -> bool {
+        let is_cut = self.cut.contains(&(one, other)) || self.cut.contains(&(other, one));
+        !is_cut && one != other && self.nodes[one].life.is_some() && self.nodes[other].life.is_some()
+    }
+
+    /// Every node hears which of the others it is connected to.
+    fn tell_links(&mut self) {
+        let now = self.now();
+        for node in 0..self.nodes.len() {
+            let linked: Vec<usize> = (0..self.nodes.len()).filter(|other| self.is_linked(node, *other)).collect();
+            self.nodes[node].on_links(now, linked);
         }
     }
 
@@ -314,11 +331,13 @@ impl World {
         match (lane.1, letter) {
             (Actor::Conn(conn), Letter::Bytes(bytes)) => self.on_bytes(conn, &bytes),
             (Actor::Conn(conn), _) => self.on_end(conn),
-            (Actor::Peer(peer), Letter::Peer(group, message)) => {
+            (Actor::Peer(peer), Letter::Peer(letter)) => {
                 let from = self.nodes[node].id;
-                let is_lost = self.loss_percent > 0 && self.draw(100) < self.loss_percent;
-                if !is_lost && !self.cut.contains(&(node, peer)) && !self.cut.contains(&(peer, node)) {
-                    self.nodes[peer].on_peer(now, from, group, message);
+                // What is said besides raft is lost with a connection only.
+                let may_be_lost = self.loss_percent > 0 && matches!(letter, PeerLetter::Raft(..));
+                let is_lost = may_be_lost && self.draw(100) < self.loss_percent;
+                if !is_lost && self.is_linked(node, peer) {
+                    self.nodes[peer].on_peer(now, from, letter);
                 }
             }
             (_, letter) => self.nodes[node].deliver(now, lane, letter),

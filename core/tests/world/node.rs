@@ -9,9 +9,10 @@ use distric_core::node::letters::{CompilerLetter, ConnId, ConsensusLetter, Shard
 use distric_core::node::machine_clock::Now;
 use distric_core::node::meta::Init;
 use distric_core::node::owner_of;
-use distric_core::node::shard::{Note, Shard, ShardOptions, ShardOutputs};
+use distric_core::node::peer::PeerLetter;
+use distric_core::node::shard::{Note, Shard, ShardOptions, ShardOutputs, own_record};
 use distric_model::{GroupId, Instant, NodeId};
-use distric_raft::{Entry, Load, LogIndex, Membership, Message, Recovered};
+use distric_raft::{Entry, Load, LogIndex, Membership, Recovered};
 use distric_raft_store::{GroupWrite, LogStore, MemoryStore};
 
 use super::Setup;
@@ -41,7 +42,7 @@ pub enum Letter {
     Report(GroupId, LogReport),
     Loaded(GroupId, Vec<Entry>),
     Compiler(CompilerLetter),
-    Peer(GroupId, Message),
+    Peer(PeerLetter),
     Open,
     /// Bytes of a connection, in either direction.
     Bytes(Vec<u8>),
@@ -82,6 +83,7 @@ pub struct Life {
     pub shards: Vec<Shard>,
     consensus: Consensus,
     conns: BTreeMap<u64, Conn>,
+    linked: Vec<usize>,
 }
 
 struct Conn {
@@ -169,13 +171,19 @@ impl Node {
                     frames_in_flight_max: setup.frames_in_flight_max,
                     bytes_in_flight_max: setup.bytes_in_flight_max,
                     requests_per_second: setup.requests_per_second,
-                    init: Init { cluster: setup.cluster(), work_groups: setup.work_groups, voters: self.voters.clone() },
+                    init: Init {
+                        cluster: setup.cluster(),
+                        work_groups: setup.work_groups,
+                        voters: self.voters.clone(),
+                        members: vec![own_record(self.id, "world", "127.0.0.1:1", "127.0.0.1:2")],
+                    },
+                    member: own_record(self.id, "world", "127.0.0.1:1", "127.0.0.1:2"),
                     settings: setup.settings.clone(),
                     stopwatch: || 0,
                 })
             })
             .collect();
-        self.life = Some(Life { shards, consensus, conns: BTreeMap::new() });
+        self.life = Some(Life { shards, consensus, conns: BTreeMap::new(), linked: Vec::new() });
         self.after_raft();
     }
 
@@ -269,7 +277,7 @@ impl Node {
             }
             (Actor::Raft, letter) => {
                 match letter {
-                    Letter::Consensus(letter) => life.consensus.on_letter(letter, &mut self.raft_out),
+                    Letter::Consensus(letter) => life.consensus.on_letter(now, letter, &mut self.raft_out),
                     Letter::Report(group, report) => life.consensus.on_report(now, group, report, &mut self.raft_out),
                     Letter::Loaded(group, entries) => life.consensus.on_loaded(now, group, entries, &mut self.raft_out),
                     Letter::Peer(..) => panic!("the world hands letters of peers over"),
@@ -279,7 +287,8 @@ impl Node {
                 self.after_raft();
             }
             (Actor::Log, Letter::Write(write)) => {
-                let LogWrite { group, hard_state, truncate_from, entries, report } = write;
+                let LogWrite { group, hard_state, reset_to, truncate_from, entries, report } = write;
+                assert_eq!(reset_to, None, "nothing is compacted here");
                 self.store.stage(vec![GroupWrite { group, hard_state, truncate_from, entries }]);
                 self.unreported.push((group, report));
                 if self.unreported.len() == 1 {
@@ -312,9 +321,24 @@ impl Node {
     }
 
     /// A letter of a peer.
-    pub fn on_peer(&mut self, now: Now, from: NodeId, group: GroupId, message: Message) {
+    pub fn on_peer(&mut self, now: Now, from: NodeId, letter: PeerLetter) {
         let Some(life) = &mut self.life else { return };
-        life.consensus.on_message(now, from, group, message, &mut self.raft_out);
+        life.consensus.on_peer(now, from, letter, &mut self.raft_out);
+        life.consensus.flush(now, &mut self.raft_out);
+        self.after_raft();
+    }
+
+    /// The nodes that this one is connected to now.
+    pub fn on_links(&mut self, now: Now, linked: Vec<usize>) {
+        let Some(life) = self.life.as_mut().filter(|life| life.linked != linked) else { return };
+        for (number, node) in self.voters.iter().enumerate() {
+            let (is, was) = (linked.contains(&number), life.linked.contains(&number));
+            if is != was {
+                life.consensus.on_link(now, *node, is);
+            }
+        }
+        life.linked = linked;
+        life.consensus.flush(now, &mut self.raft_out);
         self.after_raft();
     }
 
@@ -408,9 +432,9 @@ impl Node {
         for (shard, class, letter) in raft_out.letters.drain(..) {
             lanes.push(Actor::Raft, Actor::Shard(shard), class as u8, Letter::Shard(letter));
         }
-        for (to, group, message) in raft_out.sends.drain(..) {
+        for (to, letter) in raft_out.sends.drain(..) {
             let peer = voters.iter().position(|voter| *voter == to).expect("replicas talk to voters only");
-            lanes.push(Actor::Raft, Actor::Peer(peer), 0, Letter::Peer(group, message));
+            lanes.push(Actor::Raft, Actor::Peer(peer), 0, Letter::Peer(letter));
         }
     }
 

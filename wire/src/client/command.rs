@@ -12,9 +12,9 @@ tlv_struct! {
         1 kind: required u16,
         /// Namespace; absent means `default`.
         2 namespace: optional &'a str,
-        /// Rule id, workflow id or task type.
+        /// Rule id, workflow id, task type or group number.
         3 name: optional &'a str,
-        /// Which instance or worker.
+        /// Which instance, worker or node.
         4 id: optional Uuid,
         /// Input, rules or workflows.
         5 body: optional &'a [u8],
@@ -58,5 +58,9 @@ numbered! {
         DrainWorker = 9 "drain_worker",
         /// Give a worker tasks again.
         UndrainWorker = 10 "undrain_worker",
+        /// Remove a coordinator from the cluster for good.
+        RemoveNode = 20 "remove_node",
+        /// Move the lead of the group whose number is `name` to a coordinator.
+        TransferLeader = 21 "transfer_leader",
     }
 }

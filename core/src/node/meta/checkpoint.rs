@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use distric_exec::RestoreError;
-use distric_model::{Change, Namespace, Timestamp};
+use distric_model::{Change, Namespace, NodeId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{CatalogChange, CatalogSource, Init, Meta, NamespaceSource, RuleRecord, WorkflowRecord, WorkflowVersion};
+use crate::node::peer::Member;
 
 /// The form that this build writes. It reads all forms up to it.
 const FORMAT: u32 = 1;
@@ -46,6 +47,10 @@ struct HeaderRecord {
     format: u32,
     cluster: Option<Init>,
     catalog_version: u64,
+    #[serde(default)]
+    members: Vec<Member>,
+    #[serde(default)]
+    removed: Vec<NodeId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,7 +92,13 @@ impl Meta {
     ///
     /// To be called between two entries. Shape: O(what changed).
     pub fn take_changes(&mut self, out: &mut Vec<Change>) {
-        let header = HeaderRecord { format: FORMAT, cluster: self.cluster.clone(), catalog_version: self.catalog.version };
+        let header = HeaderRecord {
+            format: FORMAT,
+            cluster: self.cluster.clone(),
+            catalog_version: self.catalog.version,
+            members: self.members.values().cloned().collect(),
+            removed: self.removed.iter().copied().collect(),
+        };
         out.push(Change::put(vec![HEADER], encode(&header)));
         let records = match self.dirty.is_tracking {
             true => std::mem::take(&mut self.dirty.records),
@@ -109,7 +120,8 @@ impl Meta {
         if header.format > FORMAT {
             return Err(RestoreError::UnknownFormat { format: header.format });
         }
-        let mut meta = Self { cluster: header.cluster, ..Self::default() };
+        let members = header.members.into_iter().map(|member| (member.node, member)).collect();
+        let mut meta = Self { cluster: header.cluster, members, removed: header.removed.into_iter().collect(), ..Self::default() };
         let mut catalog = CatalogSource { version: header.catalog_version, namespaces: BTreeMap::new() };
         let mut last_key = vec![HEADER];
         for (key, value) in records {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use distric_model::{ClusterId, Namespace, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::node::peer::Member;
+
 /// A change of the cluster's own state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum MetaCommand {
@@ -15,6 +17,10 @@ pub enum MetaCommand {
     Init(Init),
     /// One atomic change of one namespace's catalog.
     ApplyCatalog(Box<ApplyCatalog>),
+    /// A coordinator joins the cluster, or its addresses have changed.
+    PutMember(Box<Member>),
+    /// A coordinator leaves the cluster for good: its id never comes back.
+    RemoveMember(NodeId),
 }
 
 /// What `cluster init` decided.
@@ -26,6 +32,9 @@ pub struct Init {
     pub work_groups: u32,
     /// The coordinators that vote, in every group.
     pub voters: Vec<NodeId>,
+    /// Their records, as far as known.
+    #[serde(default)]
+    pub members: Vec<Member>,
 }
 
 /// One atomic change, already checked by whoever proposed it.

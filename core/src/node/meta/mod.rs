@@ -10,17 +10,21 @@ mod catalog_source;
 mod checkpoint;
 mod command;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use distric_model::{Namespace, Timestamp};
+use distric_model::{Namespace, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use super::peer::Member;
 
 pub use catalog_source::{CatalogSource, NamespaceSource, RuleRecord, WorkflowRecord, WorkflowVersion};
 pub use command::{ApplyCatalog, Init, MetaCommand, MetaCommandError, RulesChange, WorkflowsChange};
 
 /// Changes kept in the catalog's history; older ones are forgotten.
 pub const CATALOG_HISTORY_MAX: usize = 1_000;
+/// Most coordinators of a cluster: more make every commit slower and no cluster safer.
+pub const COORDINATORS_MAX: usize = 9;
 
 /// The state of group 0.
 #[derive(Debug, Default)]
@@ -28,6 +32,9 @@ pub struct Meta {
     cluster: Option<Init>,
     catalog: Arc<CatalogSource>,
     history: VecDeque<CatalogChange>,
+    members: BTreeMap<NodeId, Member>,
+    /// Who left; none of them comes back.
+    removed: BTreeSet<NodeId>,
     dirty: checkpoint::Dirty,
 }
 
@@ -68,6 +75,29 @@ pub enum MetaReply {
         /// The version that the catalog has.
         actual: u64,
     },
+    /// The member is known as it says, by this command or an earlier one.
+    MemberPut,
+    /// The node is no member, by this command or an earlier one.
+    MemberRemoved,
+    /// Nothing changed.
+    MemberRefused(MemberRefusal),
+}
+
+/// Why the members were not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberRefusal {
+    /// A node that was removed does not come back under its id.
+    #[error("this node was removed from the cluster; give it an empty data directory, which makes it another node")]
+    Removed,
+    /// The cluster would have no coordinator.
+    #[error("the last coordinator cannot be removed")]
+    Last,
+    /// Nobody knows it.
+    #[error("no coordinator has this id")]
+    Unknown,
+    /// The cluster has as many as it may.
+    #[error("a cluster has at most {COORDINATORS_MAX} coordinators")]
+    TooMany,
 }
 
 impl Meta {
@@ -75,11 +105,66 @@ impl Meta {
     pub fn apply(&mut self, stamp: Timestamp, command: MetaCommand) -> MetaReply {
         match command {
             MetaCommand::Init(init) => {
-                self.cluster.get_or_insert(init);
+                if self.cluster.is_none() {
+                    self.members = init.members.iter().map(|member| (member.node, member.clone())).collect();
+                    self.cluster = Some(init);
+                }
                 MetaReply::Initialised
             }
+            MetaCommand::PutMember(member) => self.put_member(*member),
+            MetaCommand::RemoveMember(node) => self.remove_member(node),
             MetaCommand::ApplyCatalog(change) => self.apply_catalog(stamp, *change),
         }
+    }
+
+    fn put_member(&mut self, member: Member) -> MetaReply {
+        if self.removed.contains(&member.node) {
+            return MetaReply::MemberRefused(MemberRefusal::Removed);
+        }
+        let voters = self.voters();
+        if !voters.contains(&member.node) && voters.len() >= COORDINATORS_MAX {
+            return MetaReply::MemberRefused(MemberRefusal::TooMany);
+        }
+        self.members.insert(member.node, member);
+        MetaReply::MemberPut
+    }
+
+    fn remove_member(&mut self, node: NodeId) -> MetaReply {
+        if self.removed.contains(&node) {
+            return MetaReply::MemberRemoved;
+        }
+        let voters = self.voters();
+        if !voters.contains(&node) {
+            return MetaReply::MemberRefused(MemberRefusal::Unknown);
+        }
+        if voters.len() == 1 {
+            return MetaReply::MemberRefused(MemberRefusal::Last);
+        }
+        self.members.remove(&node);
+        self.removed.insert(node);
+        MetaReply::MemberRemoved
+    }
+
+    /// Who shall vote in every group: the founders and those who joined, without those who left. Ascending.
+    pub fn voters(&self) -> Vec<NodeId> {
+        let founders = self.cluster.iter().flat_map(|init| init.voters.iter().copied());
+        let all: BTreeSet<NodeId> = founders.chain(self.members.keys().copied()).collect();
+        all.difference(&self.removed).copied().collect()
+    }
+
+    /// The members' records, in order of their ids.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// A member's record.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node)
+    }
+
+    /// Whether a node has left for good.
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.contains(&node)
     }
 
     fn apply_catalog(&mut self, stamp: Timestamp, change: ApplyCatalog) -> MetaReply {

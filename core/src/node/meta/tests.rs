@@ -86,7 +86,7 @@ fn workflow_versions_are_immutable_and_numbered() {
 fn only_the_first_init_counts() {
     let mut meta = Meta::default();
     let cluster = |rand| distric_model::ClusterId::new(Timestamp::from_us(1), distric_model::Slot::truncate(0), rand);
-    let init = |rand| MetaCommand::Init(Init { cluster: cluster(rand), work_groups: 4, voters: vec![] });
+    let init = |rand| MetaCommand::Init(Init { cluster: cluster(rand), work_groups: 4, voters: vec![], members: vec![] });
     meta.apply(Timestamp::from_us(1), init(1));
     meta.apply(Timestamp::from_us(2), init(2));
     assert_eq!(meta.cluster().unwrap().cluster, cluster(1));

@@ -1,7 +1,7 @@
 //! Answers: from what a machine said, or from a refusal, to the frame that the client gets. Each request gets exactly one.
 
 use distric_exec::{Reply, Verdict};
-use distric_model::{GroupId, NodeId, TaskId};
+use distric_model::{GroupId, TaskId};
 use distric_wire::Code;
 use distric_wire::client::{BatchOutcome, BatchResponse, QueryReply, Response, SubmitOutcome};
 use distric_wire::task::ResultAck;
@@ -74,7 +74,6 @@ impl Shard {
         &mut self,
         now: Now,
         number: ProposalNumber,
-        leader: Option<NodeId>,
         overloaded: bool,
         out: &mut ShardOutputs,
     ) {
@@ -89,10 +88,8 @@ impl Shard {
         }
         let refusal = if overloaded {
             Refusal::new(Code::Overloaded, "too much waits to be committed").retry_after_ms(LOG_FULL_RETRY_MS)
-        } else if let Some(leader) = leader {
-            Refusal::new(Code::WrongLeader, format!("node {leader} leads {}", proposal.group)).retry_after_ms(ELECTION_RETRY_MS)
         } else {
-            Refusal::new(Code::Unavailable, format!("{} has no leader", proposal.group)).retry_after_ms(ELECTION_RETRY_MS)
+            Refusal::new(Code::Unavailable, format!("{} has no leader that can be reached", proposal.group)).retry_after_ms(ELECTION_RETRY_MS)
         };
         self.refuse_waiting(now, proposal, refusal, out);
     }

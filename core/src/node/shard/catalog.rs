@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_model::{GroupId, NodeId};
+use distric_model::{GroupId, Instant, NodeId};
 use distric_wire::Code;
 use serde_json::{Value, json};
 
@@ -39,6 +39,8 @@ pub(super) struct MetaSeat {
     term: Option<u64>,
     /// The term of the last entry applied.
     applied_term: Option<u64>,
+    /// Its index.
+    applied_index: u64,
     /// The two met once: the catalog is the cluster's, not one from the middle of the log.
     caught_up: bool,
     /// The cluster's founding entry was proposed in this term.
@@ -51,12 +53,29 @@ pub(super) struct MetaSeat {
     spreading: Option<(u64, usize)>,
     /// Clients to answer when a version is in use.
     waiting: BTreeMap<u64, Vec<(AskId, CatalogChange)>>,
+    /// When this node looks again whether group 0 knows it as it is.
+    pub(super) announce_at: Option<Instant>,
 }
 
 impl MetaSeat {
     /// Whether its catalog is in use everywhere.
     pub fn is_ready(&self) -> bool {
         self.caught_up && self.installed == Some(self.meta.catalog().version)
+    }
+
+    /// The state of group 0.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Whether it has met what the leader had committed: what it knows is the cluster's, not the middle of a log.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// The last entry applied.
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index
     }
 
     /// Takes note of an election.
@@ -76,6 +95,7 @@ impl Shard {
             self.stats.entries_applied_count += 1;
             let Some(seat) = &mut self.meta else { return };
             seat.applied_term = Some(entry.term);
+            seat.applied_index = entry.index;
             seat.caught_up |= seat.term == seat.applied_term;
             if seat.led_term == Some(entry.term) && !seat.active {
                 seat.active = true;
@@ -95,8 +115,13 @@ impl Shard {
                 }
             };
             let reply = seat.meta.apply(envelope.stamp, command);
-            if reply == MetaReply::Initialised {
-                self.open_groups(out);
+            match reply {
+                MetaReply::Initialised => {
+                    self.open_groups(out);
+                    self.tell_members(out);
+                }
+                MetaReply::MemberPut | MetaReply::MemberRemoved => self.tell_members(out),
+                _ => {}
             }
             let origin = envelope.origin;
             if origin.node == self.options.node && origin.boot == self.options.boot {
@@ -106,6 +131,8 @@ impl Shard {
         }
         self.found_cluster(now, out);
         self.compile_if_behind(out);
+        self.announce(now, out);
+        self.release_barriers(now, GroupId::META, out);
     }
 
     /// The first leader of an empty group 0 mints the cluster. Proposed again after every start until it is applied; the first counts.
@@ -243,7 +270,11 @@ impl Shard {
     pub(super) fn on_meta_replied(&mut self, now: Now, number: ProposalNumber, reply: MetaReply, out: &mut ShardOutputs) {
         let Some((opened_at, proposal)) = self.proposals.close(number) else { return };
         self.stats.commit.observe_us(now.mono.since_us(opened_at));
-        let Waiting::Catalog { from, request, tries } = proposal.waiting else { return };
+        let (from, request, tries) = match proposal.waiting {
+            Waiting::Catalog { from, request, tries } => (from, request, tries),
+            Waiting::Command(to) => return self.answer_member_command(now, to, &reply, out),
+            _ => return,
+        };
         let Some(seat) = &mut self.meta else { return };
         match reply {
             MetaReply::Applied(change) if seat.installed.is_some_and(|installed| installed >= change.version) => {
@@ -263,7 +294,7 @@ impl Shard {
                     Err(refusal) => Self::answer(from, Answer::Rejected(Box::new(refusal)), out),
                 }
             }
-            MetaReply::Initialised => {}
+            MetaReply::Initialised | MetaReply::MemberPut | MetaReply::MemberRemoved | MetaReply::MemberRefused(_) => {}
         }
     }
 

@@ -67,6 +67,9 @@ impl Shard {
                 Ok(worker) => Err(Refusal::new(Code::NotFound, format!("no worker {worker} is connected"))),
                 Err(refusal) => Err(refusal),
             },
+            Some(kind @ (CommandKind::RemoveNode | CommandKind::TransferLeader)) => {
+                return self.on_member_command(now, kind, command, to, out);
+            }
             Some(CommandKind::StartTask) => return self.start_task(now, namespace, command, to, out),
             Some(kind) => change_of(kind, command).map(|change| CatalogChangeRequest {
                 namespace,

@@ -57,6 +57,7 @@ impl Shard {
         self.effects = effects;
         self.propose_wants(now, group, out);
         self.tell_backlog(now, group, out);
+        self.release_barriers(now, group, out);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one effect with all that its entry says")]
@@ -190,7 +191,7 @@ impl Shard {
     pub(super) fn on_deliver(&mut self, now: Now, group: GroupId, from_group: GroupId, record: &Out, out: &mut ShardOutputs) {
         let OutBody::Publish(published) = &record.body;
         // Not refused, neither for lack of room nor of a catalog to judge it by: the source delivers it again.
-        if !self.serving || !self.partition(group).is_active() || !self.proposals.has_room(1) {
+        if !self.serving || !self.proposals.has_room(1) {
             return;
         }
         match self.ingest_of_published(now, published) {
@@ -243,9 +244,7 @@ impl Shard {
 
     /// A record of an outbox that lives here has arrived.
     pub(super) fn on_out_acked(&mut self, now: Now, group: GroupId, seq: u64, result: OutResult, out: &mut ShardOutputs) {
-        if self.partition(group).is_active() {
-            self.propose_housekeeping(now, group, &Command::OutAck(OutAck { seq, result }), out);
-        }
+        self.propose_housekeeping(now, group, &Command::OutAck(OutAck { seq, result }), out);
     }
 
     /// This shard can judge messages now: what was delivered to it in vain, or by it, need not wait for its turn.

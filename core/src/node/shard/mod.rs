@@ -8,11 +8,13 @@
 //! `partition` (apply) → `effects` → the answer.
 
 mod answers;
+mod barriers;
 mod catalog;
 mod commands;
 mod connections;
 mod effects;
 mod follow;
+mod members;
 mod outputs;
 mod pages;
 mod partition;
@@ -32,6 +34,7 @@ use distric_exec::{Command, Effect, Settings};
 use distric_model::{ClusterId, GroupId, InstanceId, Instant, NodeId};
 use distric_wire::{Frame, FrameError};
 
+use self::barriers::Barriers;
 use self::catalog::MetaSeat;
 use self::connections::{Batch, Connections};
 use self::partition::Partition;
@@ -45,8 +48,10 @@ use super::letters::{Class, ConnId, ConsensusLetter, ShardIndex, ShardLetter};
 use super::machine_clock::Now;
 use super::meta::Init;
 use super::owner_of;
+use super::peer::Member;
 
 pub use connections::Phase;
+pub use members::own_record;
 pub use outputs::{Note, ShardOutputs};
 pub use partition::{OUT_RETRY_MS, WORKER_GRACE_MS};
 pub use proposals::{PROPOSAL_TIMEOUT_MS, PROPOSALS_IN_FLIGHT_MAX};
@@ -81,6 +86,8 @@ pub struct ShardOptions {
     pub requests_per_second: Option<u32>,
     /// The cluster to found when group 0 is empty.
     pub init: Init,
+    /// This node as the others shall know it.
+    pub member: Member,
     /// Limits of the work groups' machines.
     pub settings: Settings,
     /// Nanoseconds of some monotonic clock: for the statistics only, nothing follows from it.
@@ -98,6 +105,7 @@ pub struct Shard {
     /// Definitions on their way: encoded, by group.
     defining: BTreeSet<(GroupId, Bytes)>,
     questions: Questions,
+    barriers: Barriers,
     partitions: BTreeMap<GroupId, Partition>,
     meta: Option<MetaSeat>,
     leaders: BTreeMap<GroupId, (u64, Option<NodeId>)>,
@@ -125,6 +133,7 @@ impl Shard {
             proposals: Proposals::new(options.index),
             defining: BTreeSet::new(),
             questions: Questions::default(),
+            barriers: Barriers::default(),
             partitions: BTreeMap::new(),
             meta: (owner_of(GroupId::META, options.count) == options.index).then(MetaSeat::default),
             leaders: BTreeMap::new(),
@@ -182,7 +191,9 @@ impl Shard {
             ShardLetter::Committed { group: GroupId::META, entries } => self.on_meta_committed(now, &entries, out),
             ShardLetter::Committed { group, entries } => self.on_committed(now, group, &entries, out),
             ShardLetter::Leadership { group, term, leader } => self.on_leadership(now, group, term, leader, out),
-            ShardLetter::Refused { number, leader, overloaded } => self.on_refused(now, number, leader, overloaded, out),
+            ShardLetter::Refused { number, overloaded } => self.on_refused(now, number, overloaded, out),
+            ShardLetter::ReadReady { number, group, index } => self.on_read_ready(now, number, group, index, out),
+            ShardLetter::Announced { member } => self.on_announced(now, *member, out),
             ShardLetter::Replied { number, reply } => self.on_replied(now, number, *reply, out),
             ShardLetter::MetaReplied { number, reply } => self.on_meta_replied(now, number, *reply, out),
             ShardLetter::Ask { from, question } => self.on_question(now, from, *question, out),
@@ -221,6 +232,7 @@ impl Shard {
             self.propose(now, proposal, out);
         }
         self.expire_questions(now, out);
+        self.announce_again(now, out);
         self.close_silent(now, out);
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
@@ -233,8 +245,8 @@ impl Shard {
     /// When [`Self::on_time`] must be called next.
     pub fn next_wake(&self) -> Option<Instant> {
         let partitions = self.partitions.values().filter_map(Partition::next_wake).min();
-        let workers = self.next_silence();
-        self.proposals.next_wake().into_iter().chain(self.questions.next_wake()).chain(partitions).chain(workers).min()
+        let others = self.next_silence().into_iter().chain(self.next_announcement());
+        self.proposals.next_wake().into_iter().chain(self.questions.next_wake()).chain(partitions).chain(others).min()
     }
 
     /// Whether the shard can serve: the cluster exists, every group has a leader, and those led here are active.
@@ -293,11 +305,11 @@ impl Shard {
                 meta.on_leadership(me, term, leader);
             }
             self.compile_if_behind(out);
+            self.announce(now, out);
         } else if self.partition(group).on_leadership(me, term, leader) {
             out.notes.push(Note::GroupLost { group: group.to_string() });
             self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: false });
         }
-        let _ = now;
     }
 
     /// Puts a command to a group's log for the shard's own sake.
@@ -314,8 +326,9 @@ impl Shard {
     fn propose(&mut self, now: Now, proposal: Proposal, out: &mut ShardOutputs) -> ProposalNumber {
         self.stats.proposals_count += 1;
         let (group, command) = (proposal.group, proposal.command.clone());
+        let again = !matches!(proposal.waiting, Waiting::Housekeeping);
         let number = self.proposals.open(now.mono, proposal);
-        out.to_consensus.push(ConsensusLetter::Propose { group, number, command });
+        out.to_consensus.push(ConsensusLetter::Propose { group, number, command, again });
         number
     }
 

@@ -70,27 +70,54 @@ pub(super) fn finish_workers(parts: Vec<Value>) -> Value {
 }
 
 pub(super) fn finish_status(parts: Vec<Value>) -> Value {
-    let first = parts.first().cloned().unwrap_or_default();
-    let mut groups: Vec<Value> = parts
+    let (consensus, shards): (Vec<Value>, Vec<Value>) = parts.into_iter().partition(|part| part["replicas"].is_array());
+    let consensus = consensus.into_iter().next().unwrap_or_default();
+    let first = shards.first().cloned().unwrap_or_default();
+    let replicas: BTreeMap<u64, &Value> =
+        consensus["replicas"].as_array().into_iter().flatten().filter_map(|row| Some((row["number"].as_u64()?, row))).collect();
+    let mut groups: Vec<Value> = shards
         .into_iter()
         .filter_map(|mut part| match part["groups"].take() {
             Value::Array(groups) => Some(groups),
             _ => None,
         })
         .flatten()
+        .map(|mut group| {
+            let replica = group["number"].as_u64().and_then(|number| replicas.get(&number));
+            if let (Some(members), Some(replica)) = (group.as_object_mut(), replica.and_then(|replica| replica.as_object())) {
+                replica.iter().filter(|(name, _)| *name != "number").for_each(|(name, value)| {
+                    members.entry(name.clone()).or_insert_with(|| value.clone());
+                });
+            }
+            group
+        })
         .collect();
     groups.sort_unstable_by_key(|group| group["number"].as_u64());
     let leader = groups.first().map(|meta| meta["leader"].clone()).unwrap_or_default();
-    json!({ "cluster": first["cluster"], "leader": leader, "catalog_version": first["catalog_version"], "groups": groups, "workers": first["workers"] })
+    json!({
+        "cluster": first["cluster"], "node": first["node"], "leader": leader, "catalog_version": first["catalog_version"], "groups": groups,
+        "members": consensus["members"], "workers": first["workers"],
+    })
 }
 
 pub(super) fn finish_nodes(parts: Vec<Value>) -> Value {
-    let first = parts.first().cloned().unwrap_or_default();
-    let node = json!({
+    let (consensus, shards): (Vec<Value>, Vec<Value>) = parts.into_iter().partition(|part| part["replicas"].is_array());
+    let first = shards.first().cloned().unwrap_or_default();
+    let own = json!({
         "id": first["node"], "name": first["name"], "role": "coordinator", "status": "active", "address": first["address"],
         "version": first["version"], "shards": first["shards"],
     });
-    json!({ "items": [node] })
+    let others = consensus.first().and_then(|part| part["members"].as_array()).into_iter().flatten().filter(|member| member["self"] == false);
+    let others = others.map(|member| {
+        let status = if member["linked"] == true { "active" } else { "unreachable" };
+        json!({
+            "id": member["node"], "name": member["name"], "role": "coordinator", "status": status, "address": member["wire_address"],
+            "version": null, "shards": null,
+        })
+    });
+    let mut items: Vec<Value> = std::iter::once(own).chain(others).collect();
+    items.sort_unstable_by_key(|item| item["id"].as_str().unwrap_or_default().to_owned());
+    json!({ "items": items })
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub struct Partition {
     led_term: Option<u64>,
     active: bool,
     halted: Option<(u64, String)>,
+    /// The last entry that was looked at, raft's own included.
+    applied_index: u64,
     tick_in_flight: bool,
     continue_in_flight: bool,
     /// When the next tick is wanted.
@@ -78,6 +80,7 @@ impl Partition {
             led_term: None,
             active: false,
             halted: None,
+            applied_index: 0,
             tick_in_flight: false,
             continue_in_flight: false,
             tick_at: None,
@@ -104,6 +107,11 @@ impl Partition {
     /// Where and why it stopped, if it did.
     pub fn halted(&self) -> Option<&(u64, String)> {
         self.halted.as_ref()
+    }
+
+    /// Whether a question about what was committed up to `index` can be answered: a group that stopped has no more to say than this.
+    pub fn has_applied(&self, index: u64) -> bool {
+        self.applied_index >= index || self.halted.is_some()
     }
 
     /// Takes note of an election. Returns whether this node has just lost the lead.
@@ -133,6 +141,7 @@ impl Partition {
         if self.halted.is_some() {
             return Applied::Stopped;
         }
+        self.applied_index = entry.index;
         let activated = !self.active && self.led_term == Some(entry.term);
         if entry.data.is_empty() {
             self.active |= activated;

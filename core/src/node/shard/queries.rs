@@ -1,7 +1,8 @@
 //! Queries: reads of what the groups know, from this shard's or another shard's machines.
 //!
 //! A read by id goes to the group of the id's slot. Lists scatter to every shard; their pages are merged in order of id, and one id is
-//! the position for all groups. Reads are answered by machines whose leader is this node.
+//! the position for all groups. Every node answers, once its own machine has applied what the leader had committed when the question
+//! came (`barriers`).
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use super::connections::ReplyTo;
 use super::follow::Follower;
 use super::pages::{finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
 use super::{Shard, ShardOutputs};
-use crate::node::letters::{AskId, Class, ShardIndex, ShardLetter};
+use crate::node::letters::{AskId, Class, ConsensusLetter, ShardIndex, ShardLetter};
 use crate::node::machine_clock::Now;
 use crate::node::owner_of;
 use crate::node::question::{Answer, CatalogQuestion, PageRequest, Question, Rows};
@@ -77,6 +78,7 @@ impl Shard {
             Ok(Asking::One(group, question)) => self.ask_one(now, group, question, to, out),
             Ok(Asking::Page(question, limit)) => self.ask_page(now, &question, limit, to, out),
             Ok(Asking::Gather(question, finish)) => self.ask_all(now, &question, finish, to, out),
+            Ok(Asking::Status(finish)) => self.ask_status(now, finish, to, out),
             Ok(Asking::Health) => {
                 let health = self.health();
                 self.document(now, to, &health, None, out);
@@ -125,8 +127,8 @@ impl Shard {
             QueryKind::Tasks => Asking::Page(Question::Tasks(page()?), limit),
             QueryKind::Instances => Asking::Page(Question::Instances(page()?), limit),
             QueryKind::Workers => Asking::Gather(Question::Workers, finish_workers),
-            QueryKind::ClusterStatus => Asking::Gather(Question::Status, finish_status),
-            QueryKind::Nodes => Asking::Gather(Question::Status, finish_nodes),
+            QueryKind::ClusterStatus => Asking::Status(finish_status),
+            QueryKind::Nodes => Asking::Status(finish_nodes),
             QueryKind::Health => Asking::Health,
             QueryKind::Rules => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Rules(namespace))),
             QueryKind::Rule => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Rule(namespace, name_of(query.name)?))),
@@ -170,6 +172,15 @@ impl Shard {
         }
     }
 
+    /// As [`Self::ask_all`], and the raft core as well.
+    fn ask_status(&mut self, now: Now, finish: fn(Vec<Value>) -> Value, to: ReplyTo, out: &mut ShardOutputs) {
+        let kind = Kind::Gather { waiting: self.options.count + 1, parts: Vec::new(), finish };
+        if let Some(from) = self.open_question(now, to, kind, out) {
+            self.to_all_shards(Class::Request, out, || ShardLetter::Ask { from, question: Box::new(Question::Status) });
+            out.to_consensus.push(ConsensusLetter::Status { from });
+        }
+    }
+
     fn ask(&mut self, now: Now, shard: ShardIndex, question: Question, to: ReplyTo, kind: Kind, out: &mut ShardOutputs) {
         if let Some(from) = self.open_question(now, to, kind, out) {
             out.letter(shard, Class::Request, ShardLetter::Ask { from, question: Box::new(question) });
@@ -203,9 +214,15 @@ impl Shard {
 
     /// Another shard, or this one, asks what the groups here know.
     pub(super) fn on_question(&mut self, now: Now, from: AskId, question: Question, out: &mut ShardOutputs) {
-        if let Err(refusal) = self.check_answerable(&question) {
-            return Self::answer(from, Answer::Rejected(Box::new(refusal)), out);
+        let groups = self.groups_of(&question);
+        if groups.is_empty() {
+            return self.answer_question(now, from, question, out);
         }
+        self.wait_for(groups, from, question, out);
+    }
+
+    /// Answers from what is applied here.
+    pub(super) fn answer_question(&mut self, now: Now, from: AskId, question: Question, out: &mut ShardOutputs) {
         let answer = match question {
             Question::Recall { group, namespace, key, payload_hash } => {
                 Answer::Recalled(self.partition(group).machine.recall(&namespace, &key, payload_hash).map(Box::new))
@@ -235,7 +252,6 @@ impl Shard {
                 let rows: Vec<Value> = self
                     .partitions
                     .values()
-                    .filter(|partition| partition.is_active())
                     .flat_map(|partition| partition.machine.workers_view())
                     .filter_map(|view| serde_json::to_value(view).ok())
                     .collect();
@@ -319,38 +335,6 @@ impl Shard {
         }
     }
 
-    /// Whether the groups that a question is about can tell all that was ever acknowledged: a group that is led here can once it is
-    /// active; one that is led elsewhere, or replays its log, may lag behind.
-    fn check_answerable(&self, question: &Question) -> Result<(), Refusal> {
-        let group = match question {
-            Question::Recall { group, .. } => *group,
-            Question::Message(_, id) => self.group_of_slot(id.slot()),
-            Question::Instance(_, id) => self.group_of_slot(id.slot()),
-            Question::Task(_, id) | Question::WhyTask(_, id) => self.group_of_slot(id.slot()),
-            Question::Follow { instance, .. } => self.group_of_slot(instance.slot()),
-            Question::Tasks(_) | Question::Instances(_) => {
-                let work_groups = self.cluster.map_or(0, |(_, work_groups)| work_groups);
-                let mut mine = (1..=work_groups).map(GroupId).filter(|group| owner_of(*group, self.options.count) == self.options.index);
-                return mine.try_for_each(|group| self.check_active(group));
-            }
-            Question::Workers | Question::Catalog(_) | Question::Status | Question::Change(_) => return Ok(()),
-        };
-        self.check_active(group)
-    }
-
-    /// A halted group answers with what it has applied: nobody has more.
-    fn check_active(&self, group: GroupId) -> Result<(), Refusal> {
-        let partition = self.partitions.get(&group);
-        if partition.is_some_and(|partition| partition.is_active() || partition.halted().is_some()) {
-            return Ok(());
-        }
-        let refusal = match partition.and_then(super::Partition::leader).filter(|leader| *leader != self.options.node) {
-            Some(leader) => Refusal::new(Code::WrongLeader, format!("node {leader} leads {group}")),
-            None => Refusal::new(Code::Unavailable, format!("{group} is not ready yet")),
-        };
-        Err(refusal.retry_after_ms(super::answers::ELECTION_RETRY_MS))
-    }
-
     /// The group of an id's slot.
     pub(super) fn partition_of(&mut self, slot: distric_model::Slot) -> &mut super::Partition {
         let group = self.group_of_slot(slot);
@@ -423,6 +407,7 @@ enum Asking {
     One(GroupId, Question),
     Page(Question, usize),
     Gather(Question, fn(Vec<Value>) -> Value),
+    Status(fn(Vec<Value>) -> Value),
     Health,
 }
 

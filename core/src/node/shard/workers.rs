@@ -352,7 +352,7 @@ impl Shard {
 
     /// An operator drains a worker, or ends the drain.
     pub(super) fn on_worker_drain(&mut self, now: Now, worker: WorkerId, drain: bool, out: &mut ShardOutputs) {
-        let groups: Vec<GroupId> = self.partitions.iter().filter(|(_, partition)| partition.is_active()).map(|(group, _)| *group).collect();
+        let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
             self.propose_housekeeping(now, group, &Command::WorkerDrain(WorkerDrain { worker, drain }), out);
         }
