@@ -99,6 +99,12 @@ pub struct NodeArgs {
     /// Allow listeners that other machines can reach, although clients are not authenticated.
     #[arg(long)]
     pub insecure_bind: bool,
+    /// Listener for the other coordinators.
+    #[arg(long, value_name = "ADDRESS")]
+    pub peer_bind: Option<String>,
+    /// Become a member of the cluster of these coordinators (their peer addresses), if the data directory is empty.
+    #[arg(long, value_name = "ADDRESSES")]
+    pub join: Option<String>,
     /// Shards: auto, or a number.
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,

@@ -82,10 +82,13 @@ fn start(config: &Config, data_dir: &Path) -> Result<NodeHandle, Failure> {
     loop {
         match distric_core::start(NodeOptions::new(config.clone())) {
             Ok(node) => return Ok(node),
-            Err(StartError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+            Err(StartError::Bind { source, .. } | StartError::BindPeer { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
                 std::thread::sleep(PORT_ASKED_EVERY);
             }
             Err(StartError::Bind { address, source }) => return Err(bind_failure("wire.bind", address, &source)),
+            Err(StartError::BindPeer { address, source }) => return Err(bind_failure("peer.bind", address, &source)),
             Err(error) => {
                 let message = format!("the node cannot start on {}: {error}", data_dir.display());
                 return Err(Failure::new(Exit::Environment, message));
@@ -275,7 +278,7 @@ fn announce(node: &NodeHandle, config: &Config, found: &Found, wishes: &Wishes, 
     let http = found.http.map(|address| format!("http://{address}"));
     output.json(&json!({
         "event": "ready", "verb": wishes.verb, "version": verbs::version::VERSION, "pid": std::process::id(), "node": config.node.name,
-        "node_id": node.node_id().to_string(), "cluster_id": node.cluster_id().to_string(), "wire": wire.to_string(), "http": http,
+        "node_id": node.node_id().to_string(), "cluster_id": node.cluster_id().to_string(), "wire": wire.to_string(), "peer": node.peer_address().to_string(), "http": http,
         "data_dir": data_dir, "temporary": wishes.temporary, "catalog_version": found.catalog_version, "plan": node.plan(),
     }));
     let line = |name: &str, value: &str| output.text(format!("  {:<8} {value}", output.paint(Paint::Dim, name)));
@@ -290,6 +293,7 @@ fn announce(node: &NodeHandle, config: &Config, found: &Found, wishes: &Wishes, 
         line(if position == 0 { "cores" } else { "" }, row.trim());
     }
     line("wire", &wire.to_string());
+    line("peers", &node.peer_address().to_string());
     line("http", http.as_deref().unwrap_or("off"));
     line("data", &format!("{data_dir}{}", if wishes.temporary { " (temporary, removed at the end)" } else { "" }));
     line("try", &suggestion(http.as_deref(), wire, found.event_type.as_deref()));

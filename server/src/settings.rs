@@ -24,6 +24,8 @@ pub fn of_node_with_file(args: &NodeArgs, file: Option<&Path>) -> Result<Loaded,
     flags.option("node.name", "--name", args.name.as_deref());
     flags.path("node.data_dir", "--data-dir", args.data_dir.as_ref());
     flags.option("wire.bind", "--wire-bind", args.wire_bind.as_deref());
+    flags.option("peer.bind", "--peer-bind", args.peer_bind.as_deref());
+    flags.option("cluster.join", "--join", args.join.as_deref());
     flags.option("http.bind", "--http-bind", args.http_bind.as_deref());
     flags.option("http.enabled", "--no-http", args.no_http.then_some("false"));
     flags.option("insecure_bind", "--insecure-bind", args.insecure_bind.then_some("true"));

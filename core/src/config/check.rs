@@ -1,14 +1,14 @@
 //! From what was written to what it means: kinds are known, relations between values are checked here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::problem::ConfigProblem;
 use super::raw::RawConfig;
 use super::value::Value;
 use super::{
-    ClusterConfig, Config, CpuConfig, ExecConfig, HttpConfig, IoConfig, IoDriver, LimitsConfig, LogConfig, LogFormat, LogLevel, LogStoreKind,
-    NodeConfig, PeerConfig, RaftConfig, Shards, StorageConfig, WireConfig, WorkerConfig,
+    ClusterConfig, Config, CpuConfig, ExecConfig, HttpConfig, IoConfig, IoDriver, LimitsConfig, LogConfig, LogFormat, LogLevel,
+    LogStoreKind, NodeConfig, PeerConfig, RaftConfig, Shards, StorageConfig, WireConfig, WorkerConfig,
 };
 
 /// An election must not start while heartbeats are merely late: at least so many heartbeats fit in the shortest timeout.
@@ -63,7 +63,7 @@ fn meaning(raw: &RawConfig) -> Config {
     Config {
         node: NodeConfig { name: text(raw, "node.name"), data_dir: path(raw, "node.data_dir") },
         wire: WireConfig { bind: address(raw, "wire.bind"), advertise: addresses(raw, "wire.advertise").into_iter().next() },
-        peer: PeerConfig { bind: address(raw, "peer.bind"), advertise: addresses(raw, "peer.advertise").into_iter().next() },
+        peer: PeerConfig { bind: peer_bind(raw), advertise: addresses(raw, "peer.advertise").into_iter().next() },
         cluster: ClusterConfig { join: addresses(raw, "cluster.join") },
         http: HttpConfig { enabled: truth(raw, "http.enabled"), bind: address(raw, "http.bind") },
         insecure_bind: truth(raw, "insecure_bind"),
@@ -151,10 +151,9 @@ fn check_relations(config: &Config, raw: &RawConfig, problems: &mut Vec<ConfigPr
             require(false, key, format!("{bind} is also {other}"), "give each listener a port of its own");
         }
     }
-    for (key, bind, advertise) in [
-        ("wire.advertise", config.wire.bind, &config.wire.advertise),
-        ("peer.advertise", config.peer.bind, &config.peer.advertise),
-    ] {
+    for (key, bind, advertise) in
+        [("wire.advertise", config.wire.bind, &config.wire.advertise), ("peer.advertise", config.peer.bind, &config.peer.advertise)]
+    {
         // Clients of one node know where they found it; coordinators have to be told.
         require(
             key == "wire.advertise" || !bind.ip().is_unspecified() || advertise.is_some(),
@@ -208,6 +207,17 @@ fn text(raw: &RawConfig, key: &str) -> String {
         Some(Value::Text(text)) => text.clone(),
         other => unreachable!("{key} is text with a default in the table, found {other:?}"),
     }
+}
+
+/// Where the other coordinators call, unless it was written: beside the port of the clients.
+fn peer_bind(raw: &RawConfig) -> SocketAddr {
+    if let Some(Value::Address(bind)) = value(raw, "peer.bind") {
+        return *bind;
+    }
+    let wire = address(raw, "wire.bind");
+    let ip = if wire.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { wire.ip() };
+    let port = if wire.port() == 0 { 0 } else { wire.port().checked_add(1).unwrap_or(0) };
+    SocketAddr::new(ip, port)
 }
 
 fn addresses(raw: &RawConfig, key: &str) -> Vec<String> {

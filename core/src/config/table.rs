@@ -130,7 +130,9 @@ pub const KEYS: &[KeyInfo] = &[
     key(
         "peer.bind",
         Kind::Address,
-        Fallback::Value("127.0.0.1:7401"),
+        Fallback::Unset(
+            "the port after that of `wire.bind`, on its address if that is one, on loopback otherwise; a free port when that is 0",
+        ),
         "Listener for the other coordinators. Port 0 takes a free one; the others learn it.",
     ),
     key(

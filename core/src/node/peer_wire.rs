@@ -273,7 +273,8 @@ mod tests {
 
     fn letters() -> Vec<PeerLetter> {
         let raft = |body| PeerLetter::Raft(GroupId(3), Message { term: Term(7), body });
-        let entry = |index, kind, data: &'static [u8]| Entry { index: LogIndex(index), term: Term(6), kind, data: Bytes::from_static(data) };
+        let entry =
+            |index, kind, data: &'static [u8]| Entry { index: LogIndex(index), term: Term(6), kind, data: Bytes::from_static(data) };
         let entries = vec![entry(11, EntryKind::Noop, b""), entry(12, EntryKind::Command, b"command")];
         let membership = Membership::new(vec![node(1), node(2)], vec![node(3)]).unwrap();
         vec![

@@ -148,6 +148,7 @@ fn remedy(error: &io::Error) -> &'static str {
 /// A running node.
 pub struct NodeHandle {
     wire_address: SocketAddr,
+    peer_address: SocketAddr,
     identity: Identity,
     plan: Plan,
     control: Control,
@@ -201,6 +202,11 @@ impl NodeHandle {
     /// Where the binary protocol is served.
     pub fn wire_address(&self) -> SocketAddr {
         self.wire_address
+    }
+
+    /// Where the other coordinators are served.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer_address
     }
 
     /// This node.
@@ -369,6 +375,7 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
     drop(listener);
     let handle = NodeHandle {
         wire_address,
+        peer_address,
         identity,
         plan,
         control,
@@ -449,12 +456,8 @@ fn open_store(
         // Group 0 of a new cluster, with this node as its only voter. Its first leader mints the cluster and opens the others.
         let membership = Membership::new(vec![identity.node], Vec::new()).expect("one voter is a membership");
         let founding = Recovered::founding(&membership);
-        let write = GroupWrite {
-            group: GroupId::META,
-            hard_state: Some(founding.hard_state),
-            truncate_from: None,
-            entries: founding.tail.clone(),
-        };
+        let write =
+            GroupWrite { group: GroupId::META, hard_state: Some(founding.hard_state), truncate_from: None, entries: founding.tail.clone() };
         store.write(&[write])?;
         groups.push((GroupId::META, founding));
     } else if groups.iter().all(|(group, _)| *group != GroupId::META) {

@@ -244,7 +244,8 @@ impl Consensus {
             Some(leader) if leader == me => {
                 let stamp = replica.clock.estimate(now);
                 let draws = &mut self.draws;
-                let mut seal = |node, boot, number, command: &[u8]| Envelope::seal(stamp, draws.draw(), Origin { node, boot, number }, command);
+                let mut seal =
+                    |node, boot, number, command: &[u8]| Envelope::seal(stamp, draws.draw(), Origin { node, boot, number }, command);
                 let own = replica.route.take(now.mono, me, term, PROPOSALS_PER_TURN_MAX);
                 let mut commands: Vec<Bytes> = own.iter().map(|(number, command)| seal(me, boot, *number, command)).collect();
                 for (from, forwarded) in std::mem::take(&mut replica.foreign) {

@@ -77,7 +77,8 @@ impl Reads {
 
     /// Asks again what was asked of someone who does not lead any more, or was not answered. Questions to the replica here always are.
     pub fn recall(&mut self, now: Instant, me: NodeId, leader: Option<NodeId>, term: u64) {
-        let is_lost = |asked: &Asked| asked.to != me && (Some(asked.to) != leader || asked.term != term || asked.at.plus_ms(ANSWER_MS_MAX) <= now);
+        let is_lost =
+            |asked: &Asked| asked.to != me && (Some(asked.to) != leader || asked.term != term || asked.at.plus_ms(ANSWER_MS_MAX) <= now);
         let lost: Vec<u64> = self.asked.iter().filter(|(_, asked)| is_lost(asked)).map(|(number, _)| *number).collect();
         for number in lost {
             self.put_back(now, number);

@@ -171,7 +171,7 @@ fn a_restored_machine_is_the_same_and_goes_on_alike() {
 fn one_of_each() -> Meta {
     let mut meta = Meta::default();
     let cluster = distric_model::ClusterId::new(Timestamp::from_us(1), distric_model::Slot::truncate(0), 7);
-    meta.apply(Timestamp::from_us(1), MetaCommand::Init(Init { cluster, work_groups: 4, voters: vec![] }));
+    meta.apply(Timestamp::from_us(1), MetaCommand::Init(Init { cluster, work_groups: 4, voters: vec![], members: vec![] }));
     apply(&mut meta, 5, put("a", r#"{"id":"a"}"#));
     let put = WorkflowsChange::Put(vec![(arc("w"), arc("one"))]);
     apply(&mut meta, 6, ApplyCatalog { author: Some(arc("me")), reason: Some(arc("why")), ..change(RulesChange::Keep, put) });

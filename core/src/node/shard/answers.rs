@@ -70,13 +70,7 @@ impl Shard {
     }
 
     /// A proposal did not enter its log: certainly not done.
-    pub(super) fn on_refused(
-        &mut self,
-        now: Now,
-        number: ProposalNumber,
-        overloaded: bool,
-        out: &mut ShardOutputs,
-    ) {
+    pub(super) fn on_refused(&mut self, now: Now, number: ProposalNumber, overloaded: bool, out: &mut ShardOutputs) {
         let Some((_, proposal)) = self.proposals.close(number) else { return };
         if overloaded && matches!(proposal.waiting, Waiting::Housekeeping | Waiting::Result { .. }) {
             return self.proposals.defer(now.mono, proposal);
@@ -89,7 +83,8 @@ impl Shard {
         let refusal = if overloaded {
             Refusal::new(Code::Overloaded, "too much waits to be committed").retry_after_ms(LOG_FULL_RETRY_MS)
         } else {
-            Refusal::new(Code::Unavailable, format!("{} has no leader that can be reached", proposal.group)).retry_after_ms(ELECTION_RETRY_MS)
+            Refusal::new(Code::Unavailable, format!("{} has no leader that can be reached", proposal.group))
+                .retry_after_ms(ELECTION_RETRY_MS)
         };
         self.refuse_waiting(now, proposal, refusal, out);
     }

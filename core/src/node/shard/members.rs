@@ -90,9 +90,9 @@ impl Shard {
     fn group_named(&self, name: Option<&str>) -> Result<GroupId, Refusal> {
         let work_groups = self.cluster.map_or(0, |(_, work_groups)| work_groups);
         let number = name.and_then(|name| name.parse().ok()).filter(|number| *number <= work_groups);
-        number.map(GroupId).ok_or_else(|| {
-            Refusal::new(Code::BadArgument, format!("a group's number is needed, 0 to {work_groups}")).field("name")
-        })
+        number
+            .map(GroupId)
+            .ok_or_else(|| Refusal::new(Code::BadArgument, format!("a group's number is needed, 0 to {work_groups}")).field("name"))
     }
 
     /// Group 0 has answered an operator's command.

@@ -107,7 +107,8 @@ pub(super) fn finish_nodes(parts: Vec<Value>) -> Value {
         "id": first["node"], "name": first["name"], "role": "coordinator", "status": "active", "address": first["address"],
         "version": first["version"], "shards": first["shards"],
     });
-    let others = consensus.first().and_then(|part| part["members"].as_array()).into_iter().flatten().filter(|member| member["self"] == false);
+    let others =
+        consensus.first().and_then(|part| part["members"].as_array()).into_iter().flatten().filter(|member| member["self"] == false);
     let others = others.map(|member| {
         let status = if member["linked"] == true { "active" } else { "unreachable" };
         json!({

@@ -173,7 +173,7 @@ mod tests {
         let found = call(&caller, Some(host.node), &host).unwrap();
         assert_eq!((found.node, found.boot, found.asks_only), (caller.node, 5, false));
         let mut bytes = Vec::new();
-        welcome(&host, &[caller.member.clone()], 1, &mut bytes);
+        welcome(&host, std::slice::from_ref(&caller.member), 1, &mut bytes);
         let (frame, _) = parse(&bytes, FrameLimits::UNAUTHENTICATED).unwrap().unwrap();
         let answer = answered(&frame).unwrap();
         assert_eq!(answer, Host { cluster: host.cluster, node: host.node, members: vec![caller.member] });
