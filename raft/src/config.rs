@@ -45,6 +45,12 @@ pub struct Config {
     /// Most entries that are kept from compaction for followers that are being brought up by an older snapshot. One that
     /// takes longer needs another.
     pub snapshot_kept_entries_max: u64,
+    /// Whether a leader tells followers that it has nothing else to tell at once what is committed, rather than with the next
+    /// heartbeat: for state machines whose followers answer clients. One small message per follower and commit at low load, none
+    /// while appends are under way, which carry the index anyway.
+    pub eager_commit: bool,
+    /// Whether heartbeats go out at multiples of [`Self::heartbeat_ms`], so that those of all groups of a node meet in one carrier message.
+    pub aligned_heartbeats: bool,
 }
 
 /// A setting that cannot work.
@@ -101,6 +107,8 @@ impl Config {
             promotion_rounds: 3,
             reads_max: 4_096,
             snapshot_kept_entries_max: 1 << 20,
+            eager_commit: false,
+            aligned_heartbeats: false,
         }
     }
 

@@ -8,6 +8,7 @@ use distric_model::{Instant, NodeId};
 use crate::core::Core;
 use crate::door::{Install, Outputs};
 use crate::entry::{Entry, EntryKind};
+use crate::leader::UNANSWERED_ROUND;
 use crate::membership::Membership;
 use crate::message::{AppendOutcome, Body, Heartbeat, HeartbeatReply};
 use crate::position::{LogIndex, Position};
@@ -103,6 +104,9 @@ impl Follower {
         }
         self.received = self.received.max(commit);
         core.commit_upto(commit);
+        if round == UNANSWERED_ROUND {
+            return;
+        }
         let reply = HeartbeatReply { round, matched: self.matched(core), received: self.received };
         core.reply(from, Body::HeartbeatReply(reply), out);
     }

@@ -41,7 +41,7 @@ impl Leader {
         let others = core.log.membership().members().filter(|member| *member != core.config.id);
         let mut leader = Self {
             peers: others.map(|member| (member, Progress::new(last, now))).collect(),
-            heartbeat_due: now.plus_ms(core.config.heartbeat_ms),
+            heartbeat_due: next_heartbeat(core, now),
             round: 0,
             term_first: last.next(),
             reads: Reads::default(),
@@ -120,7 +120,7 @@ impl Leader {
         if !is_heard {
             return false;
         }
-        self.heartbeat_due = now.plus_ms(core.config.heartbeat_ms);
+        self.heartbeat_due = next_heartbeat(core, now);
         self.begin_round(core, out);
         self.dismiss_departed(core, now);
         true
@@ -132,7 +132,22 @@ impl Leader {
             // Never beyond what the follower has acknowledged: it may hold other entries there.
             let commit = core.hard.commit.min(progress.matched);
             progress.on_heartbeat_sent(self.round);
+            progress.told_commit = progress.told_commit.max(commit);
             core.send(*peer, Body::Heartbeat(Heartbeat { commit, round: self.round }), out);
+        }
+    }
+
+    /// Tells followers that wait for nothing what is committed, if that is wanted; see [`crate::Config::eager_commit`].
+    pub(crate) fn tell_commit(&mut self, core: &Core, out: &mut Outputs) {
+        if !core.config.eager_commit {
+            return;
+        }
+        for (peer, progress) in &mut self.peers {
+            let commit = core.hard.commit.min(progress.matched);
+            if progress.told_commit < commit && progress.is_idle_stream() {
+                progress.told_commit = commit;
+                core.send(*peer, Body::Heartbeat(Heartbeat { commit, round: UNANSWERED_ROUND }), out);
+            }
         }
     }
 
@@ -322,6 +337,15 @@ impl Leader {
     }
 }
 
+/// A heartbeat of this round only tells the commit index; nobody answers it. Rounds of heartbeats count from one.
+pub(crate) const UNANSWERED_ROUND: u64 = 0;
+
+fn next_heartbeat(core: &Core, now: Instant) -> Instant {
+    let (interval_us, now_us) = (core.config.heartbeat_ms * 1_000, now.as_us());
+    let into_us = if core.config.aligned_heartbeats { now_us % interval_us } else { 0 };
+    now.plus_us(interval_us - into_us)
+}
+
 fn offer(core: &mut Core, to: NodeId, snapshot: Snapshot, out: &mut Outputs) {
     core.stats.snapshots_offered_count += 1;
     core.send(to, Body::Snapshot(snapshot), out);
@@ -351,6 +375,7 @@ fn send_appends(core: &mut Core, round: u64, peer: NodeId, progress: &mut Progre
         let bytes = entries.iter().map(Entry::cost_bytes).sum();
         let upto = before.plus(entries.len() as u64);
         core.send(peer, Body::Append { prev: Position::new(term, before), entries, commit: core.hard.commit }, out);
+        progress.told_commit = progress.told_commit.max(core.hard.commit.min(upto));
         progress.on_sent(upto, bytes, round);
     }
 }

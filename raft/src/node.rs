@@ -417,6 +417,7 @@ impl Raft {
     fn advance(&mut self, now: Instant, out: &mut Outputs) {
         let Role::Leader(leader) = &mut self.role else { return };
         leader.advance_reads(&mut self.core, out);
+        leader.tell_commit(&self.core, out);
         let is_removed = leader.advance_change(&mut self.core, now, out);
         if is_removed {
             leader.say_farewell(&mut self.core, now);

@@ -32,6 +32,8 @@ pub(crate) struct Progress {
     pub(crate) departing: Option<(LogIndex, Instant)>,
     /// A heartbeat sent behind appends: its answer tells whether those arrived.
     beat: Option<Beat>,
+    /// The commit index that it was told of, as far as it can use it.
+    pub(crate) told_commit: LogIndex,
 }
 
 pub(crate) enum Flow {
@@ -118,7 +120,13 @@ impl Progress {
             caught_up_rounds: 0,
             departing: None,
             beat: None,
+            told_commit: LogIndex::ZERO,
         }
+    }
+
+    /// Whether it streams and nothing is on its way to it.
+    pub(crate) fn is_idle_stream(&self) -> bool {
+        matches!(&self.flow, Flow::Stream { window } if window.messages() == 0)
     }
 
     /// Whether an append may be sent now.

@@ -200,6 +200,10 @@ fn found(words: &[&str]) -> Option<World> {
             config.append_bytes_max = 100;
             config.in_flight_messages_max = 2;
         },
+        Some("eager") => |config| {
+            config.eager_commit = true;
+            config.aligned_heartbeats = true;
+        },
         Some("append=1") => |config| config.append_bytes_max = 1,
         Some("cache=0") => |config| {
             config.cache_bytes_max = 0;

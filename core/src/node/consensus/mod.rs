@@ -162,6 +162,8 @@ impl Consensus {
         config.heartbeat_ms = self.options.heartbeat_ms;
         config.election_timeout_ms_min = self.options.election_timeout_ms_min;
         config.election_timeout_ms_max = self.options.election_timeout_ms_max;
+        config.eager_commit = true;
+        config.aligned_heartbeats = true;
         let recovered_upto = recovered.last.index;
         let raft = Raft::new(config, recovered, LogIndex(0), self.draws.draw(), now.mono)?;
         let replica = Replica {
