@@ -4,7 +4,7 @@ use distric_rules::document::{Cursor, Node, Problem, Problems};
 use distric_rules::duration::duration_text;
 use serde_json::{Map, Value, json};
 
-use super::{Definition, Join, Strategy, TaskDefinition, read};
+use super::{Definition, Join, OnFailure, Strategy, TaskDefinition, read};
 
 impl Definition {
     /// Its canonical JSON.
@@ -18,6 +18,9 @@ impl Definition {
             members.insert("description".into(), json!(description));
         }
         members.insert("timeout".into(), json!(duration_text(self.timeout_ms)));
+        if self.on_failure != OnFailure::Fail {
+            members.insert("on_failure".into(), json!(word(&OnFailure::WORDS, self.on_failure)));
+        }
         members.insert("tasks".into(), self.tasks.iter().map(|task| self.task_json(task)).collect());
         Value::Object(members)
     }
@@ -38,12 +41,8 @@ impl Definition {
     }
 
     fn task_json(&self, task: &TaskDefinition) -> Value {
-        let mut members = Map::new();
+        let mut members = work_json(task);
         members.insert("id".into(), json!(task.id));
-        members.insert("type".into(), json!(task.task_type));
-        if !task.config.is_null() {
-            members.insert("config".into(), task.config.clone());
-        }
         if !task.depends_on.is_empty() {
             let names: Vec<&str> = task.depends_on.iter().map(|index| &*self.tasks[*index].id).collect();
             members.insert("depends_on".into(), json!(names));
@@ -57,23 +56,36 @@ impl Definition {
         if !task.critical {
             members.insert("critical".into(), json!(false));
         }
-        if !task.runs_in_machine() {
-            if let Some(input) = &task.input {
-                members.insert("input".into(), input.clone());
-            }
-            members.insert("timeout".into(), json!(duration_text(task.timeout_ms)));
-            if let Some(retry) = &task.retry {
-                members.insert("retry".into(), retry.to_json());
-            }
-            members.insert("priority".into(), json!(task.priority));
-            let strategy = word(&Strategy::WORDS, task.placement.strategy);
-            members.insert("placement".into(), json!({ "strategy": strategy, "labels": task.placement.labels }));
-            if let Some(key) = &task.idempotency_key {
-                members.insert("idempotency_key".into(), json!(key));
-            }
+        if let Some(compensation) = &task.compensate {
+            members.insert("compensate".into(), Value::Object(work_json(compensation)));
         }
         Value::Object(members)
     }
+}
+
+/// What a task does, and how its attempts are made.
+fn work_json(task: &TaskDefinition) -> Map<String, Value> {
+    let mut members = Map::new();
+    members.insert("type".into(), json!(task.task_type));
+    if !task.config.is_null() {
+        members.insert("config".into(), task.config.clone());
+    }
+    if !task.runs_in_machine() {
+        if let Some(input) = &task.input {
+            members.insert("input".into(), input.clone());
+        }
+        members.insert("timeout".into(), json!(duration_text(task.timeout_ms)));
+        if let Some(retry) = &task.retry {
+            members.insert("retry".into(), retry.to_json());
+        }
+        members.insert("priority".into(), json!(task.priority));
+        let strategy = word(&Strategy::WORDS, task.placement.strategy);
+        members.insert("placement".into(), json!({ "strategy": strategy, "labels": task.placement.labels }));
+        if let Some(key) = &task.idempotency_key {
+            members.insert("idempotency_key".into(), json!(key));
+        }
+    }
+    members
 }
 
 fn word<T: PartialEq>(words: &[(&'static str, T)], wanted: T) -> &'static str {

@@ -8,7 +8,7 @@ use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Pr
 use super::graph::Upstream;
 use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
-use super::{Definition, KnownTypes, MACHINE_TYPES, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, config};
+use super::{Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, config};
 
 /// What came of a text of workflows.
 #[derive(Clone, Debug, Default)]
@@ -107,8 +107,36 @@ fn check_tasks(draft: &Draft<'_>, known_types: &KnownTypes, problems: &mut Probl
         if let Some(members) = &source.members {
             config::check(&task.task_type, members, problems);
         }
-        let references = References { definition, upstream: is_linked.then_some(&upstream), index, suggests: suggests(problems) };
+        let upstream = is_linked.then_some(&upstream);
+        let references = References { definition, upstream, index, sees_own: false, suggests: suggests(problems) };
         check_expressions(task, source, &references, problems);
+        if let (Some(compensation), Some(source)) = (&task.compensate, &source.compensate) {
+            check_type(compensation, source, known_types, problems);
+            if let Some(members) = &source.members {
+                config::check(&compensation.task_type, members, problems);
+            }
+            check_expressions(compensation, source, &References { sees_own: true, ..references }, problems);
+        }
+    }
+    check_compensations(draft, problems);
+}
+
+/// Compensations without a workflow that asks for them, and the other way round.
+fn check_compensations(draft: &Draft<'_>, problems: &mut Problems) {
+    let sources = draft.tasks.iter().filter_map(|source| source.compensate.as_ref());
+    match draft.definition.on_failure {
+        OnFailure::Compensate if sources.clone().next().is_none() => {
+            if let Some(place) = &draft.on_failure {
+                place.error(problems, "no task has a `compensate`", Some("at least one task that says how it is undone"));
+            }
+        }
+        OnFailure::Compensate => {}
+        OnFailure::Fail => {
+            for source in sources {
+                let message = "the compensation never runs: the workflow has no `on_failure: compensate`";
+                source.cursor.error(problems, message, None);
+            }
+        }
     }
 }
 

@@ -62,6 +62,13 @@ pub enum OnFailure {
     /// The workflow fails.
     #[default]
     Fail,
+    /// What completed is compensated, the latest first; then the workflow fails.
+    Compensate,
+}
+
+impl OnFailure {
+    /// Every outcome that is one word, as it is written.
+    pub const WORDS: [(&str, OnFailure); 2] = [("fail", OnFailure::Fail), ("compensate", OnFailure::Compensate)];
 }
 
 /// One task of a workflow.
@@ -95,6 +102,8 @@ pub struct TaskDefinition {
     pub idempotency_key: Option<String>,
     /// Whether its failure fails the workflow.
     pub critical: bool,
+    /// What undoes it, once it has completed and the workflow fails after all. Has no id, no dependencies and no condition of its own.
+    pub compensate: Option<Box<TaskDefinition>>,
 }
 
 /// When a task may run, given the outcomes of what it depends on.
@@ -140,6 +149,10 @@ impl Strategy {
 
 /// The task types that run inside the machine, without a worker.
 pub const MACHINE_TYPES: [&str; 4] = ["wait", "branch", "fail", "publish"];
+/// The task types of the machine that mean something as a compensation.
+const COMPENSATION_MACHINE_TYPES: [&str; 1] = ["publish"];
+/// What follows a task's id in the id of its compensation. No id of a user holds it.
+pub const COMPENSATION_SUFFIX: &str = ":compensate";
 /// The task types that every worker offers.
 pub const WORKER_TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
 /// Words of the language that are task types in other versions.
@@ -167,6 +180,27 @@ impl KnownTypes {
 }
 
 impl TaskDefinition {
+    /// One with nothing said.
+    fn blank() -> Self {
+        Self {
+            id: Arc::default(),
+            task_type: Arc::default(),
+            config: Value::Null,
+            input: None,
+            depends_on: Vec::new(),
+            dependents: Vec::new(),
+            join: Join::All,
+            when: None,
+            timeout_ms: TASK_TIMEOUT_MS_DEFAULT,
+            retry: None,
+            priority: 0,
+            placement: Placement::default(),
+            idempotency_key: None,
+            critical: true,
+            compensate: None,
+        }
+    }
+
     /// Whether it runs inside the machine, without a worker.
     pub fn runs_in_machine(&self) -> bool {
         MACHINE_TYPES.contains(&&*self.task_type)
@@ -174,6 +208,18 @@ impl TaskDefinition {
 }
 
 impl Definition {
+    /// The definition with its compensations as tasks of their own behind all others, in the order of the tasks that they undo. Each
+    /// depends on its task, and no task knows of it: it runs only when the machine says so.
+    pub fn with_compensations(mut self) -> Self {
+        for index in 0..self.tasks.len() {
+            if let Some(compensation) = self.tasks[index].compensate.take() {
+                let id = Arc::from(format!("{}{COMPENSATION_SUFFIX}", self.tasks[index].id));
+                self.tasks.push(TaskDefinition { id, depends_on: vec![index], critical: false, ..*compensation });
+            }
+        }
+        self
+    }
+
     /// The index of the task with this id.
     pub fn task_index(&self, id: &str) -> Option<usize> {
         self.tasks.iter().position(|task| &*task.id == id)

@@ -66,7 +66,8 @@ pub struct MessageNames<'a> {
 pub struct TaskNames<'a> {
     /// `output`, once it completed.
     pub output: Option<&'a Value>,
-    /// `status`: `pending`, `running`, `completed`, `failed`, `timed_out`, `cancelled` or `skipped`.
+    /// `status`: `pending`, `running`, `completed`, `failed`, `timed_out`, `cancelled`, `skipped`, `compensating`
+    /// or `compensated`.
     pub status: &'a str,
     /// `error`: code and message, once it failed.
     pub error: Option<(&'a str, &'a str)>,

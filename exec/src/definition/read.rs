@@ -10,11 +10,10 @@ use distric_model::namespace::is_identifier;
 use distric_rules::RetryPolicy;
 use distric_rules::document::{Cursor, Members, NodeValue, Problems, did_you_mean};
 use distric_rules::duration::read_duration_ms;
-use serde_json::Value;
 
 use super::compile::bare;
 use super::{
-    Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy, TASK_TIMEOUT_MS_DEFAULT, TaskDefinition,
+    COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy, TaskDefinition,
     WORKFLOW_TIMEOUT_MS_DEFAULT, config, graph,
 };
 
@@ -22,6 +21,7 @@ use super::{
 pub(super) struct Draft<'a> {
     pub definition: Definition,
     pub id: Option<Cursor<'a>>,
+    pub on_failure: Option<Cursor<'a>>,
     /// One for each task, at the same index.
     pub tasks: Vec<TaskSource<'a>>,
 }
@@ -32,6 +32,8 @@ pub(super) struct TaskSource<'a> {
     pub members: Option<Members<'a>>,
     /// The entries of `depends_on` that are texts.
     pub depends_on: Vec<Cursor<'a>>,
+    /// Where its compensation stands.
+    pub compensate: Option<Box<TaskSource<'a>>>,
 }
 
 impl<'a> TaskSource<'a> {
@@ -44,7 +46,7 @@ impl<'a> TaskSource<'a> {
 const WORKFLOW_KEYS: [&str; 6] = ["id", "version", "description", "timeout", "on_failure", "tasks"];
 const WORKFLOW_KEYS_UNSUPPORTED: [&str; 7] =
     ["input_schema", "output_schema", "concurrency", "ordering_key", "debounce", "schedule", "labels"];
-const TASK_KEYS: [&str; 13] = [
+const TASK_KEYS: [&str; 14] = [
     "id",
     "type",
     "config",
@@ -58,8 +60,10 @@ const TASK_KEYS: [&str; 13] = [
     "placement",
     "idempotency_key",
     "critical",
+    "compensate",
 ];
-const TASK_KEYS_UNSUPPORTED: [&str; 6] = ["compensate", "for_each", "while", "debounce", "on_failure", "concurrency"];
+const TASK_KEYS_UNSUPPORTED: [&str; 5] = ["for_each", "while", "debounce", "on_failure", "concurrency"];
+const COMPENSATION_KEYS: [&str; 8] = ["type", "config", "input", "timeout", "retry", "priority", "placement", "idempotency_key"];
 const PLACEMENT_KEYS: [&str; 2] = ["strategy", "labels"];
 const PLACEMENT_KEYS_UNSUPPORTED: [&str; 3] = ["affinity_key", "affinity", "anti_affinity"];
 const STRATEGIES_UNSUPPORTED: [&str; 4] = ["affinity", "locality", "custom", "random"];
@@ -109,47 +113,59 @@ pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) ->
         definition.tasks.push(task);
         sources.push(source);
     }
-    let mut draft = Draft { definition, id, tasks: sources };
+    let mut draft = Draft { definition, id, on_failure: members.get("on_failure"), tasks: sources };
     graph::link(&mut draft, problems);
     Some(draft)
 }
 
 fn read_on_failure(cursor: &Cursor<'_>, problems: &mut Problems) -> OnFailure {
-    match cursor.node.as_str() {
-        Some("compensate") => cursor.error(problems, unsupported("`on_failure: compensate`"), Some("fail")),
-        None if cursor.node.get("workflow").is_some() => {
-            cursor.error(problems, unsupported("`on_failure: { workflow: … }`"), Some("fail"));
-        }
-        _ => {
-            cursor.word(problems, &["fail"]);
-        }
+    if cursor.node.as_str().is_none() && cursor.node.get("workflow").is_some() {
+        cursor.error(problems, unsupported("`on_failure: { workflow: … }`"), Some("fail or compensate"));
+        return OnFailure::Fail;
     }
-    OnFailure::Fail
+    word_of(cursor, problems, &OnFailure::WORDS).unwrap_or_default()
 }
 
 fn read_task<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition, TaskSource<'a>) {
-    let mut task = TaskDefinition {
-        id: Arc::default(),
-        task_type: Arc::default(),
-        config: Value::Null,
-        input: None,
-        depends_on: Vec::new(),
-        dependents: Vec::new(),
-        join: Join::All,
-        when: None,
-        timeout_ms: TASK_TIMEOUT_MS_DEFAULT,
-        retry: None,
-        priority: 0,
-        placement: Placement::default(),
-        idempotency_key: None,
-        critical: true,
-    };
+    let mut task = TaskDefinition::blank();
     let Some(members) = known_members(&cursor, problems, &TASK_KEYS, &TASK_KEYS_UNSUPPORTED) else {
-        return (task, TaskSource { cursor, members: None, depends_on: Vec::new() });
+        return (task, TaskSource { cursor, members: None, depends_on: Vec::new(), compensate: None });
     };
     if let Some(id) = members.required(problems, "id").and_then(|id| name(&id, problems)) {
         task.id = id;
     }
+    read_work(&members, &mut task, problems);
+    if let Some(join) = members.get("join") {
+        task.join = word_of(&join, problems, &Join::WORDS).unwrap_or_default();
+    }
+    task.when = members.get("when").and_then(|when| read_condition(&when, problems));
+    if let Some(critical) = members.get("critical") {
+        task.critical = critical.bool(problems).unwrap_or(true);
+    }
+    let compensate = members.get("compensate").map(|cursor| {
+        let (compensation, source) = read_compensation(cursor, problems);
+        task.compensate = Some(Box::new(compensation));
+        Box::new(source)
+    });
+    let depends_on = members.get("depends_on").map(|names| read_names(&names, problems)).unwrap_or_default();
+    (task, TaskSource { cursor, members: Some(members), depends_on, compensate })
+}
+
+fn read_compensation<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition, TaskSource<'a>) {
+    let mut task = TaskDefinition::blank();
+    let members = known_members(&cursor, problems, &COMPENSATION_KEYS, &[]);
+    if let Some(members) = &members {
+        read_work(members, &mut task, problems);
+        if MACHINE_TYPES.contains(&&*task.task_type) && !COMPENSATION_MACHINE_TYPES.contains(&&*task.task_type) {
+            let place = members.get("type").unwrap_or_else(|| cursor.clone());
+            place.error(problems, format!("a `{}` undoes nothing", task.task_type), Some("a type that does something"));
+        }
+    }
+    (task, TaskSource { cursor, members, depends_on: Vec::new(), compensate: None })
+}
+
+/// What a task does, and how its attempts are made.
+fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Problems) {
     if let Some(task_type) = members.required(problems, "type").and_then(|task_type| name(&task_type, problems)) {
         task.task_type = task_type;
     }
@@ -157,10 +173,6 @@ fn read_task<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition
         task.config = config::canonical(&task.task_type, config.node.to_json());
     }
     task.input = members.get("input").map(|input| input.node.to_json());
-    if let Some(join) = members.get("join") {
-        task.join = word_of(&join, problems, &Join::WORDS).unwrap_or_default();
-    }
-    task.when = members.get("when").and_then(|when| read_condition(&when, problems));
     if let Some(timeout) = members.get("timeout") {
         task.timeout_ms = read_duration_ms(&timeout, problems, 1).unwrap_or(task.timeout_ms);
     }
@@ -178,17 +190,12 @@ fn read_task<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition
         task.placement = read_placement(&placement, problems);
     }
     task.idempotency_key = members.get("idempotency_key").and_then(|key| key.string(problems)).map(str::to_owned);
-    if let Some(critical) = members.get("critical") {
-        task.critical = critical.bool(problems).unwrap_or(true);
-    }
     if MACHINE_TYPES.contains(&&*task.task_type) {
         for (key, member) in members.iter().filter(|(key, _)| WORKER_KEYS.contains(&key.text.as_str())) {
             let message = format!("`{}` means nothing for a `{}`, which runs without a worker", key.text, task.task_type);
             problems.error(key.at, &member.path, message, None);
         }
     }
-    let depends_on = members.get("depends_on").map(|names| read_names(&names, problems)).unwrap_or_default();
-    (task, TaskSource { cursor, members: Some(members), depends_on })
 }
 
 /// A condition as its bare text. `true` and `false` may be written as they are.

@@ -27,6 +27,8 @@ pub(super) struct References<'a> {
     pub upstream: Option<&'a Upstream>,
     /// The task.
     pub index: usize,
+    /// Whether the task itself has run: what undoes it sees its output.
+    pub sees_own: bool,
     /// Whether an unknown task id gets a suggestion.
     pub suggests: bool,
 }
@@ -91,9 +93,11 @@ impl References<'_> {
     fn check_default_input(&self, references: Vec<Reference>, columns: u32, cursor: &Cursor<'_>, problems: &mut Problems) {
         const NAMES: [&str; 3] = ["input", "params", "tasks"];
         let task = &self.definition.tasks[self.index];
+        let own = [self.index];
+        let depends_on = if self.sees_own { &own[..] } else { &task.depends_on[..] };
         for reference in references {
             let root = reference.path[0].as_str();
-            let direct = |index: usize| task.depends_on.contains(&index);
+            let direct = |index: usize| depends_on.contains(&index);
             let message = if !NAMES.contains(&root) {
                 Some(with_suggestion(format!("the task's input has no `{root}`"), root, &NAMES))
             } else if root == "tasks" {
@@ -168,10 +172,10 @@ impl References<'_> {
             let ids: Vec<&str> = tasks.iter().map(|task| &*task.id).collect();
             return Some(with_suggestion(format!("there is no task `{id}`"), id, &ids));
         };
-        if index == self.index {
+        if index == self.index && !self.sees_own {
             return Some(format!("`{id}` is this task, which has not run yet"));
         }
-        if self.upstream.is_some_and(|upstream| !upstream.is_upstream(index, self.index)) {
+        if index != self.index && self.upstream.is_some_and(|upstream| !upstream.is_upstream(index, self.index)) {
             return Some(format!("`{own}` does not depend on `{id}`, so `{id}` may not have run"));
         }
         let member = reference.path.get(2)?;

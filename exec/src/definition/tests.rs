@@ -156,7 +156,7 @@ fn the_shape_of_a_workflow_is_checked() {
             "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, tasks)",
             "f.yaml:3:12: workflow.version: found 0 (expected a whole number from 1)",
             "f.yaml:4:12: workflow.timeout: the duration is too short (expected at least 1ms)",
-            "f.yaml:5:15: workflow.on_failure: unknown word `retry` (expected one of fail)",
+            "f.yaml:5:15: workflow.on_failure: unknown word `retry` (expected one of fail, compensate)",
         ],
     );
     refuse_tasks(
@@ -193,9 +193,9 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   input_schema: {}
   concurrency: { key: a, limit: 1 }
   debounce: 5s
-  on_failure: compensate
+  on_failure: fail
   tasks:
-    - { id: a, type: sql, compensate: {} }
+    - { id: a, type: sql, for_each: {} }
     - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [x] } }
     - { id: c, type: log, config: { message: m }, placement: { strategy: locality, affinity_key: k } }
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
@@ -204,9 +204,8 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "f.yaml:3:3: workflow.input_schema: `input_schema` is not supported by this version",
             "f.yaml:4:3: workflow.concurrency: `concurrency` is not supported by this version",
             "f.yaml:5:3: workflow.debounce: `debounce` is not supported by this version",
-            "f.yaml:6:15: workflow.on_failure: `on_failure: compensate` is not supported by this version (expected fail)",
             "f.yaml:8:22: workflow.tasks[0].type: the task type `sql` is not supported by this version",
-            "f.yaml:8:27: workflow.tasks[0].compensate: `compensate` is not supported by this version",
+            "f.yaml:8:27: workflow.tasks[0].for_each: `for_each` is not supported by this version",
             "f.yaml:9:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
             "f.yaml:10:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin)",
             "f.yaml:10:84: workflow.tasks[2].placement.affinity_key: `affinity_key` is not supported by this version",
@@ -215,7 +214,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
     );
     refuse(
         "workflow:\n  id: w\n  on_failure: { workflow: v }\n  tasks: [{ id: a, type: log, config: { message: m } }]\n",
-        &["f.yaml:3:15: workflow.on_failure: `on_failure: { workflow: … }` is not supported by this version (expected fail)"],
+        &["f.yaml:3:15: workflow.on_failure: `on_failure: { workflow: … }` is not supported by this version (expected fail or compensate)"],
     );
     for name in UNSUPPORTED_TYPES {
         let text = format!("workflow: {{ id: w, tasks: [{{ id: a, type: {name} }}] }}");
@@ -230,6 +229,51 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "f.yaml:4:54: workflow.tasks[0].retry: `retry` means nothing for a `wait`, which runs without a worker",
             "f.yaml:4:64: workflow.tasks[0].timeout: `timeout` means nothing for a `wait`, which runs without a worker",
         ],
+    );
+}
+
+#[test]
+fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
+    let definition = accept(
+        "workflow:
+  id: w
+  on_failure: compensate
+  tasks:
+    - id: a
+      type: log
+      config: { message: m }
+      compensate: { type: http, timeout: 5s, retry: 2, config: { url: 'http://x/${tasks.a.output.id}' }, idempotency_key: 'undo-${instance.id}' }
+    - { id: b, type: log, depends_on: [a], config: { message: m }, compensate: { type: publish, config: { event_type: e, payload: '${tasks.a.output}' } } }
+",
+    );
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+    let expanded = definition.with_compensations();
+    let ids: Vec<&str> = expanded.tasks.iter().map(|task| &*task.id).collect();
+    assert_eq!(ids, ["a", "b", "a:compensate", "b:compensate"]);
+    assert_eq!((expanded.tasks[3].depends_on.as_slice(), expanded.tasks[1].dependents.len()), (&[1][..], 0));
+    refuse(
+        "workflow:
+  id: w
+  on_failure: compensate
+  tasks:
+    - { id: a, type: log, config: { message: m }, compensate: { type: wait, when: true, config: { duration: 1s } } }
+    - { id: b, type: log, config: { message: m }, compensate: { type: log, config: { message: '${tasks.a.output}' } } }
+    - { id: c, type: log, config: { message: m }, compensate: { type: htp } }
+",
+        &[
+            "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
+            "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, idempotency_key)",
+            "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
+            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, branch, fail, publish)",
+        ],
+    );
+    refuse(
+        "workflow: { id: w, on_failure: compensate, tasks: [{ id: a, type: log, config: { message: m } }] }",
+        &["f.yaml:1:32: workflow.on_failure: no task has a `compensate` (expected at least one task that says how it is undone)"],
+    );
+    refuse_tasks(
+        &["{ id: a, type: log, config: { message: m }, compensate: { type: log, config: { message: m } } }"],
+        &["f.yaml:4:63: workflow.tasks[0].compensate: the compensation never runs: the workflow has no `on_failure: compensate`"],
     );
 }
 

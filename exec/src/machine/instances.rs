@@ -10,6 +10,7 @@ use distric_model::{InstanceId, MessageId, Slot, TaskId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::checkpoint::StoredText;
+use super::compensation::{is_open, left_undone};
 use super::effects::{Effect, Event};
 use super::history::{History, Transition};
 use super::programs::Program;
@@ -169,14 +170,21 @@ impl Instance {
         self.record(turn, Some(index), from, to, reason);
     }
 
-    /// Whether a task may still start: not when the outcome is decided, unless it cleans up.
+    /// Moves on a task that has ended, or takes it back to its end, and records it.
+    pub fn turn_task(&mut self, turn: &mut Turn<'_>, index: u16, to: State, reason: Option<Arc<str>>) {
+        let from = std::mem::replace(&mut self.tasks[usize::from(index)].status, to);
+        self.record(turn, Some(index), from, to, reason);
+    }
+
+    /// Whether a task may still start: not when the outcome is decided, unless it cleans up or undoes.
     pub fn may_start(&self, index: u16) -> bool {
-        self.status == State::Running
-            && match self.verdict {
-                None => true,
-                Some(State::Failed) => self.program.steps[usize::from(index)].cleans_up,
-                Some(_) => false,
-            }
+        let step = &self.program.steps[usize::from(index)];
+        match (self.status, self.verdict) {
+            (State::Compensating, _) => step.compensates.is_some(),
+            (State::Running, None) => true,
+            (State::Running, Some(State::Failed)) => step.cleans_up,
+            _ => false,
+        }
     }
 }
 
@@ -256,7 +264,7 @@ impl Machine {
             instance.timer = Some(timer);
             instance.started_at = Some(turn.now);
             instance.tasks = program.steps.iter().map(|step| Task::pending(step.depends_on.len() as u16)).collect();
-            instance.open_count = instance.tasks.len();
+            instance.open_count = program.steps.iter().filter(|step| step.compensates.is_none()).count();
             instance.status = State::Running;
             instance.record(turn, None, State::Scheduled, State::Running, None);
         });
@@ -273,6 +281,9 @@ impl Machine {
         }
         if !instance.may_start(at.index) {
             return self.close_task(turn, at, State::Cancelled, None);
+        }
+        if instance.program.steps[usize::from(at.index)].compensates.is_some() {
+            return self.start_task(turn, at);
         }
         match readiness(instance, at.index) {
             Readiness::Waits => {}
@@ -295,7 +306,8 @@ impl Machine {
     /// A task has ended: those that waited for it only, or for any, are considered.
     fn end_task(&mut self, turn: &mut Turn<'_>, at: TaskAt, to: State, reason: Option<Arc<str>>) {
         assert!(to.is_end(), "a task ends as {to:?}");
-        self.with_instance(at.instance, |instance| instance.move_task(turn, at.index, to, reason));
+        self.with_instance(at.instance, |instance| instance.move_task(turn, at.index, to, reason.clone()));
+        self.compensation_ended(turn, at, to, reason.as_ref());
         let Some(instance) = self.instances.get_mut(&at.instance) else { return };
         instance.open_count -= 1;
         instance.tasks[usize::from(at.index)].ended_at = Some(turn.now);
@@ -334,8 +346,10 @@ impl Machine {
             instance.verdict = Some(verdict);
             instance.failure = Some(failure);
         }
-        if instance.status == State::Scheduled {
-            self.timers.remove(instance.timer.take());
+        match instance.status {
+            State::Scheduled => self.timers.remove(instance.timer.take()),
+            State::Compensating => self.cut_compensation_short(turn, id, &reason),
+            _ => {}
         }
         self.cancel_tasks(turn, id, &reason, |_| true);
         self.end_if_all_tasks_have(turn, id);
@@ -353,7 +367,7 @@ impl Machine {
 
     fn cancel_task(&mut self, turn: &mut Turn<'_>, at: TaskAt, reason: &Arc<str>) {
         let Some(instance) = self.instances.get(&at.instance) else { return };
-        if instance.tasks[usize::from(at.index)].status.is_end() {
+        if !is_open(&instance.program, &instance.tasks, at.index) {
             return;
         }
         self.detach(turn, at);
@@ -361,13 +375,20 @@ impl Machine {
     }
 
     fn end_if_all_tasks_have(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
-        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(instance) = self.instances.get(&id) else { return };
         if instance.open_count > 0 || instance.status.is_end() || (instance.status == State::Scheduled && instance.verdict.is_none()) {
             return;
         }
+        if self.compensate_next(turn, id) {
+            return;
+        }
+        let Some(instance) = self.instances.get_mut(&id) else { return };
         self.timers.remove(instance.timer.take());
         let to = instance.verdict.unwrap_or(State::Completed);
         self.with_instance(id, |instance| {
+            if let (Some(failure), Some(undone)) = (&instance.failure, left_undone(instance)) {
+                instance.failure = Some(Failure::new(&failure.code, &format!("{}; {undone}", failure.message)));
+            }
             instance.ended_at = Some(turn.now);
             let from = std::mem::replace(&mut instance.status, to);
             let reason = instance.failure.as_ref().map(Failure::line);

@@ -6,6 +6,7 @@
 //! Start reading at [`Machine::apply`]: it only directs traffic. Then `ingest`, `instances`, `tasks`, in the order of a message's life.
 
 mod checkpoint;
+mod compensation;
 mod control;
 mod dedupe;
 mod digest;

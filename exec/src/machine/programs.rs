@@ -19,7 +19,7 @@ use super::checkpoint::tracked::Tracked;
 use super::effects::{Refusal, RefusalCode, Reply};
 use super::placement::{ClassId, ClassKey, Queues};
 use crate::command::{Define, Retry};
-use crate::definition::{Compiled, CompiledTask, Definition, Join, TaskDefinition, Wait, Work};
+use crate::definition::{COMPENSATION_SUFFIX, Compiled, CompiledTask, Definition, Join, OnFailure, TaskDefinition, Wait, Work};
 use crate::octets::Octets;
 
 /// Most definitions that one group knows. Beyond it the oldest that no instance uses is forgotten; it can be defined again.
@@ -34,7 +34,9 @@ pub(super) struct Program {
     /// The log index of its `Define`.
     pub defined_at: u64,
     pub timeout_ms: u64,
-    /// One for each task, in the order of the definition.
+    /// Whether what completed is undone when it fails.
+    pub compensates: bool,
+    /// One for each task, in the order of the definition; behind them one for each compensation.
     pub steps: Vec<Step>,
     pub tasks: Vec<CompiledTask>,
     body: Octets,
@@ -51,6 +53,10 @@ pub(super) struct Step {
     /// Runs even when the instance has failed: it joins by `all_done`, or follows a task that does.
     pub cleans_up: bool,
     pub is_control: bool,
+    /// The task that it undoes: it is a compensation.
+    pub compensates: Option<u16>,
+    /// Its place in an order in which each task comes after all that it depends on.
+    pub rank: u16,
     pub is_critical: bool,
     pub class: ClassId,
     pub priority: i32,
@@ -189,16 +195,19 @@ impl Program {
         if definition.tasks.len() > WORKFLOW_TASKS_MAX {
             return Err(format!("{} tasks are more than {WORKFLOW_TASKS_MAX}", definition.tasks.len()));
         }
-        let Compiled { definition, tasks } = definition.compile().map_err(|error| error.to_string())?;
+        let Compiled { definition, tasks } = definition.with_compensations().compile().map_err(|error| error.to_string())?;
         let cleans_up = cleaning_tasks(&definition);
         let steps = definition.tasks.iter().zip(&tasks).enumerate();
-        let steps = steps.map(|(index, (task, compiled))| Step::new(&definition, task, compiled, cleans_up[index], queues)).collect();
+        let mut steps: Vec<Step> =
+            steps.map(|(index, (task, compiled))| Step::new(&definition, task, compiled, cleans_up[index], queues)).collect();
+        (0..).zip(&definition.order).for_each(|(rank, index)| steps[*index].rank = rank);
         Ok(Self {
             namespace: define.namespace.clone(),
             workflow: define.workflow.clone(),
             version: define.version,
             defined_at,
             timeout_ms: definition.timeout_ms,
+            compensates: definition.on_failure == OnFailure::Compensate,
             steps,
             tasks,
             body: define.body.clone(),
@@ -229,6 +238,8 @@ impl Step {
             join: task.join,
             cleans_up,
             is_control,
+            compensates: if task.id.ends_with(COMPENSATION_SUFFIX) { task.depends_on.first().map(|index| *index as u16) } else { None },
+            rank: 0,
             is_critical: task.critical,
             class: queues.class(key),
             priority: task.priority,

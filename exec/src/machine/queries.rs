@@ -4,6 +4,7 @@ use distric_model::{InstanceId, MessageId, Namespace, TaskId, Timestamp};
 use serde_json::value::RawValue;
 
 use super::Machine;
+use super::compensation::is_shown;
 use super::instances::{Failure, Instance, TaskAt};
 use super::state::State;
 use super::tasks::retry_of;
@@ -72,7 +73,10 @@ impl Machine {
         Some(InstanceView {
             summary: summary(instance),
             input: raw(&instance.origin.payload),
-            tasks: (0..instance.tasks.len() as u16).map(|index| self.task_view(instance, index)).collect(),
+            tasks: (0..instance.tasks.len() as u16)
+                .filter(|index| is_shown(instance, *index))
+                .map(|index| self.task_view(instance, index))
+                .collect(),
             history: history.collect(),
             history_dropped: instance.history.dropped_count(),
         })
@@ -90,7 +94,7 @@ impl Machine {
         let instances = self.instances.range(from.unwrap_or_else(least_instance)..);
         let of_namespace = |instance: &&Instance| is_wanted(filter.namespace.as_ref(), &instance.program.namespace);
         let tasks = instances.flat_map(|(id, instance)| {
-            let indexes = 0..instance.tasks.len() as u16;
+            let indexes = (0..instance.tasks.len() as u16).filter(|index| is_shown(instance, *index));
             indexes.map(move |index| (TaskAt { instance: *id, index }.id(), instance, index))
         });
         let after_cursor = tasks.filter(|(id, _, _)| cursor.is_none_or(|cursor| *id > cursor));

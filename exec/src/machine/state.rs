@@ -23,11 +23,15 @@ pub(super) enum State {
     TimedOut,
     Cancelled,
     Skipped,
+    /// An instance whose tasks are undone; a task that is undone.
+    Compensating,
+    /// A task that was undone.
+    Compensated,
 }
 
 impl State {
     /// All of them: a state's place here is its number in records. New ones go last.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Scheduled,
         Self::Running,
         Self::Pending,
@@ -39,6 +43,8 @@ impl State {
         Self::TimedOut,
         Self::Cancelled,
         Self::Skipped,
+        Self::Compensating,
+        Self::Compensated,
     ];
 
     /// Its name in queries and events.
@@ -55,12 +61,14 @@ impl State {
             Self::TimedOut => "timed_out",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
+            Self::Compensating => "compensating",
+            Self::Compensated => "compensated",
         }
     }
 
     /// Whether nothing follows it.
     pub const fn is_end(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::TimedOut | Self::Cancelled | Self::Skipped)
+        matches!(self, Self::Completed | Self::Failed | Self::TimedOut | Self::Cancelled | Self::Skipped | Self::Compensated)
     }
 }
 

@@ -67,7 +67,7 @@ pub struct InstanceSummary {
     pub workflow: Arc<str>,
     /// Its version.
     pub version: u64,
-    /// `scheduled`, `running`, `completed`, `failed`, `timed_out` or `cancelled`.
+    /// `scheduled`, `running`, `compensating`, `completed`, `failed`, `timed_out` or `cancelled`.
     pub status: &'static str,
     /// The rule that started it.
     pub rule: Option<Arc<str>>,
@@ -101,7 +101,8 @@ pub struct TaskView {
     /// Its type.
     #[serde(rename = "type")]
     pub task_type: Arc<str>,
-    /// `pending`, `ready`, `assigned`, `running`, `backing_off`, `completed`, `failed`, `timed_out`, `cancelled` or `skipped`.
+    /// `pending`, `ready`, `assigned`, `running`, `backing_off`, `completed`, `failed`, `timed_out`, `cancelled`, `skipped`, `compensating`
+    /// or `compensated`.
     pub status: &'static str,
     /// Attempts started so far.
     pub attempt: u32,

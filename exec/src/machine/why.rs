@@ -20,6 +20,10 @@ impl Machine {
         let task = &instance.tasks[usize::from(at.index)];
         let blockers = match task.status {
             State::Pending => waiting_for(instance, at.index),
+            State::Compensating => {
+                let undoing = instance.program.steps.iter().filter(|step| step.compensates == Some(at.index));
+                vec![Blocker::WaitingForTasks { tasks: undoing.map(|step| step.id.clone()).collect() }]
+            }
             State::Ready => self.not_placed(instance, at),
             State::Assigned => task
                 .worker

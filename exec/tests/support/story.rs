@@ -118,6 +118,17 @@ pub fn definition(workflow: u8) -> Value {
             {"id": "w", "type": "wait", "config": {"duration": "3s"}},
             job_with("a", &["p", "w"], json!({"join": "any", "placement": {"strategy": "round_robin"}})),
         ]),
+        5 => {
+            let undo = json!({"type": "job", "retry": retry, "timeout": "2s"});
+            let publish = json!({"type": "publish", "config": {"event_type": "undo", "payload": "${tasks.b.output}"}});
+            let tasks = json!([
+                job_with("a", &[], json!({"compensate": undo, "timeout": "2s"})),
+                job_with("b", &["a"], json!({"compensate": publish})),
+                job_with("c", &["a"], json!({"compensate": undo})),
+                job("d", &["b", "c"]),
+            ]);
+            return json!({"id": "w5", "timeout": "20s", "on_failure": "compensate", "tasks": tasks});
+        }
         _ => json!([
             {"id": "b", "type": "branch", "config": {"cases": [{"when": "input.n > 1", "name": "x"}], "default": "y"}},
             {"id": "f", "type": "fail", "config": {"message": "no"}, "depends_on": ["b"], "when": "tasks.b.output.branch == 'x'"},
@@ -148,7 +159,7 @@ impl Story {
             outs: Vec::new(),
             accepted: BTreeSet::new(),
         };
-        for workflow in 0..4 {
+        for workflow in [0, 1, 2, 3, 5] {
             story.tell(&Step::Define { workflow });
         }
         story.tell(&Step::Up { worker: 0, generation: 0, slots: 4, types: 1 });

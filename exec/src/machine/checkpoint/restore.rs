@@ -13,6 +13,7 @@ use super::record::{
 use super::tracked::{Tracked, TrackedQueue};
 use crate::command::Define;
 use crate::machine::Machine;
+use crate::machine::compensation::is_open;
 use crate::machine::dedupe::{Dedupe, Key, Outcome};
 use crate::machine::history::History;
 use crate::machine::ingest::Message;
@@ -217,7 +218,7 @@ impl Restoring {
             tasks.push(task_of(index, task, &mut text));
         }
         let rule = record.rule.map(|rule| shared_name(&mut parts.names, rule));
-        let open_count = tasks.iter().filter(|task| !task.status.is_end()).count();
+        let open_count = (0..tasks.len() as u16).filter(|index| is_open(&program, &tasks, *index)).count();
         parts.instances.insert(
             id,
             Instance {

@@ -1,0 +1,48 @@
+//! Every workflow under `examples/workflows` is accepted as it stands, and does what its first comment says.
+
+mod support;
+
+use std::path::Path;
+
+use distric_exec::definition::{KnownTypes, check_workflows};
+use distric_exec::{Reply, Verdict};
+use distric_model::InstanceId;
+use serde_json::{Value, json};
+use support::*;
+
+const TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
+
+/// A world with the workflows of an example, a worker for all built-in types, and an instance of the workflow.
+fn begin(file: &str, workflow: &str, input: Value) -> (World, InstanceId) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/workflows").join(file);
+    let text = std::fs::read_to_string(&path).expect("the example is there");
+    let checked = check_workflows(file, &text, &KnownTypes::builtin());
+    assert!(checked.problems.is_empty(), "{:?}", checked.problems);
+    let mut world = World::new();
+    for definition in &checked.definitions {
+        assert_eq!(world.define(definition.to_json()), Reply::Done);
+    }
+    world.worker_with(1, 16, &TYPES, &[]);
+    let mut message = world.message(input);
+    message.actions = vec![action(workflow)];
+    match world.ingest(message) {
+        Reply::Accepted { instances, .. } => (world, instances[0].1),
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+#[test]
+fn compensation() {
+    let (mut world, id) = begin("compensation.yaml", "trip", json!({ "traveller": "ada", "hotel": "h-7" }));
+    world.complete("flight", json!({ "status": 201, "body": { "id": "f-1" } }));
+    world.complete("hotel", json!({ "status": 201, "body": { "id": "b-2" } }));
+    world.fail("car");
+    let hotel = world.take("hotel:compensate");
+    assert_eq!(json_of(&hotel.config)["url"], json!("http://127.0.0.1:9700/hotels/b-2"));
+    assert_eq!(world.report(&hotel, completed(json!({ "status": 204 }))), Verdict::Accepted);
+    let flight = world.take("flight:compensate");
+    assert_eq!(json_of(&flight.config)["url"], json!("http://127.0.0.1:9700/flights/f-1"));
+    world.report(&flight, completed(json!({ "status": 204 })));
+    assert_eq!(world.status(id), "failed");
+    assert_eq!((world.task(id, "flight").status, world.task(id, "hotel").status), ("compensated", "compensated"));
+}
