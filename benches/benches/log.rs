@@ -71,7 +71,7 @@ fn measure(store: &mut dyn LogStore, batch: u64, is_paced: bool, cell: &mut Cell
         let entry = |index| Entry { index: LogIndex(index), term: Term(1), kind: EntryKind::Command, data: data.clone() };
         let entries = (next..next + batch).map(entry).collect();
         let hard_state = Some(HardState { term: Term(1), vote: None, commit: LogIndex(next - 1) });
-        let write = [GroupWrite { group: GroupId(1), hard_state, truncate_from: None, entries }];
+        let write = [GroupWrite { group: GroupId(1), hard_state, entries, ..GroupWrite::default() }];
         let began = Instant::now();
         store.write(&write).expect("the disk holds it");
         next += batch;

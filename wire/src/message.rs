@@ -6,8 +6,8 @@ use crate::client::{
 };
 use crate::error::DecodeError;
 use crate::peer::{
-    AppendEntries, AppendEntriesResponse, Forward, ForwardRefused, HeartbeatResponses, Heartbeats, InstallSnapshot, MoveLeader, PeerHello,
-    PeerWelcome, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, TimeoutNow,
+    AppendEntries, AppendEntriesResponse, FetchSnapshot, Forward, ForwardRefused, HeartbeatResponses, Heartbeats, InstallSnapshot,
+    MoveLeader, PeerHello, PeerWelcome, ReadIndex, ReadIndexResponse, RequestVote, RequestVoteResponse, SnapshotChunk, TimeoutNow,
 };
 use crate::task::{
     Assignment, Backlog, CancelTask, Credit, CreditReturned, Drain, Reconcile, ReconcileReply, ResultAck, Status, TaskResult, WorkerHello,
@@ -145,6 +145,8 @@ any_message! {
         ReadIndex: ReadIndex,
         ReadIndexResponse: ReadIndexResponse,
         MoveLeader: MoveLeader,
+        FetchSnapshot: FetchSnapshot,
+        SnapshotChunk: SnapshotChunk<'a>,
     }
 }
 

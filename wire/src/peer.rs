@@ -23,6 +23,8 @@ tlv_struct! {
         5 member: required &'a [u8],
         /// The caller invites: a node without a cluster becomes a member of the caller's.
         6 invites: default bool,
+        /// The connection carries snapshots: the caller asks with [`FetchSnapshot`], and is answered on it.
+        7 bulk: default bool,
     }
 }
 
@@ -205,5 +207,33 @@ tlv_struct! {
         1 group: required u32,
         /// The new leader.
         2 target: required Uuid,
+    }
+}
+
+tlv_struct! {
+    /// On a bulk connection: the bytes of a snapshot from an offset on. Asked again after a broken connection, the fetch goes on there.
+    struct FetchSnapshot = 0x1030 {
+        /// The group.
+        1 group: required u32,
+        /// Term of the last entry in it, as it was offered.
+        2 last_term: required u64,
+        /// Index of the last entry in it.
+        3 last_index: required u64,
+        /// From here on.
+        4 offset: required u64,
+    }
+}
+
+tlv_struct! {
+    /// The answer to a [`FetchSnapshot`].
+    struct SnapshotChunk<'a> = 0x1031 {
+        /// The group.
+        1 group: required u32,
+        /// Where `data` begins.
+        2 offset: required u64,
+        /// How long the whole is; 0: this snapshot is not kept any more, a newer one is offered in time.
+        3 total_bytes: required u64,
+        /// Some of it; how much is the answerer's choice.
+        4 data: required &'a [u8],
     }
 }

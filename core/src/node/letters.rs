@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use distric_model::{ClusterId, GroupId, Instant, Namespace, NodeId, WorkerId};
+use distric_raft::Snapshot;
 
 use super::catalog_view::CatalogView;
+use super::checkpoint::Restored;
 use super::envelope::ProposalNumber;
 use super::meta::{CatalogSource, MetaCommand, MetaReply};
 use super::peer::Member;
@@ -78,6 +80,22 @@ pub enum ShardLetter {
         group: GroupId,
         /// The entries.
         entries: Vec<CommittedEntry>,
+    },
+    /// All entries up to here were handed over: what changed in the machine since the last time is wanted, as a checkpoint.
+    Checkpoint {
+        /// The group.
+        group: GroupId,
+        /// The last entry handed over.
+        snapshot: Snapshot,
+    },
+    /// A machine made from a checkpoint, at the start or because this node lags behind the log; entries from there on follow.
+    Install {
+        /// The group.
+        group: GroupId,
+        /// Where it stands.
+        snapshot: Snapshot,
+        /// The machine.
+        state: Restored,
     },
     /// A group's leadership as this node sees it. Sent to every shard.
     Leadership {

@@ -6,6 +6,7 @@
 //! Start reading at [`shard::Shard`], then [`consensus::Consensus`].
 
 pub mod catalog_view;
+pub mod checkpoint;
 pub mod compile;
 pub mod consensus;
 pub mod draw;

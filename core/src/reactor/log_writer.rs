@@ -8,7 +8,7 @@ use distric_raft_store::{DeviceError, GroupWrite, LogStore};
 use super::control::Control;
 use super::mesh::{Inbox, LogLetter, LogReply, Post};
 use super::priority_unsafe;
-use crate::node::consensus::LogReport;
+use crate::node::consensus::{LogReport, LogWrite};
 use distric_model::GroupId;
 
 /// Most bytes of entries in one flush; more wait for the next.
@@ -29,14 +29,10 @@ pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLet
         while bytes < FLUSH_BYTES_MAX {
             match inbox.pop() {
                 Some(LogLetter::Write(write)) => {
-                    let group_write = GroupWrite {
-                        group: write.group,
-                        hard_state: write.hard_state,
-                        truncate_from: write.truncate_from,
-                        entries: write.entries,
-                    };
+                    let LogWrite { group, hard_state, reset_to, truncate_from, entries, report } = write;
+                    let group_write = GroupWrite { group, hard_state, reset_to, truncate_from, entries };
                     bytes += group_write.cost_bytes();
-                    reports.push((write.group, write.report));
+                    reports.push((group, report));
                     writes.push(group_write);
                 }
                 Some(LogLetter::Load(group, load)) => match store.read(group, load.from, load.upto, load.bytes_max) {

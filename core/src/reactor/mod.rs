@@ -456,8 +456,12 @@ fn open_store(
         // Group 0 of a new cluster, with this node as its only voter. Its first leader mints the cluster and opens the others.
         let membership = Membership::new(vec![identity.node], Vec::new()).expect("one voter is a membership");
         let founding = Recovered::founding(&membership);
-        let write =
-            GroupWrite { group: GroupId::META, hard_state: Some(founding.hard_state), truncate_from: None, entries: founding.tail.clone() };
+        let write = GroupWrite {
+            group: GroupId::META,
+            hard_state: Some(founding.hard_state),
+            entries: founding.tail.clone(),
+            ..GroupWrite::default()
+        };
         store.write(&[write])?;
         groups.push((GroupId::META, founding));
     } else if groups.iter().all(|(group, _)| *group != GroupId::META) {

@@ -138,8 +138,8 @@ impl Node {
             let write = GroupWrite {
                 group: GroupId::META,
                 hard_state: Some(founding.hard_state),
-                truncate_from: None,
                 entries: founding.tail.clone(),
+                ..GroupWrite::default()
             };
             self.store.write(&[write]).expect("memory takes every write");
             groups.push((GroupId::META, founding));
@@ -152,6 +152,7 @@ impl Node {
             heartbeat_ms: 50,
             election_timeout_ms_min: 300,
             election_timeout_ms_max: 600,
+            checkpoints: Default::default(),
         });
         for (group, recovered) in groups {
             consensus.open_group(now, group, recovered, &mut self.raft_out).expect("what was stored fits together");
@@ -288,8 +289,7 @@ impl Node {
             }
             (Actor::Log, Letter::Write(write)) => {
                 let LogWrite { group, hard_state, reset_to, truncate_from, entries, report } = write;
-                assert_eq!(reset_to, None, "nothing is compacted here");
-                self.store.stage(vec![GroupWrite { group, hard_state, truncate_from, entries }]);
+                self.store.stage(vec![GroupWrite { group, hard_state, reset_to, truncate_from, entries }]);
                 self.unreported.push((group, report));
                 if self.unreported.len() == 1 {
                     self.lanes.push(Actor::Log, Actor::Log, 0, Letter::Flush);

@@ -14,6 +14,7 @@ mod lmdb;
 mod memory;
 mod record;
 mod segment;
+mod state;
 mod store;
 
 pub use error::{Corruption, DeviceError};
@@ -21,4 +22,5 @@ pub use identity::Identity;
 pub use lmdb::{LmdbOptions, LmdbStore};
 pub use memory::MemoryStore;
 pub use segment::{SEGMENT_BYTES, SegmentOptions, SegmentStore};
+pub use state::{LmdbStateStore, MemoryStateStore, OwnedRecord, RecordIter, SnapshotFile, StateOptions, StateStore, write_snapshot};
 pub use store::{GroupWrite, LogStore, Pinned, TAIL_BYTES_MAX};

@@ -9,21 +9,23 @@
 //! Full synchronisation always. Relaxed modes (NOSYNC, NOMETASYNC) may undo the last commit when the system fails, and
 //! the last commit is what was just promised.
 
+pub(crate) mod files;
 #[cfg(test)]
 mod tests;
-mod unsafe_env;
+pub(crate) mod unsafe_env;
 mod zero_fill;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, RangeInclusive};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use distric_model::GroupId;
 use distric_raft::{Entry, LogIndex, Position, Recovered};
-use heed::types::Bytes as ByteSlice;
-use heed::{CommitOrAbort, Database, Env, MdbError, RoTxn, RwTxn, WithoutTls};
+use heed::{Env, RoTxn, RwTxn, WithoutTls};
+
+use self::files::{Files, PAGE_BYTES, Records, found_or_check};
 
 use crate::directory;
 use crate::error::{Corruption, DeviceError};
@@ -60,6 +62,7 @@ pub struct LmdbStore {
     groups: BTreeMap<GroupId, GroupRecord>,
     identity: Option<Identity>,
     files: Files,
+    options: LmdbOptions,
     map_bytes: u64,
     /// Length of the data file, all of it written once.
     prepared_bytes: u64,
@@ -70,14 +73,7 @@ pub struct LmdbStore {
     _lock: File,
 }
 
-type Log = Database<'static, ByteSlice, ByteSlice>;
-
-/// Where the store is, and what it may take.
-struct Files {
-    dir: PathBuf,
-    data: PathBuf,
-    options: LmdbOptions,
-}
+type Log = Records;
 
 impl LmdbStore {
     /// Opens the store in `dir`, or founds one there. The directory is made if need be and locked against others.
@@ -85,14 +81,14 @@ impl LmdbStore {
     /// Errors: `NewerFormat` for a store of a later version, `Damaged` or `Corrupt` when its own records are not
     /// sound, otherwise what the operating system said. The logs themselves are checked by [`LogStore::recover`].
     pub fn open(dir: &Path, options: LmdbOptions) -> Result<Self, DeviceError> {
-        let files = Files { dir: dir.to_owned(), data: dir.join("data.mdb"), options };
+        let files = Files::new(dir, options.map_bytes_max);
         fs::create_dir_all(dir).map_err(|source| files.io("create directory", source))?;
         let lock = directory::lock(dir).map_err(|source| files.io("lock", source))?;
         let is_new = !files.data.exists();
         // LMDB takes a larger map from the file itself when an earlier run had grown it.
         let env = unsafe_env::open(dir, to_usize(round_up(options.map_bytes))).map_err(|error| files.engine("open", error))?;
         files.assert_whole(&env)?;
-        let (log, meta) = found_or_check(&env, &files)?;
+        let (log, meta) = found_or_check(&env, &files, "log")?;
         if is_new {
             directory::sync_with_parent(dir).map_err(|source| files.io("sync directory", source))?;
         }
@@ -106,6 +102,7 @@ impl LmdbStore {
             groups: BTreeMap::new(),
             identity: None,
             files,
+            options,
             map_bytes,
             prepared_bytes,
             failed: false,
@@ -167,6 +164,12 @@ impl LmdbStore {
         if let Some(hard_state) = write.hard_state {
             group.hard_state = hard_state;
         }
+        if let Some(base) = write.reset_to {
+            if group.last.index > group.base.index {
+                delete(self.log, txn, write.group, group.base.index.next()..=group.last.index).map_err(engine)?;
+            }
+            (group.base, group.last) = (base, base);
+        }
         if let Some(cut) = write.truncate_from
             && cut <= group.last.index
         {
@@ -204,13 +207,13 @@ impl LmdbStore {
     fn make_room(&mut self, more_bytes: u64) -> Result<(), DeviceError> {
         // Copied pages on the way to the root, free-list pages, half-filled leaves.
         let wanted = self.used_bytes() + 2 * more_bytes + ROOM_BYTES;
-        let limit = self.files.options.map_bytes_max;
+        let limit = self.options.map_bytes_max;
         if wanted > self.map_bytes && self.map_bytes < limit {
             let map_bytes = round_up((self.map_bytes * 2).max(wanted).min(limit));
             unsafe_env::resize(&mut self.env, to_usize(map_bytes)).map_err(|error| self.files.engine("grow map", error))?;
             self.map_bytes = map_bytes;
         }
-        if self.files.options.ahead_bytes > 0 && wanted > self.prepared_bytes {
+        if self.options.ahead_bytes > 0 && wanted > self.prepared_bytes {
             self.prepare(wanted)?;
         }
         Ok(())
@@ -344,8 +347,8 @@ impl LogStore for LmdbStore {
     }
 
     fn upkeep(&mut self) -> Result<bool, DeviceError> {
-        let is_short = |store: &Self| store.prepared_bytes < (store.used_bytes() + store.files.options.ahead_bytes).min(store.map_bytes);
-        if self.files.options.ahead_bytes == 0 || !is_short(self) {
+        let is_short = |store: &Self| store.prepared_bytes < (store.used_bytes() + store.options.ahead_bytes).min(store.map_bytes);
+        if self.options.ahead_bytes == 0 || !is_short(self) {
             return Ok(false);
         }
         let has_room = self.guarded(|store| match store.prepare(store.prepared_bytes) {
@@ -431,68 +434,6 @@ impl TailReader {
     }
 }
 
-impl Files {
-    fn io(&self, op: &'static str, source: io::Error) -> DeviceError {
-        DeviceError::Io { op, path: self.dir.clone(), source }
-    }
-
-    fn damaged(&self, reason: String) -> DeviceError {
-        DeviceError::Damaged { path: self.data.clone(), reason }
-    }
-
-    fn engine(&self, op: &'static str, error: heed::Error) -> DeviceError {
-        match error {
-            heed::Error::Io(source) => DeviceError::Io { op, path: self.data.clone(), source },
-            heed::Error::Mdb(MdbError::MapFull) => {
-                DeviceError::Full { op, path: self.data.clone(), limit_bytes: self.options.map_bytes_max }
-            }
-            other => self.damaged(format!("{op}: {other}")),
-        }
-    }
-
-    /// A file that was cut short would end the process with a signal at the first touch of a lost page.
-    fn assert_whole(&self, env: &Env<WithoutTls>) -> Result<(), DeviceError> {
-        let wanted = (env.info().last_page_number as u64 + 1) * PAGE_BYTES;
-        let found = fs::metadata(&self.data).map_err(|source| self.io("stat", source))?.len();
-        if found < wanted { Err(self.damaged(format!("{found} bytes long, {wanted} are in use"))) } else { Ok(()) }
-    }
-}
-
-/// Opens both databases. A new environment gets them and the format version in one commit; in an old one the
-/// version is checked before anything else is read.
-fn found_or_check(env: &Env<WithoutTls>, files: &Files) -> Result<(Log, Log), DeviceError> {
-    let txn = env.write_txn().map_err(|error| files.engine("open", error))?;
-    let mut format = Ok(());
-    let opened = env
-        .create_databases_and_commit(txn, |opener, txn| {
-            let meta = opener.create_database::<ByteSlice, ByteSlice>(txn, Some("meta"))?;
-            let log = opener.create_database::<ByteSlice, ByteSlice>(txn, Some("log"))?;
-            match meta.get(txn, FORMAT_KEY)? {
-                Some(bytes) => format = check_format(bytes).map_err(|found| (found, bytes.len())),
-                None if meta.is_empty(txn)? && log.is_empty(txn)? => meta.put(txn, FORMAT_KEY, &FORMAT.to_le_bytes())?,
-                None => format = Err((None, 0)),
-            }
-            Ok::<_, heed::Error>(if format.is_ok() { CommitOrAbort::Commit((log, meta)) } else { CommitOrAbort::Abort(()) })
-        })
-        .map_err(|error| files.engine("open", error))?;
-    match (opened, format) {
-        (CommitOrAbort::Commit(databases), Ok(())) => Ok(databases),
-        (_, Err((Some(found), _))) => Err(DeviceError::NewerFormat { found, supported: FORMAT }),
-        (_, Err((None, bytes))) => Err(files.damaged(format!("a format record of {bytes} bytes"))),
-        (CommitOrAbort::Abort(()), Ok(())) => Err(files.damaged("opening was given up".to_owned())),
-    }
-}
-
-/// Errors: the version, if it is a later one; nothing, if it is no version.
-fn check_format(bytes: &[u8]) -> Result<(), Option<u32>> {
-    let found = u32::from_le_bytes(bytes.try_into().map_err(|_| None)?);
-    match found {
-        0 => Err(None),
-        _ if found > FORMAT => Err(Some(found)),
-        _ => Ok(()),
-    }
-}
-
 fn delete(log: Log, txn: &mut RwTxn<'_>, group: GroupId, indexes: RangeInclusive<LogIndex>) -> heed::Result<usize> {
     let (first, last) = (log_key(group, *indexes.start()), log_key(group, *indexes.end()));
     let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
@@ -526,13 +467,8 @@ fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).expect("addresses have 64 bits here")
 }
 
-/// The layout described in this file. Raised when an older program could not read what this one writes.
-const FORMAT: u32 = 1;
-const FORMAT_KEY: &[u8] = b"format";
 const IDENTITY_KEY: &[u8] = b"identity";
 const GROUP_KEY_PREFIX: &[u8] = b"g/";
-/// LMDB takes the system's page size; only used to estimate, and to notice a cut file.
-const PAGE_BYTES: u64 = 4_096;
 /// Map sizes are multiples of this, which suits every page size in use.
 const MAP_UNIT_BYTES: u64 = 1 << 20;
 /// What one transaction may need beyond its records.

@@ -16,15 +16,7 @@ pub struct MemoryStore {
     groups: BTreeMap<GroupId, GroupLog>,
     identity: Option<Identity>,
     /// Written, not flushed.
-    staged: VecDeque<Staged>,
-}
-
-/// What becomes durable together.
-#[derive(Clone, Debug, Default)]
-struct Staged {
-    /// Logs that begin anew behind a snapshot, before anything else.
-    resets: Vec<(GroupId, Position)>,
-    writes: Vec<GroupWrite>,
+    staged: VecDeque<Vec<GroupWrite>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,12 +33,7 @@ impl MemoryStore {
 
     /// Writes without flushing: not durable, not read back, until [`MemoryStore::flush`].
     pub fn stage(&mut self, writes: Vec<GroupWrite>) {
-        self.staged.push_back(Staged { resets: Vec::new(), writes });
-    }
-
-    /// As [`MemoryStore::stage`], of one write before which the group's log begins anew behind `base`, without entries.
-    pub fn stage_reset(&mut self, base: Position, write: GroupWrite) {
-        self.staged.push_back(Staged { resets: vec![(write.group, base)], writes: vec![write] });
+        self.staged.push_back(writes);
     }
 
     /// Makes everything staged durable.
@@ -57,15 +44,8 @@ impl MemoryStore {
     /// Makes the first `count` staged writes durable.
     pub fn flush_first(&mut self, count: usize) {
         let count = count.min(self.staged.len());
-        let flushed: Vec<Staged> = self.staged.drain(..count).collect();
-        for Staged { resets, writes } in flushed {
-            for (group, base) in resets {
-                let log = self.groups.entry(group).or_default();
-                log.entries.clear();
-                (log.record.base, log.record.last) = (base, base);
-            }
-            self.apply(&writes);
-        }
+        let flushed: Vec<Vec<GroupWrite>> = self.staged.drain(..count).collect();
+        flushed.iter().for_each(|writes| self.apply(writes));
     }
 
     /// A power cut: what was staged and not flushed is lost.
@@ -99,6 +79,10 @@ impl MemoryStore {
             let log = self.groups.entry(write.group).or_default();
             if let Some(hard_state) = write.hard_state {
                 log.record.hard_state = hard_state;
+            }
+            if let Some(base) = write.reset_to {
+                log.entries.clear();
+                (log.record.base, log.record.last) = (base, base);
             }
             if let Some(cut) = write.truncate_from {
                 assert!(cut > log.record.base.index, "{}: cut at {cut} into what is compacted", write.group);

@@ -154,6 +154,9 @@ impl SegmentStore {
                 self.index.groups.get(&write.group).map_or((LogIndex::ZERO, LogIndex::ZERO), |group| (group.base.index, group.last().index))
             };
             let (base, last) = ends.entry(write.group).or_insert_with(known);
+            if let Some(reset) = write.reset_to {
+                (*base, *last) = (reset.index, reset.index);
+            }
             if let Some(cut) = write.truncate_from
                 && cut <= *last
             {
@@ -266,7 +269,8 @@ impl LogStore for SegmentStore {
 fn write_bytes(write: &GroupWrite) -> u64 {
     let hard_state = write.hard_state.map_or(0, |_| Record::bytes(VOTE_BYTES));
     let cut = write.truncate_from.map_or(0, |_| Record::bytes(0));
-    hard_state + cut + write.entries.iter().map(|entry| Record::bytes(entry.data.len() as u64)).sum::<u64>()
+    let reset = write.reset_to.map_or(0, |_| Record::bytes(0));
+    hard_state + reset + cut + write.entries.iter().map(|entry| Record::bytes(entry.data.len() as u64)).sum::<u64>()
 }
 
 fn push_write(batch: &mut Batch, write: &GroupWrite) {
@@ -275,6 +279,9 @@ fn push_write(batch: &mut Batch, write: &GroupWrite) {
         let at = Position::new(hard_state.term, hard_state.commit);
         let data = vote.as_ref().map_or(&[][..], |vote| vote);
         batch.push(&Record { detail: u8::from(vote.is_some()), data, ..Record::bare(RecordKind::HardState, write.group, at) });
+    }
+    if let Some(base) = write.reset_to {
+        batch.push(&Record::bare(RecordKind::Reset, write.group, base));
     }
     if let Some(cut) = write.truncate_from {
         batch.push(&Record::bare(RecordKind::TruncateFrom, write.group, Position { index: cut, ..Position::ZERO }));

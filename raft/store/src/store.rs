@@ -1,29 +1,39 @@
 //! The door of every log store.
 
 use distric_model::GroupId;
-use distric_raft::{Entry, HardState, LogIndex, Persist, Recovered};
+use distric_raft::{Entry, HardState, LogIndex, Persist, Position, Recovered};
 
 use crate::error::DeviceError;
 use crate::identity::Identity;
 
-/// What one group wants to have durable: its hard state is replaced, entries from `truncate_from` on are removed,
-/// then `entries` are added.
+/// What one group wants to have durable: its hard state is replaced, the log begins anew behind `reset_to`, entries from
+/// `truncate_from` on are removed, then `entries` are added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupWrite {
     /// The group.
     pub group: GroupId,
     /// Replaces the stored hard state.
     pub hard_state: Option<HardState>,
+    /// Removes every entry: the log begins anew behind this position, which a snapshot covers.
+    pub reset_to: Option<Position>,
     /// Removes the entries from this index on.
     pub truncate_from: Option<LogIndex>,
     /// Added at the end, in order, without gaps.
     pub entries: Vec<Entry>,
 }
 
+/// Nothing, of group 0.
+impl Default for GroupWrite {
+    fn default() -> Self {
+        Self { group: GroupId::META, hard_state: None, reset_to: None, truncate_from: None, entries: Vec::new() }
+    }
+}
+
 impl GroupWrite {
     /// The write that a replica asked for; its ticket stays with the caller.
     pub fn of(group: GroupId, persist: Persist) -> Self {
-        Self { group, hard_state: persist.hard_state, truncate_from: persist.truncate_from, entries: persist.entries }
+        let Persist { hard_state, reset_to, truncate_from, entries, .. } = persist;
+        Self { group, hard_state, reset_to, truncate_from, entries }
     }
 
     /// Bytes of the entries, for whoever bounds a batch.

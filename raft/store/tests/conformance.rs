@@ -78,6 +78,7 @@ conformance!(
     the_tail_is_bounded_and_the_terms_are_complete,
     membership_entries_are_always_recovered,
     a_prefix_is_removed,
+    a_log_begins_anew_behind_a_snapshot,
     an_owner_is_kept_and_another_refused,
     a_log_without_its_term_is_refused,
 );
@@ -98,7 +99,7 @@ fn hard(term: u64, commit: u64) -> Option<HardState> {
 }
 
 fn write(group: GroupId, hard_state: Option<HardState>, cut: Option<u64>, entries: Vec<Entry>) -> GroupWrite {
-    GroupWrite { group, hard_state, truncate_from: cut.map(LogIndex), entries }
+    GroupWrite { group, hard_state, truncate_from: cut.map(LogIndex), entries, ..GroupWrite::default() }
 }
 
 fn all(store: &mut impl LogStore, group: GroupId) -> Vec<Entry> {
@@ -268,6 +269,32 @@ fn a_prefix_is_removed(subject: &impl Subject) {
     store.write(&[write(GROUP, hard(3, 6), None, vec![])]).unwrap();
     let found = recovered(&mut subject.reopen(store), GROUP);
     assert_eq!((found.base.index, found.last.index, found.tail.len()), (LogIndex(6), LogIndex(7), 1));
+}
+
+fn a_log_begins_anew_behind_a_snapshot(subject: &impl Subject) {
+    let mut store = subject.open();
+    store.write(&[write(GROUP, hard(2, 5), None, (1..=6).map(|index| entry(1 + index / 4, index)).collect())]).unwrap();
+    store.write(&[write(GroupId(8), hard(1, 0), None, vec![entry(1, 1)])]).unwrap();
+    let base = Position::new(Term(3), LogIndex(100));
+    let anew = |entries| GroupWrite { reset_to: Some(base), ..write(GROUP, hard(3, 100), None, entries) };
+    store.write(&[anew(vec![entry(3, 101), entry(4, 102)]), write(GROUP, hard(4, 101), Some(102), vec![entry(4, 102)])]).unwrap();
+    let mut store = subject.reopen(store);
+    let found = recovered(&mut store, GROUP);
+    assert_eq!((found.base, found.last), (base, Position::new(Term(4), LogIndex(102))));
+    assert_eq!(found.tail, [entry(3, 101), entry(4, 102)]);
+    assert!(store.read(GROUP, LogIndex(1), LogIndex(6), u64::MAX).unwrap().is_empty());
+    assert_eq!(all(&mut store, GroupId(8)), [entry(1, 1)]);
+    // To somewhere within what is there, and of a group that nobody has heard of.
+    let base = Position::new(Term(3), LogIndex(101));
+    store.write(&[GroupWrite { reset_to: Some(base), ..write(GROUP, None, None, vec![]) }]).unwrap();
+    store.write(&[GroupWrite { reset_to: Some(base), ..write(GroupId(9), hard(3, 101), None, vec![]) }]).unwrap();
+    let mut store = subject.reopen(store);
+    for group in [GROUP, GroupId(9)] {
+        let found = recovered(&mut store, group);
+        assert_eq!((found.base, found.last, found.tail.len()), (base, base, 0));
+    }
+    store.write(&[write(GROUP, hard(5, 101), None, vec![entry(5, 102)])]).unwrap();
+    assert_eq!(recovered(&mut subject.reopen(store), GROUP).tail, [entry(5, 102)]);
 }
 
 fn an_owner_is_kept_and_another_refused(subject: &impl Subject) {

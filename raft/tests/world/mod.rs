@@ -78,8 +78,8 @@ impl World {
         let founded = |group: &GroupId| GroupWrite {
             group: *group,
             hard_state: Some(founding.hard_state),
-            truncate_from: None,
             entries: founding.tail.clone(),
+            ..GroupWrite::default()
         };
         let writes: Vec<GroupWrite> = groups.iter().map(founded).collect();
         let node = |(at, id): (usize, NodeId)| {
@@ -288,10 +288,7 @@ impl World {
         let node = &mut self.nodes[at];
         if let Some(persist) = out.persist {
             node.writing.push_back((group, persist.ticket));
-            match persist.reset_to {
-                Some(base) => node.store.stage_reset(base, GroupWrite::of(group, persist)),
-                None => node.store.stage(vec![GroupWrite::of(group, persist)]),
-            }
+            node.store.stage(vec![GroupWrite::of(group, persist)]);
         }
         if let Some(upto) = out.purge {
             let checkpoint = &node.checkpoints[&group].0;

@@ -9,6 +9,7 @@
 //! `members` brings the groups to the members that group 0 names, `peers` is what other nodes say.
 //! Start reading at [`Consensus::flush`].
 
+mod checkpoints;
 mod members;
 mod peers;
 mod reads;
@@ -20,9 +21,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use distric_model::{GroupId, Instant, NodeId};
 use distric_raft::{
-    Config, Entry, EntryKind, HardState, Input, Load, LogIndex, Membership, Outputs, Position, Raft, Recovered, Refusal, StartError, Ticket,
+    Config, Entry, EntryKind, HardState, Input, Install, Load, LogIndex, Membership, Outputs, Position, Raft, Recovered, Refusal,
+    StartError, Ticket,
 };
 
+use self::checkpoints::SinceCheckpoint;
 use self::members::Members;
 use self::reads::{For, Reads};
 use self::route::{Pending, Return, Route};
@@ -33,6 +36,7 @@ use super::machine_clock::{MachineClock, Now};
 use super::owner_of;
 use super::peer::{Forwarded, Member, PeerLetter};
 
+pub use checkpoints::{CheckpointPolicy, Export};
 pub use members::{MEMBERS_RETRY_MS, SPREAD_AFTER_MS};
 pub use route::HOLD_MS_MAX;
 
@@ -56,6 +60,8 @@ pub struct ConsensusOptions {
     pub election_timeout_ms_min: u64,
     /// Longest election timeout, milliseconds.
     pub election_timeout_ms_max: u64,
+    /// When the machines are asked for checkpoints.
+    pub checkpoints: CheckpointPolicy,
 }
 
 /// All groups of one node.
@@ -80,6 +86,7 @@ struct Replica {
     /// Proposals of other nodes, of this turn.
     foreign: Vec<(NodeId, Forwarded)>,
     reads: Reads,
+    since_checkpoint: SinceCheckpoint,
     wake_at: Option<Instant>,
 }
 
@@ -126,6 +133,13 @@ pub struct ConsensusOutputs {
     pub writes: Vec<LogWrite>,
     /// Entries wanted from the log store.
     pub loads: Vec<(GroupId, Load)>,
+    /// Entries that the log store may let go: everything up to the index.
+    pub purges: Vec<(GroupId, LogIndex)>,
+    /// Snapshots wanted as files. Each is answered with [`Consensus::on_exported`].
+    pub exports: Vec<Export>,
+    /// Snapshots to fetch from another node and to make durable. Each is answered with [`Consensus::on_installed`] or
+    /// [`Consensus::on_install_failed`].
+    pub installs: Vec<(GroupId, Install)>,
     /// For peers.
     pub sends: Vec<(NodeId, PeerLetter)>,
     /// Where the other members are, when that has changed.
@@ -173,6 +187,7 @@ impl Consensus {
             route: Route::default(),
             foreign: Vec::new(),
             reads: Reads::default(),
+            since_checkpoint: SinceCheckpoint::default(),
             wake_at: Some(now.mono),
         };
         self.groups.insert(group, replica);
@@ -333,6 +348,12 @@ impl Consensus {
         if let Some(load) = steps.load.take() {
             out.loads.push((group, load));
         }
+        out.purges.extend(steps.purge.take().map(|upto| (group, upto)));
+        out.installs.extend(steps.install.take().map(|install| (group, install)));
+        if !steps.snapshot_wanted.is_empty() {
+            let at_least = replica.raft.status().base.index;
+            out.exports.extend(steps.snapshot_wanted.drain(..).map(|to| Export { group, to, at_least }));
+        }
         if let Some(change) = steps.role.take() {
             for shard in 0..self.options.shard_count {
                 let letter = ShardLetter::Leadership { group, term: change.term.0, leader: change.leader };
@@ -385,7 +406,14 @@ impl Consensus {
                 replica.clock.observe(now, envelope.stamp);
             }
             let owner = owner_of(group, self.options.shard_count);
+            let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+            let (count, last) = (entries.len() as u64, entries.last().map_or(0, |entry| entry.index));
             out.letters.push((owner, Class::Request, ShardLetter::Committed { group, entries }));
+            if replica.since_checkpoint.count(count, bytes, &self.options.checkpoints)
+                && let Some(snapshot) = replica.raft.snapshot_at(LogIndex(last))
+            {
+                out.letters.push((owner, Class::Request, ShardLetter::Checkpoint { group, snapshot }));
+            }
         }
     }
 }

@@ -51,6 +51,8 @@ struct HeaderRecord {
     members: Vec<Member>,
     #[serde(default)]
     removed: Vec<NodeId>,
+    #[serde(default)]
+    now_us: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,6 +100,7 @@ impl Meta {
             catalog_version: self.catalog.version,
             members: self.members.values().cloned().collect(),
             removed: self.removed.iter().copied().collect(),
+            now_us: self.now,
         };
         out.push(Change::put(vec![HEADER], encode(&header)));
         let records = match self.dirty.is_tracking {
@@ -121,7 +124,8 @@ impl Meta {
             return Err(RestoreError::UnknownFormat { format: header.format });
         }
         let members = header.members.into_iter().map(|member| (member.node, member)).collect();
-        let mut meta = Self { cluster: header.cluster, members, removed: header.removed.into_iter().collect(), ..Self::default() };
+        let removed = header.removed.into_iter().collect();
+        let mut meta = Self { cluster: header.cluster, members, removed, now: header.now_us, ..Self::default() };
         let mut catalog = CatalogSource { version: header.catalog_version, namespaces: BTreeMap::new() };
         let mut last_key = vec![HEADER];
         for (key, value) in records {

@@ -35,6 +35,8 @@ pub struct Meta {
     members: BTreeMap<NodeId, Member>,
     /// Who left; none of them comes back.
     removed: BTreeSet<NodeId>,
+    /// The last stamp applied.
+    now: Timestamp,
     dirty: checkpoint::Dirty,
 }
 
@@ -103,6 +105,7 @@ pub enum MemberRefusal {
 impl Meta {
     /// Applies one committed command.
     pub fn apply(&mut self, stamp: Timestamp, command: MetaCommand) -> MetaReply {
+        self.now = self.now.max(stamp);
         match command {
             MetaCommand::Init(init) => {
                 if self.cluster.is_none() {
@@ -143,6 +146,11 @@ impl Meta {
         self.members.remove(&node);
         self.removed.insert(node);
         MetaReply::MemberRemoved
+    }
+
+    /// Machine time: the latest stamp applied.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Who shall vote in every group: the founders and those who joined, without those who left. Ascending.

@@ -111,6 +111,7 @@ fn assert_same(meta: &Meta, records: &Records) -> Meta {
     let restored = Meta::restore(records).expect("records that the machine told can be restored");
     assert_eq!(restored.catalog(), meta.catalog());
     assert_eq!(restored.cluster(), meta.cluster());
+    assert_eq!(restored.now(), meta.now());
     assert!(restored.history().eq(meta.history()));
     restored
 }

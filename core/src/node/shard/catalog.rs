@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_model::{GroupId, Instant, NodeId};
+use distric_model::{Change, GroupId, Instant, NodeId};
+use distric_raft::Position;
 use distric_wire::Code;
 use serde_json::{Value, json};
 
@@ -76,6 +77,23 @@ impl MetaSeat {
     /// The last entry applied.
     pub fn applied_index(&self) -> u64 {
         self.applied_index
+    }
+
+    /// Appends what changed since the last checkpoint.
+    pub fn take_changes(&mut self, out: &mut Vec<Change>) {
+        self.meta.take_changes(out);
+    }
+
+    /// Puts a state from a checkpoint in the place of this one, unless this one has applied as much. Returns whether it did.
+    pub fn install(&mut self, meta: Meta, at: Position) -> bool {
+        if at.index.0 <= self.applied_index {
+            return false;
+        }
+        self.meta = meta;
+        self.applied_index = at.index.0;
+        self.applied_term = Some(at.term.0);
+        self.caught_up |= self.term == self.applied_term;
+        true
     }
 
     /// Takes note of an election.
@@ -149,7 +167,7 @@ impl Shard {
         }
     }
 
-    fn open_groups(&mut self, out: &mut ShardOutputs) {
+    pub(super) fn open_groups(&mut self, out: &mut ShardOutputs) {
         let Some(init) = self.meta.as_ref().and_then(|seat| seat.meta.cluster()) else { return };
         let (cluster, work_groups, voters) = (init.cluster, init.work_groups, init.voters.clone());
         out.to_consensus.push(ConsensusLetter::OpenGroups { work_groups, voters });

@@ -10,6 +10,7 @@
 mod answers;
 mod barriers;
 mod catalog;
+mod checkpoints;
 mod commands;
 mod connections;
 mod effects;
@@ -190,6 +191,8 @@ impl Shard {
         match letter {
             ShardLetter::Committed { group: GroupId::META, entries } => self.on_meta_committed(now, &entries, out),
             ShardLetter::Committed { group, entries } => self.on_committed(now, group, &entries, out),
+            ShardLetter::Checkpoint { group, snapshot } => self.on_checkpoint(group, snapshot, out),
+            ShardLetter::Install { group, snapshot, state } => self.on_install(now, group, &snapshot, state, out),
             ShardLetter::Leadership { group, term, leader } => self.on_leadership(now, group, term, leader, out),
             ShardLetter::Refused { number, overloaded } => self.on_refused(now, number, overloaded, out),
             ShardLetter::ReadReady { number, group, index } => self.on_read_ready(now, number, group, index, out),

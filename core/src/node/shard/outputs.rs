@@ -5,6 +5,7 @@ use std::ops::Range;
 use distric_model::Timestamp;
 use distric_wire::{Flags, Message};
 
+use crate::node::checkpoint::Checkpoint;
 use crate::node::letters::{Class, CompilerLetter, ConnId, ConsensusLetter, ShardIndex, ShardLetter};
 
 /// Buffer of one turn. Kinds are independent; within a kind the order counts.
@@ -18,6 +19,8 @@ pub struct ShardOutputs {
     pub to_shards: Vec<(ShardIndex, Class, ShardLetter)>,
     /// For the raft core.
     pub to_consensus: Vec<ConsensusLetter>,
+    /// For the state writer.
+    pub checkpoints: Vec<Checkpoint>,
     /// For the compiler.
     pub to_compiler: Vec<CompilerLetter>,
     /// What the operator should read in the log.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use distric_exec::machine::MACHINE_VERSION_MAX;
 use distric_exec::{Command, Context, Effect, Machine, Settings};
 use distric_model::{GroupId, Instant, NodeId, Timestamp, WorkerId};
+use distric_raft::Position;
 
 use crate::node::envelope::{Envelope, Origin};
 use crate::node::letters::CommittedEntry;
@@ -112,6 +113,17 @@ impl Partition {
     /// Whether a question about what was committed up to `index` can be answered: a group that stopped has no more to say than this.
     pub fn has_applied(&self, index: u64) -> bool {
         self.applied_index >= index || self.halted.is_some()
+    }
+
+    /// Puts a machine from a checkpoint in the place of this one, unless this one has applied as much. Returns whether it did.
+    pub fn install(&mut self, machine: Machine, at: Position) -> bool {
+        if at.index.0 <= self.applied_index {
+            return false;
+        }
+        self.machine = machine;
+        self.applied_index = at.index.0;
+        self.halted = None;
+        true
     }
 
     /// Takes note of an election. Returns whether this node has just lost the lead.

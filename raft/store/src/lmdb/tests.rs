@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use distric_raft::{EntryKind, HardState, Term};
 
+use super::files::FORMAT;
 use super::*;
 
 const GROUP: GroupId = GroupId(3);
@@ -20,7 +21,7 @@ fn entries(from: u64, upto: u64, data_bytes: usize) -> Vec<Entry> {
 
 fn write(from: u64, upto: u64) -> GroupWrite {
     let hard_state = Some(HardState { term: Term(1), vote: None, commit: LogIndex(1) });
-    GroupWrite { group: GROUP, hard_state, truncate_from: None, entries: entries(from, upto, 10) }
+    GroupWrite { group: GROUP, hard_state, entries: entries(from, upto, 10), ..GroupWrite::default() }
 }
 
 /// Replaces bytes in the data file wherever they stand.
@@ -122,7 +123,7 @@ fn the_map_grows_until_its_limit_and_a_full_store_writes_no_more() {
     let mut store = LmdbStore::open(dir.path(), SMALL).unwrap();
     let mut next = 1;
     let error = loop {
-        let write = GroupWrite { group: GROUP, hard_state: None, truncate_from: None, entries: entries(next, next + 9, 100_000) };
+        let write = GroupWrite { group: GROUP, entries: entries(next, next + 9, 100_000), ..GroupWrite::default() };
         match store.write(&[write]) {
             Ok(()) => next += 10,
             Err(error) => break error,
@@ -135,7 +136,7 @@ fn the_map_grows_until_its_limit_and_a_full_store_writes_no_more() {
     drop(store);
     let mut store = LmdbStore::open(dir.path(), LmdbOptions { map_bytes_max: 256 << 20, ..SMALL }).unwrap();
     assert_eq!(store.groups[&GROUP].last.index, LogIndex(next - 1));
-    store.write(&[GroupWrite { group: GROUP, hard_state: None, truncate_from: None, entries: entries(next, next + 99, 100_000) }]).unwrap();
+    store.write(&[GroupWrite { group: GROUP, entries: entries(next, next + 99, 100_000), ..GroupWrite::default() }]).unwrap();
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn the_file_is_prepared_ahead_and_never_before_what_is_written() {
     // Or while writing, if there are none.
     let mut next = 1;
     while next <= 700 {
-        store.write(&[GroupWrite { group: GROUP, hard_state: None, truncate_from: None, entries: entries(next, next, 20_000) }]).unwrap();
+        store.write(&[GroupWrite { group: GROUP, entries: entries(next, next, 20_000), ..GroupWrite::default() }]).unwrap();
         assert!(store.used_bytes() <= length(), "{} bytes used of {}", store.used_bytes(), length());
         next += 1;
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use heed::{Env, EnvOpenOptions, WithoutTls};
 
 /// Opens the environment in `dir` with full synchronisation (no relaxing flag is ever set).
-pub(super) fn open(dir: &Path, map_bytes: usize) -> heed::Result<Env<WithoutTls>> {
+pub(crate) fn open(dir: &Path, map_bytes: usize) -> heed::Result<Env<WithoutTls>> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(map_bytes).max_dbs(DATABASES_MAX).max_readers(READERS_MAX);
     // SAFETY: the map is sound as long as nobody else changes the file under it. The caller holds an exclusive lock
@@ -16,7 +16,7 @@ pub(super) fn open(dir: &Path, map_bytes: usize) -> heed::Result<Env<WithoutTls>
 }
 
 /// Sets a new size of the map. `&mut` on the owner proves that no transaction of this process is alive.
-pub(super) fn resize(env: &mut Env<WithoutTls>, map_bytes: usize) -> heed::Result<()> {
+pub(crate) fn resize(env: &mut Env<WithoutTls>, map_bytes: usize) -> heed::Result<()> {
     // SAFETY: transactions borrow the environment, and the exclusive borrow says that there is none; the store hands
     // out neither transactions nor clones of the environment.
     unsafe { env.resize(map_bytes) }

@@ -74,7 +74,7 @@ impl Header {
             return Err(HeaderError::Damaged(format!("header page: checksum {found:08x} instead of {stored:08x}")));
         }
         match u32_at(page, 8) {
-            FORMAT => {}
+            OLDEST_FORMAT..=FORMAT => {}
             found if found > FORMAT => return Err(HeaderError::Newer(found)),
             _ => return Err(damaged("header page: no format has this number")),
         }
@@ -121,12 +121,14 @@ pub(super) enum RecordKind {
     Group = 6,
     /// The owner.
     Identity = 7,
+    /// Removes every entry; the log begins anew behind the position.
+    Reset = 8,
 }
 
 impl RecordKind {
     fn from_number(number: u8) -> Option<Self> {
-        use RecordKind::{Entry, Group, HardState, Identity, Moved, TruncateFrom, TruncatePrefix};
-        [Entry, Moved, HardState, TruncateFrom, TruncatePrefix, Group, Identity].into_iter().find(|kind| *kind as u8 == number)
+        use RecordKind::{Entry, Group, HardState, Identity, Moved, Reset, TruncateFrom, TruncatePrefix};
+        [Entry, Moved, HardState, TruncateFrom, TruncatePrefix, Group, Identity, Reset].into_iter().find(|kind| *kind as u8 == number)
     }
 }
 
@@ -376,7 +378,9 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The layout described in this file. Raised when an older program could not read what this one writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+/// Format 1 knows no [`RecordKind::Reset`]; otherwise it is the same.
+const OLDEST_FORMAT: u32 = 1;
 pub(super) const HEADER_BYTES: u64 = 4_096;
 pub(super) const BATCH_HEAD_BYTES: usize = 40;
 pub(super) const TRAILER_BYTES: usize = 8;

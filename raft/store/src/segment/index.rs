@@ -210,6 +210,12 @@ impl Index {
                 }
                 group.base = record.at;
             }
+            RecordKind::Reset => {
+                while let Some(place) = group.places.pop_front() {
+                    group.discount(&place);
+                }
+                group.base = record.at;
+            }
             RecordKind::Group | RecordKind::Identity => unreachable!("answered above"),
         }
         Ok(())

@@ -35,7 +35,7 @@ fn entry(index: u64, data_bytes: usize) -> Entry {
 fn write_to(group: GroupId, from: u64, upto: u64, data_bytes: usize) -> GroupWrite {
     let node = NodeId::new(Timestamp::from_us(5), Slot::truncate(1), 7);
     let hard_state = Some(HardState { term: Term(1), vote: Some(node), commit: LogIndex(from.saturating_sub(1)) });
-    GroupWrite { group, hard_state, truncate_from: None, entries: (from..=upto).map(|index| entry(index, data_bytes)).collect() }
+    GroupWrite { group, hard_state, entries: (from..=upto).map(|index| entry(index, data_bytes)).collect(), ..GroupWrite::default() }
 }
 
 fn write(from: u64, upto: u64) -> GroupWrite {
