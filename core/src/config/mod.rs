@@ -176,6 +176,12 @@ pub struct RaftConfig {
     pub election_timeout_ms_min: u32,
     /// Longest wait before a campaign, milliseconds.
     pub election_timeout_ms_max: u32,
+    /// A group's state is checkpointed after so many entries.
+    pub snapshot_entries: u64,
+    /// Or after so many bytes of entries.
+    pub snapshot_bytes: u64,
+    /// So many entries before a checkpoint stay in the log.
+    pub snapshot_keep_entries: u64,
 }
 
 /// The durable log.

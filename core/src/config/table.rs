@@ -219,6 +219,19 @@ pub const KEYS: &[KeyInfo] = &[
         "Longest silence before a campaign; above the shortest.",
     ),
     key(
+        "raft.snapshot_entries",
+        Kind::Integer(count(100, 10_000_000)),
+        Fallback::Value("10000"),
+        "After so many entries a group's state is checkpointed and its log compacted.",
+    ),
+    key("raft.snapshot_bytes", Kind::Integer(bytes(1 << 20, 1 << 36)), Fallback::Value("64MiB"), "Or after so many bytes of entries."),
+    key(
+        "raft.snapshot_keep_entries",
+        Kind::Integer(count(0, 10_000_000)),
+        Fallback::Value("5000"),
+        "So many entries before a checkpoint stay in the log; a node that lacks more is caught up by a snapshot.",
+    ),
+    key(
         "storage.log",
         Kind::Choice(&["lmdb", "segment"]),
         Fallback::Value("lmdb"),

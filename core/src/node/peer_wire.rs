@@ -210,7 +210,9 @@ pub fn unpack(message_type: u16, payload: &[u8], boot: u64, mut deliver: impl Fn
             let target = NodeId::from_uuid(target).map_err(|_| PeerWireError::Field { message: "MoveLeader", field: "target" })?;
             deliver(PeerLetter::MoveLeader { group: GroupId(group), target });
         }
-        PeerMessage::PeerHello(_) | PeerMessage::PeerWelcome(_) => return Err(PeerWireError::Type { found: message_type }),
+        PeerMessage::PeerHello(_) | PeerMessage::PeerWelcome(_) | PeerMessage::FetchSnapshot(_) | PeerMessage::SnapshotChunk(_) => {
+            return Err(PeerWireError::Type { found: message_type });
+        }
     }
     Ok(())
 }

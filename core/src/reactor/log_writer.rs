@@ -2,6 +2,8 @@
 //!
 //! A failed flush is final: nothing is reported, so nothing that waits for it is ever said, and the node stops.
 
+use std::collections::BTreeMap;
+
 use distric_lane::Sleeper;
 use distric_raft_store::{DeviceError, GroupWrite, LogStore};
 
@@ -10,6 +12,7 @@ use super::mesh::{Inbox, LogLetter, LogReply, Post};
 use super::priority_unsafe;
 use crate::node::consensus::{LogReport, LogWrite};
 use distric_model::GroupId;
+use distric_raft::LogIndex;
 
 /// Most bytes of entries in one flush; more wait for the next.
 pub const FLUSH_BYTES_MAX: u64 = 8 << 20;
@@ -24,6 +27,7 @@ pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLet
     tracing::info!(target: "log_writer", scheduling = granted.name(), "log writer started");
     let mut writes: Vec<GroupWrite> = Vec::new();
     let mut reports: Vec<(GroupId, LogReport)> = Vec::new();
+    let mut purges: BTreeMap<GroupId, LogIndex> = BTreeMap::new();
     loop {
         let mut bytes = 0;
         while bytes < FLUSH_BYTES_MAX {
@@ -39,6 +43,9 @@ pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLet
                     Ok(entries) => post.reply_of_log(LogReply::Loaded(group, entries)),
                     Err(error) => return fail(control, &error),
                 },
+                Some(LogLetter::Purge(group, upto)) => {
+                    purges.insert(group, upto);
+                }
                 None => break,
             }
         }
@@ -52,6 +59,12 @@ pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLet
             }
         }
         let flushed = post.ring();
+        // After what others wait for.
+        while let Some((group, upto)) = purges.pop_first() {
+            if let Err(error) = store.truncate_prefix(group, upto) {
+                return fail(control, &error);
+            }
+        }
         if inbox.is_empty() {
             if control.log_is_closed() {
                 return;

@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 
 use distric_lane::{Bell, Receiver, Sender, Sleeper, doorbell, lane};
 
-use crate::node::consensus::{LogReport, LogWrite};
-use crate::node::letters::{Class, CompilerLetter, ConsensusLetter, ShardIndex, ShardLetter};
-use distric_model::GroupId;
-use distric_raft::{Entry, Load};
+use crate::node::checkpoint::{Checkpoint, Restored};
+use crate::node::consensus::{Export, LogReport, LogWrite};
+use crate::node::letters::{Class, CompilerLetter, ConnId, ConsensusLetter, ShardIndex, ShardLetter};
+use distric_model::{GroupId, NodeId};
+use distric_raft::{Entry, Install, Load, LogIndex, Position, Snapshot};
 
 /// Letters that one lane holds.
 pub const LANE_LETTERS_MAX: usize = 8_192;
@@ -23,6 +25,62 @@ pub enum LogLetter {
     Write(LogWrite),
     /// Read entries.
     Load(GroupId, Load),
+    /// Let go everything up to the index.
+    Purge(GroupId, LogIndex),
+}
+
+/// To the state writer.
+pub enum StateLetter {
+    /// From a shard: make this durable.
+    Checkpoint(Checkpoint),
+    /// From the raft core: a file for another node.
+    Export(Export),
+    /// From the raft core: a snapshot was fetched; it shall be this node's state.
+    Install {
+        /// The group.
+        group: GroupId,
+        /// What was offered, and by whom.
+        install: Install,
+        /// Where its bytes are.
+        path: PathBuf,
+    },
+    /// From the raft core: another node asks for bytes of a file.
+    Chunk {
+        /// On this connection.
+        conn: ConnId,
+        /// The group.
+        group: GroupId,
+        /// Of this snapshot.
+        position: Position,
+        /// From here on.
+        offset: u64,
+    },
+}
+
+/// From the state writer to the raft core.
+pub enum StateReply {
+    /// A checkpoint is durable.
+    Checkpointed(GroupId, Snapshot),
+    /// The file is there, or cannot be made.
+    Exported {
+        /// The group.
+        group: GroupId,
+        /// Who needs it.
+        to: NodeId,
+        /// What it holds.
+        snapshot: Option<Snapshot>,
+    },
+    /// A fetched snapshot is durable and this is its machine; `None`: it is of no use.
+    Installed {
+        /// The group.
+        group: GroupId,
+        /// What was offered, and by whom.
+        install: Install,
+        /// The machine.
+        state: Option<Restored>,
+    },
+    /// A frame for a connection.
+    Chunk(ConnId, Vec<u8>),
 }
 
 /// From the log writer.
@@ -90,12 +148,15 @@ impl<T> Door<T> {
 }
 
 /// What one thread may write to.
+#[derive(Default)]
 pub struct Post {
     shards: Vec<Door<ShardLetter>>,
     consensus: Option<Door<ConsensusLetter>>,
     compiler: Option<Door<CompilerLetter>>,
     log: Option<Door<LogLetter>>,
     raft_core: Option<Door<LogReply>>,
+    state: Option<Door<StateLetter>>,
+    state_replies: Option<Door<StateReply>>,
 }
 
 impl Post {
@@ -124,6 +185,16 @@ impl Post {
         self.raft_core.as_mut().expect("only the log writer reports to the raft core").push(Class::Reply, reply);
     }
 
+    /// To the state writer.
+    pub fn state(&mut self, letter: StateLetter) {
+        self.state.as_mut().expect("only shards and the raft core write to the state writer").push(Class::Request, letter);
+    }
+
+    /// From the state writer to the raft core.
+    pub fn reply_of_state(&mut self, reply: StateReply) {
+        self.state_replies.as_mut().expect("only the state writer reports checkpoints").push(Class::Reply, reply);
+    }
+
     /// Flushes overflow and rings the bells of this turn. Returns whether everything is in its lane; if not, call again soon.
     pub fn ring(&mut self) -> bool {
         let mut flushed = true;
@@ -133,6 +204,8 @@ impl Post {
         flushed &= self.consensus.as_mut().is_none_or(Door::ring);
         flushed &= self.compiler.as_mut().is_none_or(Door::ring);
         flushed &= self.log.as_mut().is_none_or(Door::ring);
+        flushed &= self.state.as_mut().is_none_or(Door::ring);
+        flushed &= self.state_replies.as_mut().is_none_or(Door::ring);
         flushed & self.raft_core.as_mut().is_none_or(Door::ring)
     }
 }
@@ -166,14 +239,32 @@ pub struct ShardEnds {
     pub bell: Bell,
 }
 
+/// The raft core's ends.
+pub struct RaftCoreEnds {
+    /// What it writes to.
+    pub post: Post,
+    /// From the shards.
+    pub letters: Inbox<ConsensusLetter>,
+    /// From the log writer.
+    pub reports: Inbox<LogReply>,
+    /// From the state writer.
+    pub states: Inbox<StateReply>,
+    /// How it sleeps.
+    pub sleeper: Sleeper,
+    /// A bell for whoever wakes it from outside the mesh.
+    pub bell: Bell,
+}
+
 /// All ends.
 pub struct Mesh {
     /// By shard.
     pub shards: Vec<ShardEnds>,
-    /// The raft core: to shards and log writer; from shards; from the log writer.
-    pub raft_core: (Post, Inbox<ConsensusLetter>, Inbox<LogReply>, Sleeper, Bell),
+    /// The raft core: to shards and both writers.
+    pub raft_core: RaftCoreEnds,
     /// The log writer: to the raft core; from it.
     pub log_writer: (Post, Inbox<LogLetter>, Sleeper, Bell),
+    /// The state writer: to the raft core; from shards and the raft core.
+    pub state_writer: (Post, Inbox<StateLetter>, Sleeper, Bell),
     /// The compiler: to shards; from shards.
     pub compiler: (Post, Inbox<CompilerLetter>, Sleeper, Bell),
 }
@@ -213,8 +304,11 @@ pub fn lay(shard_count: usize) -> io::Result<Mesh> {
     let mut compiler = Laying::<CompilerLetter>::new()?;
     let mut log = Laying::<LogLetter>::new()?;
     let mut reports = Laying::<LogReply>::new()?;
+    let mut state = Laying::<StateLetter>::new()?;
+    let mut states = Laying::<StateReply>::new()?;
     // The raft core sleeps on one bell, whoever writes to it.
     reports.bell = consensus.bell.try_clone()?;
+    states.bell = consensus.bell.try_clone()?;
     let to_shards = |shards: &mut Vec<Laying<ShardLetter>>| shards.iter_mut().map(Laying::door).collect::<io::Result<Vec<_>>>();
     let mut posts = Vec::new();
     for _ in 0..shard_count {
@@ -222,13 +316,14 @@ pub fn lay(shard_count: usize) -> io::Result<Mesh> {
             shards: to_shards(&mut shards)?,
             consensus: Some(consensus.door()?),
             compiler: Some(compiler.door()?),
-            log: None,
-            raft_core: None,
+            state: Some(state.door()?),
+            ..Post::default()
         });
     }
-    let raft_post = Post { shards: to_shards(&mut shards)?, consensus: None, compiler: None, log: Some(log.door()?), raft_core: None };
-    let compiler_post = Post { shards: to_shards(&mut shards)?, consensus: None, compiler: None, log: None, raft_core: None };
-    let log_post = Post { shards: Vec::new(), consensus: None, compiler: None, log: None, raft_core: Some(reports.door()?) };
+    let raft_post = Post { shards: to_shards(&mut shards)?, log: Some(log.door()?), state: Some(state.door()?), ..Post::default() };
+    let compiler_post = Post { shards: to_shards(&mut shards)?, ..Post::default() };
+    let log_post = Post { raft_core: Some(reports.door()?), ..Post::default() };
+    let state_post = Post { state_replies: Some(states.door()?), ..Post::default() };
     let shards = posts
         .into_iter()
         .zip(shards)
@@ -239,11 +334,21 @@ pub fn lay(shard_count: usize) -> io::Result<Mesh> {
         .collect();
     let (raft_inbox, raft_sleeper, raft_bell) = consensus.finish();
     let (report_inbox, _, _) = reports.finish();
+    let (states_inbox, _, _) = states.finish();
+    let (state_inbox, state_sleeper, state_bell) = state.finish();
     let (log_inbox, log_sleeper, log_bell) = log.finish();
     let (compiler_inbox, compiler_sleeper, compiler_bell) = compiler.finish();
     Ok(Mesh {
         shards,
-        raft_core: (raft_post, raft_inbox, report_inbox, raft_sleeper, raft_bell),
+        raft_core: RaftCoreEnds {
+            post: raft_post,
+            letters: raft_inbox,
+            reports: report_inbox,
+            states: states_inbox,
+            sleeper: raft_sleeper,
+            bell: raft_bell,
+        },
+        state_writer: (state_post, state_inbox, state_sleeper, state_bell),
         log_writer: (log_post, log_inbox, log_sleeper, log_bell),
         compiler: (compiler_post, compiler_inbox, compiler_sleeper, compiler_bell),
     })

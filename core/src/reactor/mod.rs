@@ -1,6 +1,6 @@
 //! The reactor: every system call of a node, and the threads it runs on.
 //!
-//! Threads: the shards (pinned, one runtime each), the raft core, the log writer, the compiler. They share nothing but lanes and doorbells;
+//! Threads: the shards (pinned, one runtime each), the raft core, the log writer, the state writer, the compiler. They share nothing but lanes and doorbells;
 //! a compiled catalog is shared read-only. The runtime is touched in `shard_thread` and `connection` only.
 //! Start reading at [`start`].
 
@@ -17,33 +17,36 @@ mod peers;
 mod priority_unsafe;
 mod raft_core;
 mod shard_thread;
+mod state_writer;
+mod stores;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use distric_exec::RestoreError;
 use distric_lane::{Bell, Receiver, lane};
-use distric_model::{ClusterId, GroupId, NodeId, Slot};
-use distric_raft::{Membership, Recovered};
-use distric_raft_store::{DeviceError, GroupWrite, Identity, LmdbOptions, LmdbStore, LogStore, SegmentOptions, SegmentStore};
+use distric_model::{ClusterId, GroupId, NodeId};
+use distric_raft_store::{DeviceError, Identity};
 
 pub use self::control::Failure;
 use self::control::{Control, Failures};
 use self::mesh::ShardEnds;
 use self::peers::book::Book;
 use self::peers::hello::Me;
-use self::peers::join;
 use self::raft_core::RaftCoreStart;
 use self::shard_thread::ShardStart;
-use crate::config::{Config, IoDriver, LogStoreKind};
-use crate::node::consensus::{Consensus, ConsensusOptions, ConsensusOutputs};
+use self::state_writer::StateWriter;
+use self::stores::{OpenGroup, Opened, open_store};
+use crate::config::{Config, IoDriver};
+use crate::node::consensus::{CheckpointPolicy, Consensus, ConsensusOptions, ConsensusOutputs};
 use crate::node::draw::Draws;
 use crate::node::meta::Init;
-use crate::node::peer::Member;
 use crate::node::shard::{ShardOptions, ShardStats, own_record};
 use crate::plan::Plan;
 
@@ -116,6 +119,22 @@ pub enum StartError {
         group: GroupId,
         /// What is wrong.
         source: distric_raft::StartError,
+    },
+    /// Checkpoints without the log that belongs to them: votes and promises are gone with it.
+    #[error("{} holds a checkpoint of {group} but not its log; put the log back, or remove this node from the cluster and give it a new node.data_dir", data_dir.display())]
+    LogGone {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The group.
+        group: GroupId,
+    },
+    /// A group's checkpoint makes no machine.
+    #[error("{group}: {source}; the node does not start with it")]
+    Checkpoint {
+        /// The group.
+        group: GroupId,
+        /// What is wrong.
+        source: RestoreError,
     },
     /// Random numbers, threads, descriptors.
     #[error("cannot {what}: {source}")]
@@ -283,7 +302,8 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         let (peer, wire) = (advertised(&config.peer.advertise, peer_address), advertised(&config.wire.advertise, wire_address));
         own_record(node, &config.node.name, &peer, &wire)
     };
-    let Opened { store, identity, groups, members, is_founder } = open_store(&config, &data_dir, boot, record, &mut draws)?;
+    let Opened { log, state, transfer_dir, identity, groups, members, is_founder } =
+        open_store(&config, &data_dir, boot, record, &mut draws)?;
     let me = Me { cluster: identity.cluster, node: identity.node, boot, member: record(identity.node) };
 
     let shard_count = plan.shards.len();
@@ -301,7 +321,13 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
     let (post, inbox, sleeper, bell) = mesh.log_writer;
     bells.push(bell);
     let its_control = control.clone();
-    spawn("log-writer".to_owned(), Box::new(move || log_writer::run(store, post, inbox, &sleeper, &its_control)))?;
+    spawn("log-writer".to_owned(), Box::new(move || log_writer::run(log, post, inbox, &sleeper, &its_control)))?;
+
+    let (post, inbox, sleeper, bell) = mesh.state_writer;
+    bells.push(bell);
+    let its_control = control.clone();
+    let writer = StateWriter { store: state, transfer_dir: transfer_dir.clone(), exported: BTreeMap::new() };
+    spawn("state-writer".to_owned(), Box::new(move || state_writer::run(writer, post, inbox, &sleeper, &its_control)))?;
 
     let mut consensus = Consensus::new(ConsensusOptions {
         node: identity.node,
@@ -311,30 +337,36 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         heartbeat_ms: u64::from(config.raft.heartbeat_ms),
         election_timeout_ms_min: u64::from(config.raft.election_timeout_ms_min),
         election_timeout_ms_max: u64::from(config.raft.election_timeout_ms_max),
+        checkpoints: CheckpointPolicy {
+            entries: config.raft.snapshot_entries,
+            bytes: config.raft.snapshot_bytes,
+            keep_entries: config.raft.snapshot_keep_entries,
+        },
     });
     let mut out = ConsensusOutputs::default();
-    for (group, recovered) in groups {
-        if let Err(source) = consensus.open_group(clock::now(), group, recovered, &mut out) {
+    for OpenGroup { group, recovered, state } in groups {
+        let now = clock::now();
+        let opened = match state {
+            Some(state) => consensus.restore_group(now, group, recovered, state, &mut out),
+            None => consensus.open_group(now, group, recovered, &mut out),
+        };
+        if let Err(source) = opened {
             control.stop();
             control.raft_core_is_done();
             return Err(StartError::Group { group, source });
         }
     }
-    let (post, letters, reports, sleeper, bell) = mesh.raft_core;
-    bells.push(bell.try_clone().map_err(system("copy a doorbell"))?);
+    bells.push(mesh.raft_core.bell.try_clone().map_err(system("copy a doorbell"))?);
     let core = RaftCoreStart {
         consensus,
         out,
-        post,
-        letters,
-        reports,
-        sleeper,
-        bell,
+        ends: mesh.raft_core,
         control: control.clone(),
         listener: peer_listener,
         me: me.clone(),
         members,
         book: Book::of(&data_dir),
+        transfer_dir,
         use_uring,
     };
     let its_control = control.clone();
@@ -403,94 +435,6 @@ fn wait_until_ready(handle: NodeHandle, shards_ready: &mpsc::Receiver<usize>, sh
         }
     }
     Ok(handle)
-}
-
-/// The log store as found, founded or to be filled.
-struct Opened {
-    store: Box<dyn LogStore>,
-    identity: Identity,
-    groups: Vec<(GroupId, Recovered)>,
-    /// Who the other members are, as far as known.
-    members: Vec<Member>,
-    /// The node founded its cluster, or is about to.
-    is_founder: bool,
-}
-
-fn open_store(
-    config: &Config,
-    data_dir: &Path,
-    boot: u64,
-    record: impl Fn(NodeId) -> Member,
-    draws: &mut Draws,
-) -> Result<Opened, StartError> {
-    let mut store = open_log(config, data_dir)?;
-    let mut groups = store.recover()?;
-    let found = store.identity();
-    let mut members = Book::of(data_dir).read();
-    let joins = !config.cluster.join.is_empty();
-    let identity = match found {
-        Some(identity) => identity,
-        None => {
-            let (wall, slot) = (clock::wall(), Slot::truncate(0));
-            let node = NodeId::new(wall, slot, draws.draw());
-            let cluster = if joins {
-                let host = join::ask(&config.cluster.join, node, boot, &record(node)).map_err(|reason| StartError::Join { reason })?;
-                tracing::info!(target: "peers", event = "cluster_joined", cluster = %host.cluster, through = %host.node, "found the cluster to join");
-                members = host.members;
-                host.cluster
-            } else {
-                ClusterId::new(wall, slot, draws.draw())
-            };
-            // The book first: an identity without one could not find its cluster again.
-            if let Err(source) = Book::of(data_dir).write(&members) {
-                return Err(StartError::System { what: "write the address book", source });
-            }
-            let identity = Identity { cluster, node };
-            store.set_identity(identity)?;
-            identity
-        }
-    };
-    // A directory that belongs to a cluster and has no log was on its way into it; one that knows others joined them.
-    let is_founder = !joins && members.iter().all(|member| member.node == identity.node);
-    if groups.is_empty() && is_founder {
-        // Group 0 of a new cluster, with this node as its only voter. Its first leader mints the cluster and opens the others.
-        let membership = Membership::new(vec![identity.node], Vec::new()).expect("one voter is a membership");
-        let founding = Recovered::founding(&membership);
-        let write = GroupWrite {
-            group: GroupId::META,
-            hard_state: Some(founding.hard_state),
-            entries: founding.tail.clone(),
-            ..GroupWrite::default()
-        };
-        store.write(&[write])?;
-        groups.push((GroupId::META, founding));
-    } else if groups.iter().all(|(group, _)| *group != GroupId::META) {
-        groups.push((GroupId::META, Recovered::default()));
-    }
-    Ok(Opened { store, identity, groups, members, is_founder })
-}
-
-fn open_log(config: &Config, data_dir: &Path) -> Result<Box<dyn LogStore>, StartError> {
-    let lmdb = (data_dir.join("log"), "lmdb");
-    let segment = (data_dir.join("log-segment"), "segment");
-    let ((dir, set), (other_dir, made_with)) = match config.storage.log {
-        LogStoreKind::Lmdb => (lmdb, segment),
-        LogStoreKind::Segment => (segment, lmdb),
-    };
-    // An empty log beside the real one would start a new node with the place of the old.
-    if other_dir.exists() {
-        return Err(StartError::OtherLog { data_dir: data_dir.to_owned(), set, made_with });
-    }
-    let bytes_max = config.storage.map_bytes_max;
-    Ok(match config.storage.log {
-        LogStoreKind::Lmdb => {
-            let map_bytes = config.storage.map_bytes_initial;
-            Box::new(LmdbStore::open(&dir, LmdbOptions { map_bytes, map_bytes_max: bytes_max, ..LmdbOptions::default() })?)
-        }
-        LogStoreKind::Segment => {
-            Box::new(SegmentStore::open(&dir, SegmentOptions { log_bytes_max: bytes_max, ..SegmentOptions::default() })?)
-        }
-    })
 }
 
 fn shard_options(config: &Config, index: usize, count: usize, me: &Me, is_founder: bool, seed: u64) -> ShardOptions {
@@ -579,25 +523,4 @@ fn on_runtime(use_uring: bool, task: impl Future<Output = ()>, failed: impl FnOn
 
 fn random_seed() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_data_directory_keeps_the_log_store_it_was_made_with() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = |store: &str| {
-            let flags = vec![("storage.log".to_owned(), "--set".to_owned(), store.to_owned())];
-            crate::config::load(&crate::config::Sources { flags, ..Default::default() }).unwrap().config
-        };
-        for (made_with, other) in [("segment", "lmdb"), ("lmdb", "segment")] {
-            let data_dir = dir.path().join(made_with);
-            drop(open_log(&config(made_with), &data_dir).unwrap());
-            drop(open_log(&config(made_with), &data_dir).unwrap());
-            let error = open_log(&config(other), &data_dir).err().unwrap().to_string();
-            assert!(error.contains("storage.log") && error.contains(made_with), "{error}");
-        }
-    }
 }

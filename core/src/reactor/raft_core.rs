@@ -3,9 +3,12 @@
 //! Lives on: one thread with a runtime of its own. Everything in [`CoreRim`] is single-threaded; the `RefCell`s are never borrowed
 //! across an await.
 
+mod bulk;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,8 +23,9 @@ use monoio::net::{TcpListener, TcpStream, UnixStream};
 use super::clock;
 use super::connection::{self, Conn, Rim, Signal};
 use super::control::Control;
-use super::mesh::{Inbox, LogLetter, LogReply, Post};
+use super::mesh::{Inbox, LogLetter, LogReply, Post, RaftCoreEnds, StateLetter, StateReply};
 use super::peers::book::Book;
+use super::peers::bulk::Fetch;
 use super::peers::hello::{self, Me};
 use super::peers::links::Links;
 use super::shard_thread::yield_now;
@@ -47,16 +51,8 @@ pub struct RaftCoreStart {
     pub consensus: Consensus,
     /// What opening them asked for.
     pub out: ConsensusOutputs,
-    /// Lanes.
-    pub post: Post,
-    /// From the shards.
-    pub letters: Inbox<ConsensusLetter>,
-    /// From the log writer.
-    pub reports: Inbox<LogReply>,
-    /// How it sleeps.
-    pub sleeper: Sleeper,
-    /// A bell of its own, for the threads that connect.
-    pub bell: Bell,
+    /// Lanes, and a bell of its own for the threads that connect and fetch.
+    pub ends: RaftCoreEnds,
     /// Stop.
     pub control: Control,
     /// Where other coordinators call.
@@ -67,6 +63,8 @@ pub struct RaftCoreStart {
     pub members: Vec<Member>,
     /// Where they are remembered.
     pub book: Book,
+    /// Where fetched snapshots are put.
+    pub transfer_dir: PathBuf,
     /// Whether sockets are to be left blocking, as io_uring wants them.
     pub use_uring: bool,
 }
@@ -80,6 +78,8 @@ enum Party {
     Caller { node: NodeId, boot: u64 },
     /// A coordinator that was called.
     Called(NodeId),
+    /// A coordinator that fetches snapshots.
+    Bulk,
 }
 
 struct CoreRim {
@@ -88,11 +88,15 @@ struct CoreRim {
     post: RefCell<Post>,
     letters: RefCell<Inbox<ConsensusLetter>>,
     reports: RefCell<Inbox<LogReply>>,
+    states: RefCell<Inbox<StateReply>>,
     links: RefCell<Links>,
     members: RefCell<Vec<Member>>,
     conns: RefCell<BTreeMap<ConnId, (Rc<Conn>, Party)>>,
     dials: mpsc::Sender<(NodeId, std::io::Result<StdStream>)>,
     dialled: mpsc::Receiver<(NodeId, std::io::Result<StdStream>)>,
+    fetches: mpsc::Sender<(Fetch, Result<(), String>)>,
+    fetched: mpsc::Receiver<(Fetch, Result<(), String>)>,
+    transfer_dir: PathBuf,
     /// What the next connection that is started is to be.
     opening: Cell<Party>,
     next_conn: Cell<u64>,
@@ -108,8 +112,10 @@ struct CoreRim {
 
 /// Runs until all shards are done.
 pub async fn run(start: RaftCoreStart) {
-    let RaftCoreStart { consensus, out, post, letters, reports, sleeper, bell, control, listener, me, members, book, use_uring } = start;
+    let RaftCoreStart { consensus, out, ends, control, listener, me, members, book, transfer_dir, use_uring } = start;
+    let RaftCoreEnds { post, letters, reports, states, sleeper, bell } = ends;
     let (dials, dialled) = mpsc::channel();
+    let (fetches, fetched) = mpsc::channel();
     let mut links = Links::default();
     links.update(me.node, &members, clock::now().mono);
     let rim = Rc::new(CoreRim {
@@ -118,11 +124,15 @@ pub async fn run(start: RaftCoreStart) {
         post: RefCell::new(post),
         letters: RefCell::new(letters),
         reports: RefCell::new(reports),
+        states: RefCell::new(states),
         links: RefCell::new(links),
         members: RefCell::new(members),
         conns: RefCell::new(BTreeMap::new()),
         dials,
         dialled,
+        fetches,
+        fetched,
+        transfer_dir,
         opening: Cell::new(Party::Stranger(Instant::default())),
         next_conn: Cell::new(0),
         wake_at: Cell::new(None),
@@ -159,7 +169,7 @@ async fn pump(rim: &Rc<CoreRim>, sleeper: &Sleeper) -> std::io::Result<()> {
             yield_now().await;
         } else if rim.control.shards_are_done() {
             return Ok(());
-        } else if sleeper.prepare(|| rim.letters.borrow_mut().is_empty() && rim.reports.borrow_mut().is_empty()) {
+        } else if sleeper.prepare(|| rim.lanes_are_empty()) {
             bytes.clear();
             let (result, buffer) = bell.read(bytes).await;
             bytes = buffer;
@@ -222,10 +232,14 @@ impl CoreRim {
         connection::start(self, id, stream);
     }
 
+    fn lanes_are_empty(&self) -> bool {
+        self.letters.borrow_mut().is_empty() && self.reports.borrow_mut().is_empty() && self.states.borrow_mut().is_empty()
+    }
+
     /// Takes what waits in the lanes. Returns whether anything did.
     fn drain(self: &Rc<Self>) -> bool {
         let now = clock::now();
-        let mut busy = false;
+        let mut busy = self.drain_states();
         {
             let (mut consensus, mut out) = (self.consensus.borrow_mut(), self.out.borrow_mut());
             let mut reports = self.reports.borrow_mut();
@@ -305,6 +319,13 @@ impl CoreRim {
         if caller.asks_only {
             return self.last_words(id, &answer);
         }
+        if caller.bulk {
+            if let Some((conn, party)) = self.conns.borrow_mut().get_mut(&id) {
+                *party = Party::Bulk;
+                conn.append(&answer);
+            }
+            return;
+        }
         let mut conns = self.conns.borrow_mut();
         // What an earlier connection of this node still holds is from before; it must not come after what is said now.
         for (earlier, party) in conns.values() {
@@ -376,7 +397,7 @@ impl Rim for CoreRim {
         let party = self.opening.get();
         if let Party::Called(node) = party {
             let mut bytes = Vec::new();
-            hello::hello(&self.me, Some(node), clock::now().wall.as_us(), &mut bytes);
+            hello::hello(&self.me, Some(node), false, clock::now().wall.as_us(), &mut bytes);
             conn.append(&bytes);
             if !self.links.borrow_mut().greet(node, conn.clone()) {
                 conn.kill();
@@ -422,6 +443,7 @@ impl Rim for CoreRim {
                     conn.kill();
                 }
             }
+            Party::Bulk => self.on_bulk(id, frame),
             Party::Caller { .. } => {}
         }
     }
@@ -442,6 +464,7 @@ impl Rim for CoreRim {
         let now = clock::now();
         self.consensus.borrow_mut().flush(now, &mut self.out.borrow_mut());
         self.take_book(now.mono);
+        self.start_fetches();
         let mut out = self.out.borrow_mut();
         let mut post = self.post.borrow_mut();
         let mut links = self.links.borrow_mut();
@@ -450,6 +473,12 @@ impl Rim for CoreRim {
         }
         for (group, load) in out.loads.drain(..) {
             post.log(LogLetter::Load(group, load));
+        }
+        for (group, upto) in out.purges.drain(..) {
+            post.log(LogLetter::Purge(group, upto));
+        }
+        for export in out.exports.drain(..) {
+            post.state(StateLetter::Export(export));
         }
         for (shard, class, letter) in out.letters.drain(..) {
             post.shard(shard, class, letter);

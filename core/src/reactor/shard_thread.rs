@@ -20,7 +20,7 @@ use monoio::net::{TcpListener, UnixStream};
 use super::clock;
 use super::connection::{self, Conn, Rim as _, Signal, shut_down};
 use super::control::Control;
-use super::mesh::{Inbox, Post, ShardEnds};
+use super::mesh::{Inbox, Post, ShardEnds, StateLetter};
 use super::notes;
 use crate::node::letters::{ConnId, ShardLetter};
 use crate::node::shard::{Shard, ShardOptions, ShardOutputs, ShardStats};
@@ -276,6 +276,9 @@ impl connection::Rim for Rim {
         }
         for letter in out.to_consensus.drain(..) {
             post.consensus(letter);
+        }
+        for checkpoint in out.checkpoints.drain(..) {
+            post.state(StateLetter::Checkpoint(checkpoint));
         }
         for letter in out.to_compiler.drain(..) {
             post.compiler(letter);

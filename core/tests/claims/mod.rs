@@ -2,6 +2,7 @@
 
 mod between_groups;
 mod catalog;
+mod checkpoints;
 mod definitions;
 mod queries;
 mod sessions;

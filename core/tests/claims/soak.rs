@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use distric_core::node::consensus::CheckpointPolicy;
 use distric_core::node::draw::Draws;
 use distric_wire::client::{Query, QueryKind, Submit};
 use serde_json::Value;
@@ -58,7 +59,11 @@ fn event_of(key: u64) -> &'static str {
 }
 
 impl Storm {
-    fn new(setup: Setup) -> Self {
+    fn new(mut setup: Setup) -> Self {
+        if setup.seed % 2 == 1 {
+            setup.checkpoints =
+                CheckpointPolicy { entries: 12 + setup.seed % 30, keep_entries: setup.seed % 9, ..CheckpointPolicy::default() };
+        }
         let shards = setup.shards;
         let mut world = World::new(setup);
         let client = world.client(0);

@@ -12,6 +12,8 @@ pub mod worker;
 
 use std::collections::BTreeMap;
 
+use distric_core::node::checkpoint::Restored;
+use distric_core::node::consensus::CheckpointPolicy;
 use distric_core::node::draw::Draws;
 use distric_core::node::envelope::Envelope;
 use distric_core::node::letters::ShardLetter;
@@ -19,6 +21,7 @@ use distric_core::node::machine_clock::Now;
 use distric_core::node::peer::PeerLetter;
 use distric_exec::{Command as ExecCommand, Context, Machine, Settings};
 use distric_model::{ClusterId, GroupId, Instant, NodeId, Slot, Timestamp};
+use distric_raft_store::StateStore;
 use distric_wire::client::{Command, CommandKind, Hello, Query, QueryKind, Submit};
 use distric_wire::{FrameLimits, Message};
 use serde_json::{Value, json};
@@ -49,6 +52,7 @@ pub struct Setup {
     pub frames_in_flight_max: u32,
     pub bytes_in_flight_max: u64,
     pub requests_per_second: Option<u32>,
+    pub checkpoints: CheckpointPolicy,
 }
 
 impl Setup {
@@ -65,6 +69,7 @@ impl Setup {
             frames_in_flight_max: 256,
             bytes_in_flight_max: 1 << 24,
             requests_per_second: None,
+            checkpoints: CheckpointPolicy::default(),
         }
     }
 
@@ -340,6 +345,12 @@ impl World {
                     self.nodes[peer].on_peer(now, from, letter);
                 }
             }
+            (Actor::State, Letter::Fetch(group, install)) => {
+                let from = (0..self.nodes.len()).find(|other| self.nodes[*other].id == install.from && self.is_linked(node, *other));
+                let is_lost = self.loss_percent > 0 && self.draw(100) < self.loss_percent;
+                let copy = from.filter(|_| !is_lost).and_then(|from| self.nodes[from].exported.get(&group).cloned());
+                self.nodes[node].on_fetched(group, install, copy);
+            }
             (_, letter) => self.nodes[node].deliver(now, lane, letter),
         }
     }
@@ -598,7 +609,13 @@ impl World {
 
     /// A machine that has applied a group's durable log.
     pub fn machine(&mut self, node: usize, group: u32) -> Machine {
-        let mut machine = Machine::new(GroupId(group), Settings::default());
+        let mut machine = match self.nodes[node].states.snapshot(GroupId(group)) {
+            Some(_) => match node::restored(&self.nodes[node].states, GroupId(group)) {
+                Restored::Work(machine) => *machine,
+                Restored::Meta(_) => panic!("of group 0"),
+            },
+            None => Machine::new(GroupId(group), Settings::default()),
+        };
         for (at, command) in self.log(node, group) {
             machine.apply(at, command, &mut Vec::new());
         }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use distric_core::node::checkpoint::{Checkpoint, Restored};
 use distric_core::node::compile::{check_change, compile};
-use distric_core::node::consensus::{Consensus, ConsensusOptions, ConsensusOutputs, LogReport, LogWrite};
+use distric_core::node::consensus::{Consensus, ConsensusOptions, ConsensusOutputs, Export, LogReport, LogWrite};
 use distric_core::node::letters::{CompilerLetter, ConnId, ConsensusLetter, ShardLetter};
 use distric_core::node::machine_clock::Now;
 use distric_core::node::meta::Init;
@@ -12,8 +13,8 @@ use distric_core::node::owner_of;
 use distric_core::node::peer::PeerLetter;
 use distric_core::node::shard::{Note, Shard, ShardOptions, ShardOutputs, own_record};
 use distric_model::{GroupId, Instant, NodeId};
-use distric_raft::{Entry, Load, LogIndex, Membership, Recovered};
-use distric_raft_store::{GroupWrite, LogStore, MemoryStore};
+use distric_raft::{Entry, Install, Load, LogIndex, Membership, Recovered, Snapshot};
+use distric_raft_store::{GroupWrite, LogStore, MemoryStateStore, MemoryStore, OwnedRecord, RecordIter, StateStore};
 
 use super::Setup;
 
@@ -23,6 +24,8 @@ pub enum Actor {
     Shard(usize),
     Raft,
     Log,
+    /// The writer of checkpoints.
+    State,
     Compiler,
     Peer(usize),
     Conn(u64),
@@ -43,6 +46,14 @@ pub enum Letter {
     Loaded(GroupId, Vec<Entry>),
     Compiler(CompilerLetter),
     Peer(PeerLetter),
+    Checkpoint(Checkpoint),
+    Export(Export),
+    /// A snapshot is wanted from another node; the world brings it.
+    Fetch(GroupId, Install),
+    Checkpointed(GroupId, Snapshot),
+    Exported(Export, Option<Snapshot>),
+    /// Fetched and durable, with its machine; or not to be had.
+    Installed(GroupId, Install, Option<Restored>),
     Open,
     /// Bytes of a connection, in either direction.
     Bytes(Vec<u8>),
@@ -98,6 +109,11 @@ pub struct Node {
     number: usize,
     pub life: Option<Life>,
     pub store: MemoryStore,
+    pub states: MemoryStateStore,
+    /// Copies of checkpoints for other nodes; gone with the process.
+    pub exported: BTreeMap<GroupId, MemoryStateStore>,
+    /// What the log store may let go, once nothing waits for a flush.
+    purges: BTreeMap<GroupId, LogIndex>,
     pub lanes: Lanes,
     pub notes: Vec<Note>,
     /// Nothing becomes durable while this is set.
@@ -117,6 +133,9 @@ impl Node {
             number,
             life: None,
             store: MemoryStore::new(),
+            states: MemoryStateStore::new(),
+            exported: BTreeMap::new(),
+            purges: BTreeMap::new(),
             lanes: Lanes::default(),
             notes: Vec::new(),
             hold_flush: false,
@@ -152,10 +171,18 @@ impl Node {
             heartbeat_ms: 50,
             election_timeout_ms_min: 300,
             election_timeout_ms_max: 600,
-            checkpoints: Default::default(),
+            checkpoints: setup.checkpoints,
         });
-        for (group, recovered) in groups {
-            consensus.open_group(now, group, recovered, &mut self.raft_out).expect("what was stored fits together");
+        for (group, mut recovered) in groups {
+            let opened = match self.states.snapshot(group).cloned() {
+                Some(snapshot) => {
+                    recovered.checkpoint = Some(snapshot);
+                    let state = restored(&self.states, group);
+                    consensus.restore_group(now, group, recovered, state, &mut self.raft_out)
+                }
+                None => consensus.open_group(now, group, recovered, &mut self.raft_out),
+            };
+            opened.expect("what was stored fits together");
         }
         let shards = (0..setup.shards)
             .map(|index| {
@@ -192,6 +219,8 @@ impl Node {
     pub fn crash(&mut self, kept: usize) -> Vec<u64> {
         let life = self.life.take().expect("only a running node crashes");
         self.store.crash_after(kept);
+        self.exported.clear();
+        self.purges.clear();
         self.lanes.queues.clear();
         self.unreported.clear();
         self.out = ShardOutputs::default();
@@ -281,6 +310,16 @@ impl Node {
                     Letter::Consensus(letter) => life.consensus.on_letter(now, letter, &mut self.raft_out),
                     Letter::Report(group, report) => life.consensus.on_report(now, group, report, &mut self.raft_out),
                     Letter::Loaded(group, entries) => life.consensus.on_loaded(now, group, entries, &mut self.raft_out),
+                    Letter::Checkpointed(group, at) => life.consensus.on_checkpointed(now, group, &at, &mut self.raft_out),
+                    Letter::Exported(export, snapshot) => {
+                        life.consensus.on_exported(now, export.group, export.to, snapshot, &mut self.raft_out);
+                    }
+                    Letter::Installed(group, install, Some(state)) => {
+                        life.consensus.on_installed(now, group, install.snapshot, state, &mut self.raft_out);
+                    }
+                    Letter::Installed(group, install, None) => {
+                        life.consensus.on_install_failed(now, group, install.from, &mut self.raft_out);
+                    }
                     Letter::Peer(..) => panic!("the world hands letters of peers over"),
                     other => panic!("not for the raft core: {other:?}"),
                 }
@@ -301,9 +340,23 @@ impl Node {
             }
             (Actor::Log, Letter::Flush) => {
                 self.store.flush();
+                self.purge();
                 for (group, report) in self.unreported.drain(..) {
                     self.lanes.push(Actor::Log, Actor::Raft, 0, Letter::Report(group, report));
                 }
+            }
+            (Actor::State, Letter::Checkpoint(Checkpoint { group, snapshot, changes })) => {
+                self.states.commit(group, &snapshot, &changes).expect("memory takes every write");
+                let stored = self.states.snapshot(group).expect("just committed").clone();
+                self.lanes.push(Actor::State, Actor::Raft, 1, Letter::Checkpointed(group, stored));
+            }
+            (Actor::State, Letter::Export(export)) => {
+                let kept = self.exported.get(&export.group).and_then(|copy| copy.snapshot(export.group));
+                if kept.is_none_or(|kept| kept.position.index < export.at_least) {
+                    self.exported.insert(export.group, self.states.clone());
+                }
+                let snapshot = self.exported[&export.group].snapshot(export.group).cloned();
+                self.lanes.push(Actor::State, Actor::Raft, 1, Letter::Exported(export, snapshot));
             }
             (Actor::Compiler, Letter::Compiler(letter)) => {
                 let answer = match letter {
@@ -318,6 +371,30 @@ impl Node {
             }
             (to, letter) => panic!("{letter:?} is not for {to:?}"),
         }
+    }
+
+    /// Lets go of what is compacted. Not while something waits for a flush: this would be one.
+    fn purge(&mut self) {
+        if self.store.staged_count() == 0 {
+            while let Some((group, upto)) = self.purges.pop_first() {
+                self.store.truncate_prefix(group, upto).expect("memory takes every write");
+            }
+        }
+    }
+
+    /// The snapshot wanted in [`Letter::Fetch`] arrives with the records of the other node's copy, or it does not.
+    pub fn on_fetched(&mut self, group: GroupId, install: Install, from: Option<MemoryStateStore>) {
+        let outrun = self.life.as_ref().expect("the node runs").consensus.has_outrun(group, &install);
+        let fits = |store: &MemoryStateStore| store.snapshot(group) == Some(&install.snapshot);
+        let state = from.filter(|store| !outrun && fits(store)).and_then(|store| {
+            let mut records: Vec<OwnedRecord> = Vec::new();
+            let mut take = |found: &mut RecordIter<'_>| records.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+            store.read(group, &mut take).expect("memory reads");
+            let mut records = records.into_iter().map(Ok);
+            let replaced = self.states.replace(group, &install.snapshot, 0, &mut records).expect("memory takes every write");
+            replaced.then(|| restored(&self.states, group))
+        });
+        self.lanes.push(Actor::State, Actor::Raft, 1, Letter::Installed(group, install, state));
     }
 
     /// A letter of a peer.
@@ -396,6 +473,9 @@ impl Node {
         for letter in out.to_consensus.drain(..) {
             lanes.push(me, Actor::Raft, 0, Letter::Consensus(letter));
         }
+        for checkpoint in out.checkpoints.drain(..) {
+            lanes.push(me, Actor::State, 0, Letter::Checkpoint(checkpoint));
+        }
         for letter in out.to_compiler.drain(..) {
             lanes.push(me, Actor::Compiler, 0, Letter::Compiler(letter));
         }
@@ -429,6 +509,13 @@ impl Node {
         for (group, load) in raft_out.loads.drain(..) {
             lanes.push(Actor::Raft, Actor::Log, 0, Letter::Load(group, load));
         }
+        self.purges.extend(raft_out.purges.drain(..));
+        for export in raft_out.exports.drain(..) {
+            lanes.push(Actor::Raft, Actor::State, 0, Letter::Export(export));
+        }
+        for (group, install) in raft_out.installs.drain(..) {
+            lanes.push(Actor::Raft, Actor::State, 0, Letter::Fetch(group, install));
+        }
         for (shard, class, letter) in raft_out.letters.drain(..) {
             lanes.push(Actor::Raft, Actor::Shard(shard), class as u8, Letter::Shard(letter));
         }
@@ -436,13 +523,15 @@ impl Node {
             let peer = voters.iter().position(|voter| *voter == to).expect("replicas talk to voters only");
             lanes.push(Actor::Raft, Actor::Peer(peer), 0, Letter::Peer(letter));
         }
+        self.purge();
     }
 
-    /// Everything durable of a group's log.
+    /// Everything durable of a group's log, behind what is compacted.
     pub fn log(&mut self, group: GroupId) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
-            let from = entries.last().map_or(LogIndex(1), |entry| entry.index.next());
+            let first = self.store.base(group).map_or(LogIndex(1), |base| base.index.next());
+            let from = entries.last().map_or(first, |entry| entry.index.next());
             let more = self.store.read(group, from, LogIndex(u64::MAX - 1), 1 << 20).expect("memory reads");
             if more.is_empty() {
                 return entries;
@@ -450,4 +539,11 @@ impl Node {
             entries.extend(more);
         }
     }
+}
+
+/// The machine of a group as its checkpoint has it.
+pub fn restored(states: &MemoryStateStore, group: GroupId) -> Restored {
+    let mut made = None;
+    states.read(group, &mut |records| made = Some(Restored::of(group, records))).expect("memory reads");
+    made.expect("the records were lent").expect("what a machine told makes a machine")
 }

@@ -157,7 +157,7 @@ fn a_restored_machine_is_the_same_and_goes_on_alike() {
     }
     assert_eq!(meta.history().count(), CATALOG_HISTORY_MAX, "the history has lost its beginning");
     let mut whole = Records::new();
-    let mut untold = Meta { catalog: meta.catalog(), history: meta.history.clone(), ..Meta::default() };
+    let mut untold = Meta { catalog: meta.catalog(), history: meta.history.clone(), now: meta.now, ..Meta::default() };
     checkpoint(&mut untold, &mut whole);
     for (mut twin, mut records) in twins {
         checkpoint(&mut twin, &mut records);

@@ -30,6 +30,8 @@ pub struct Caller {
     pub member: Member,
     /// It only wants to know the cluster: nothing else follows.
     pub asks_only: bool,
+    /// It fetches snapshots.
+    pub bulk: bool,
 }
 
 /// Why a caller is not let in.
@@ -74,8 +76,8 @@ impl Unwelcome {
     }
 }
 
-/// The hello to whoever answers at an address; `wanted`: to nobody but this node.
-pub fn hello(me: &Me, wanted: Option<NodeId>, at_us: u64, out: &mut Vec<u8>) {
+/// The hello to whoever answers at an address; `wanted`: to nobody but this node; `bulk`: for snapshots.
+pub fn hello(me: &Me, wanted: Option<NodeId>, bulk: bool, at_us: u64, out: &mut Vec<u8>) {
     let member = me.member.encode();
     let hello = PeerHello {
         cluster_id: Some(me.cluster.uuid()),
@@ -84,6 +86,7 @@ pub fn hello(me: &Me, wanted: Option<NodeId>, at_us: u64, out: &mut Vec<u8>) {
         wanted_node_id: wanted.map(NodeId::uuid),
         member: &member,
         invites: false,
+        bulk,
     };
     distric_wire::encode(&hello, 0, at_us, Flags::NONE, out);
 }
@@ -109,7 +112,7 @@ pub fn receive(me: &Me, frame: &Frame<'_>) -> Result<Caller, Unwelcome> {
     if node == me.node || member.node != node {
         return Err(Unwelcome::Double(me.node));
     }
-    Ok(Caller { node, boot: hello.boot, member, asks_only: theirs.is_none() })
+    Ok(Caller { node, boot: hello.boot, member, asks_only: theirs.is_none(), bulk: hello.bulk })
 }
 
 /// The answer to a caller that was let in.
@@ -162,7 +165,7 @@ mod tests {
 
     fn call(caller: &Me, wanted: Option<NodeId>, host: &Me) -> Result<Caller, Unwelcome> {
         let mut bytes = Vec::new();
-        hello(caller, wanted, 1, &mut bytes);
+        hello(caller, wanted, false, 1, &mut bytes);
         let (frame, _) = parse(&bytes, FrameLimits::UNAUTHENTICATED).unwrap().unwrap();
         receive(host, &frame)
     }

@@ -2,9 +2,10 @@
 //!
 //! Every coordinator dials every other and says on that connection what it has to say; on the one that comes back it listens.
 //! [`links`] knows who is linked and when to dial again, [`hello`] opens a connection, [`join`] does it before the node runs,
-//! [`book`] remembers where everybody is.
+//! [`book`] remembers where everybody is, [`bulk`] fetches snapshots.
 
 pub mod book;
+pub mod bulk;
 pub mod hello;
 pub mod join;
 pub mod links;
