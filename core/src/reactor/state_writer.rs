@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use distric_lane::Sleeper;
 use distric_model::GroupId;
@@ -132,7 +132,7 @@ impl StateWriter {
     }
 
     /// Only a file that was read to its end, fits what was offered and makes a machine replaces what is here.
-    fn on_install(&mut self, group: GroupId, install: Install, path: &PathBuf) -> Result<StateReply, DeviceError> {
+    fn on_install(&mut self, group: GroupId, install: Install, path: &Path) -> Result<StateReply, DeviceError> {
         let checked = self.machine_of(group, &install.snapshot, path);
         let state = match checked {
             Ok((file, state)) => {
@@ -155,7 +155,7 @@ impl StateWriter {
         Ok(StateReply::Installed { group, install, state })
     }
 
-    fn machine_of(&self, group: GroupId, wanted: &Snapshot, path: &PathBuf) -> Result<(SnapshotFile, Restored), String> {
+    fn machine_of(&self, group: GroupId, wanted: &Snapshot, path: &Path) -> Result<(SnapshotFile, Restored), String> {
         let file = SnapshotFile::open(path).map_err(|error| error.to_string())?;
         if file.group() != group || file.snapshot() != wanted {
             return Err(format!("it is that of {} at {}, wanted was {}", file.group(), file.snapshot().position, wanted.position));
