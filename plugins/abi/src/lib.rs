@@ -7,6 +7,7 @@
 
 mod attempt_unsafe;
 mod export_unsafe;
+#[path = "raw_unsafe.rs"]
 pub mod raw;
 
 pub use attempt_unsafe::{Attempt, Level};
