@@ -30,7 +30,7 @@ pub struct World {
     /// Whether to keep `trace`.
     pub traces: bool,
     pub oracle: Oracle,
-    tune: fn(&mut Config),
+    tune: Box<dyn Fn(&mut Config)>,
 }
 
 pub struct Node {
@@ -54,6 +54,37 @@ pub struct Node {
     pub reads: Vec<(GroupId, ReadReady)>,
     pub reads_refused: Vec<(GroupId, ReadRefused)>,
     pub starts_count: u64,
+    pub clock: Clock,
+    /// The process stands still: it is not called, and letters wait for it.
+    pub is_paused: bool,
+    /// Its timers are not looked at.
+    pub is_dozing: bool,
+}
+
+/// What a node takes for the time: runs at a rate of its own, and jumps ahead now and then. Never goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Both clocks at the last change of this one.
+    world: Instant,
+    own: Instant,
+    pub rate_percent: u64,
+}
+
+impl Clock {
+    pub fn at(&self, world: Instant) -> Instant {
+        self.own.plus_us(world.since_us(self.world) * self.rate_percent / 100)
+    }
+
+    /// When this clock shows `own`; the next microsecond after if it never shows exactly that.
+    fn world_at(&self, own: Instant) -> Instant {
+        self.world.plus_us((own.since_us(self.own) * 100).div_ceil(self.rate_percent))
+    }
+
+    /// Shows `ahead_us` more from now on, and goes on at another rate.
+    pub fn set(&mut self, world: Instant, ahead_us: u64, rate_percent: u64) {
+        let own = self.at(world).plus_us(ahead_us);
+        *self = Self { world, own, rate_percent };
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -65,12 +96,12 @@ pub struct Packet {
 }
 
 impl World {
-    pub fn new(node_count: usize, group_count: u32, tune: fn(&mut Config)) -> Self {
+    pub fn new(node_count: usize, group_count: u32, tune: impl Fn(&mut Config) + 'static) -> Self {
         Self::with_spares(node_count, 0, group_count, tune)
     }
 
     /// Beside the founding members there are nodes that belong to no group yet.
-    pub fn with_spares(node_count: usize, spare_count: usize, group_count: u32, tune: fn(&mut Config)) -> Self {
+    pub fn with_spares(node_count: usize, spare_count: usize, group_count: u32, tune: impl Fn(&mut Config) + 'static) -> Self {
         let ids: Vec<NodeId> = (0..node_count + spare_count).map(node_id).collect();
         let membership = Membership::new(ids[..node_count].to_vec(), vec![]).unwrap();
         let groups: Vec<GroupId> = (0..group_count).map(GroupId).collect();
@@ -101,13 +132,16 @@ impl World {
                 reads: Vec::new(),
                 reads_refused: Vec::new(),
                 starts_count: 0,
+                clock: Clock { world: START, own: START, rate_percent: 100 },
+                is_paused: false,
+                is_dozing: false,
             }
         };
         let nodes: Vec<Node> = ids.into_iter().enumerate().map(node).collect();
-        let now = Instant::from_us(1_000_000);
+        let now = START;
         let oracle = Oracle::new(&groups, &membership.founding_entry());
         let count = nodes.len();
-        let mut world = Self { now, nodes, groups, packets: Vec::new(), trace: Vec::new(), traces: true, oracle, tune };
+        let mut world = Self { now, nodes, groups, packets: Vec::new(), trace: Vec::new(), traces: true, oracle, tune: Box::new(tune) };
         (0..count).for_each(|at| world.start(at));
         world
     }
@@ -130,10 +164,10 @@ impl World {
             let mut config = Config::new(node.id, group);
             (self.tune)(&mut config);
             let seed = at as u64 * 1_000 + u64::from(group.0) * 100 + node.starts_count;
-            rafts.insert(group, Raft::new(config, recovered, applied, seed, self.now).unwrap());
+            rafts.insert(group, Raft::new(config, recovered, applied, seed, node.clock.at(self.now)).unwrap());
         }
         node.rafts = Some(rafts);
-        self.oracle.on_start(at);
+        self.oracle.on_start(at, &self.nodes[at]);
         // A log that must begin anew says so at its first step.
         for group in self.groups.clone() {
             if self.raft(at, group).is_some_and(|raft| Some(raft.status().base) != self.nodes[at].store.base(group)) {
@@ -147,6 +181,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.store.crash_after(kept);
         node.rafts = None;
+        (node.is_paused, node.is_dozing) = (false, false);
         node.writing.clear();
         node.loads.clear();
         node.asks.clear();
@@ -178,18 +213,18 @@ impl World {
 
     /// The next time at which some replica wants a tick.
     pub fn next_wake(&self) -> Option<(Instant, NodeAt, GroupId)> {
-        let wakes = self
-            .nodes
-            .iter()
-            .enumerate()
-            .flat_map(|(at, node)| node.rafts.iter().flatten().filter_map(move |(group, raft)| Some((raft.wake_at()?, at, *group))));
+        let running = self.nodes.iter().enumerate().filter(|(_, node)| !node.is_dozing);
+        let wakes = running.flat_map(|(at, node)| {
+            let wake = move |(group, raft): (&GroupId, &Raft)| Some((node.clock.world_at(raft.wake_at()?), at, *group));
+            node.rafts.iter().flatten().filter_map(wake)
+        });
         wakes.min()
     }
 
     /// Moves the clock to when a replica wants a tick, and ticks it.
     pub fn tick(&mut self, at: NodeAt, group: GroupId) {
         if let Some(due) = self.raft(at, group).and_then(Raft::wake_at) {
-            self.now = self.now.max(due);
+            self.now = self.now.max(self.nodes[at].clock.world_at(due));
             self.step(at, group, Input::Tick);
         }
     }
@@ -264,6 +299,8 @@ impl World {
         let node = &mut self.nodes[at];
         let is_ahead = node.applied[&group].len() as u64 >= snapshot.position.index.0;
         let Some((held, state)) = found.filter(|_| !is_ahead) else { return Some((group, Input::SnapshotFailed { peer: from })) };
+        self.oracle.on_installed(group, &held, &state);
+        let node = &mut self.nodes[at];
         node.applied.insert(group, state.clone());
         node.checkpoints.insert(group, (held, state));
         Some((group, Input::SnapshotInstalled { snapshot }))
@@ -274,7 +311,8 @@ impl World {
         let node = &mut self.nodes[at];
         let Some(raft) = node.rafts.as_mut().and_then(|rafts| rafts.get_mut(&group)) else { return };
         let mut out = Outputs::default();
-        raft.step(self.now, input, &mut out);
+        let led_in = raft.is_leader().then(|| raft.term());
+        raft.step(node.clock.at(self.now), input, &mut out);
         if self.traces {
             self.trace_outputs(at, group, &out);
         }
@@ -284,7 +322,7 @@ impl World {
         }
         let node = &mut self.nodes[at];
         node.applied.entry(group).or_default().extend(out.committed.iter().cloned());
-        self.oracle.check(at, group, &out, &mut self.nodes);
+        self.oracle.check(at, group, led_in, &out, &mut self.nodes);
         let node = &mut self.nodes[at];
         if let Some(persist) = out.persist {
             node.writing.push_back((group, persist.ticket));
@@ -424,6 +462,9 @@ impl World {
         format!("{} term={} {rest}", message.body.name(), message.term)
     }
 }
+
+/// When every world begins.
+const START: Instant = Instant::from_us(1_000_000);
 
 /// The id of the node at a place.
 pub fn node_id(at: NodeAt) -> NodeId {

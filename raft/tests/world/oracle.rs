@@ -1,7 +1,8 @@
 //! What must hold after every step, whatever happened before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use distric_model::{GroupId, NodeId};
 use distric_raft::*;
 use distric_raft_store::{LogStore, MemoryStore};
@@ -18,29 +19,67 @@ pub struct Oracle {
     commit_seen: BTreeMap<(NodeAt, GroupId), LogIndex>,
     /// The members in force in each replica when last seen.
     members_seen: BTreeMap<(NodeAt, GroupId), Membership>,
+    /// For whom each replica voted, in every term. A vote is one per term whatever happens in between (Raft section 5.2).
+    votes: BTreeMap<(NodeId, GroupId, Term), NodeId>,
+    /// The hard state that each replica handed to its disk last; since a restart, what the disk held then.
+    saved: BTreeMap<(NodeAt, GroupId), HardState>,
+    /// No command is ever proposed a second time: then each is committed at most once, and not at all if it was refused.
+    pub serials_are_unique: bool,
+    serials: BTreeSet<(GroupId, Bytes)>,
+    refused: BTreeSet<(GroupId, Bytes)>,
     pub checks_count: u64,
 }
 
 impl Oracle {
     pub fn new(groups: &[GroupId], founding: &Entry) -> Self {
         let committed = groups.iter().map(|group| (*group, vec![founding.clone()])).collect();
-        Self { leaders: BTreeMap::new(), committed, commit_seen: BTreeMap::new(), members_seen: BTreeMap::new(), checks_count: 0 }
+        Self {
+            leaders: BTreeMap::new(),
+            committed,
+            commit_seen: BTreeMap::new(),
+            members_seen: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            saved: BTreeMap::new(),
+            serials_are_unique: false,
+            serials: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            checks_count: 0,
+        }
     }
 
-    pub fn on_start(&mut self, at: NodeAt) {
+    /// A node started from what its disk holds.
+    pub fn on_start(&mut self, at: NodeAt, node: &Node) {
+        self.saved.retain(|(found, _), _| *found != at);
+        let groups: Vec<GroupId> = self.committed.keys().copied().collect();
+        self.saved.extend(groups.into_iter().filter_map(|group| Some(((at, group), node.store.durable(group)?.0))));
         self.commit_seen.retain(|(node, _), _| *node != at);
         self.members_seen.retain(|(node, _), _| *node != at);
+    }
+
+    /// A snapshot is the log up to its position, the members included (Raft section 7).
+    pub fn on_installed(&self, group: GroupId, snapshot: &Snapshot, state: &[Entry]) {
+        let upto = state.len();
+        assert_eq!(snapshot.position.index.0, upto as u64, "{group}: the snapshot has another length than its name says");
+        assert!(self.committed[&group].get(..upto) == Some(state), "{group}: a snapshot at {} of something else", snapshot.position);
+        assert_eq!(state.last().map(Entry::position), Some(snapshot.position), "{group}: the snapshot ends in another term");
+        let mut members = state.iter().rev().filter(|entry| entry.kind == EntryKind::Membership);
+        let members = members.next().map(|entry| Membership::decode(&entry.data).unwrap());
+        assert_eq!(members.as_ref(), Some(&snapshot.membership), "{group}: a snapshot at {} with other members", snapshot.position);
     }
 
     pub fn committed(&self, group: GroupId) -> &[Entry] {
         &self.committed[&group]
     }
 
-    /// `nodes[at]` was stepped and said `out`; its writes of this step are not staged yet.
-    pub fn check(&mut self, at: NodeAt, group: GroupId, out: &Outputs, nodes: &mut [Node]) {
+    /// `nodes[at]`, which led in `led_in` before, was stepped and said `out`; its writes of this step are not staged yet.
+    pub fn check(&mut self, at: NodeAt, group: GroupId, led_in: Option<Term>, out: &Outputs, nodes: &mut [Node]) {
         self.checks_count += 1;
         let (id, applied_count) = (nodes[at].id, nodes[at].applied[&group].len());
         self.check_said(at, group, out, nodes);
+        self.check_votes(id, group, out);
+        self.check_written(at, group, led_in, out, nodes);
+        self.check_bounds(at, group, nodes);
+        self.refused.extend(out.refused.iter().map(|refused| (group, refused.command.clone())));
         if let Some(change) = out.role
             && change.role == RoleKind::Leader
         {
@@ -62,6 +101,72 @@ impl Oracle {
         }
         let (purged, applied) = (base(&nodes[at].store, group), nodes[at].applied[&group].len() as u64);
         assert!(purged.0 <= applied, "n{} {group}: purged up to {purged}, applied {applied}", at + 1);
+    }
+
+    /// A replica votes once in a term, whatever it forgot in between.
+    fn check_votes(&mut self, id: NodeId, group: GroupId, out: &Outputs) {
+        for (to, message) in &out.sends {
+            let vote = match message.body {
+                Body::Vote { .. } | Body::VoteByLeave { .. } => id,
+                Body::VoteReply { granted: true } => *to,
+                _ => continue,
+            };
+            let given = *self.votes.entry((id, group, message.term)).or_insert(vote);
+            assert_eq!(given, vote, "{group}: {id} votes twice in term {}", message.term);
+        }
+    }
+
+    /// Terms, votes and commit indexes on a disk never go back, and a leader only appends (Raft figure 3).
+    fn check_written(&mut self, at: NodeAt, group: GroupId, led_in: Option<Term>, out: &Outputs, nodes: &[Node]) {
+        let Some(persist) = &out.persist else { return };
+        if let Some(hard) = persist.hard_state {
+            let before = self.saved.get(&(at, group)).copied().unwrap_or_default();
+            assert!(hard.term >= before.term, "n{} {group}: term {} is written over {}", at + 1, hard.term, before.term);
+            let keeps_vote = hard.term > before.term || before.vote.is_none() || hard.vote == before.vote;
+            assert!(keeps_vote, "n{} {group}: the vote in term {} is taken back", at + 1, hard.term);
+            assert!(hard.commit >= before.commit, "n{} {group}: commit {} is written over {}", at + 1, hard.commit, before.commit);
+            self.saved.insert((at, group), hard);
+        }
+        let leads = nodes[at]
+            .rafts
+            .as_ref()
+            .and_then(|rafts| rafts.get(&group))
+            .is_some_and(|raft| Some(raft.term()) == led_in && raft.is_leader());
+        assert!(
+            !(leads && (persist.truncate_from.is_some() || persist.reset_to.is_some())),
+            "n{} {group}: a leader cuts its own log",
+            at + 1
+        );
+        let known = self.committed[&group].len() as u64;
+        let cut = persist.truncate_from.filter(|cut| cut.0 <= known);
+        if let Some(cut) = cut {
+            // What is committed somewhere may still be cut from a disk that held something else there.
+            let was = self.commit_seen.get(&(at, group)).copied().unwrap_or_default();
+            assert!(cut > was, "n{} {group}: cut from {cut}, committed here up to {was}", at + 1);
+        }
+    }
+
+    /// What is on its way to a follower, and what waits, has a bound.
+    fn check_bounds(&self, at: NodeAt, group: GroupId, nodes: &[Node]) {
+        if !self.checks_count.is_multiple_of(BOUNDS_EVERY) {
+            return;
+        }
+        let Some(raft) = nodes[at].rafts.as_ref().and_then(|rafts| rafts.get(&group)) else { return };
+        for peer in raft.status().peers {
+            assert!(peer.matched < peer.next, "n{} {group}: matched {} is not before next {}", at + 1, peer.matched, peer.next);
+            assert!(peer.in_flight_messages <= 64 && peer.in_flight_bytes <= (8 << 20) + (4 << 20), "n{} {group}: {peer:?}", at + 1);
+        }
+    }
+
+    /// Of two configurations that follow each other no majorities are disjoint (Ongaro 2014, section 4.3).
+    fn check_succession(group: GroupId, before: &Membership, after: &Membership) {
+        let follows = match (before.is_joint(), after.is_joint()) {
+            (true, true) => false,
+            (true, false) => after.voters() == before.voters(),
+            (false, true) => after.outgoing() == before.voters(),
+            (false, false) => after.voters() == before.voters(),
+        };
+        assert!(follows, "{group}: {after:?} cannot follow {before:?}");
     }
 
     /// A leader has at most one membership entry that is not committed.
@@ -125,7 +230,18 @@ impl Oracle {
             let has = |voter: &NodeId, entry: &Entry| found.iter().any(|(id, other)| id == voter && other.as_ref() == Some(entry));
             let is_durable = |entry: &&Entry| sets.iter().all(|set| set.iter().filter(|voter| has(voter, entry)).count() > set.len() / 2);
             let durable = found.iter().filter_map(|(_, entry)| entry.as_ref()).find(is_durable);
-            truth.push(durable.unwrap_or_else(|| panic!("n{} {group}: {index} committed without a durable majority", at + 1)).clone());
+            let entry = durable.unwrap_or_else(|| panic!("n{} {group}: {index} committed without a durable majority", at + 1)).clone();
+            if entry.kind == EntryKind::Command && self.serials_are_unique {
+                let serial = (group, entry.data.clone());
+                assert!(!self.refused.contains(&serial), "{group}: {index} was refused and is committed");
+                assert!(self.serials.insert(serial), "{group}: {index} is committed a second time");
+            }
+            if entry.kind == EntryKind::Membership {
+                let members = |entry: &Entry| Membership::decode(&entry.data).expect("what is committed can be read");
+                let before = truth.iter().rev().find(|entry| entry.kind == EntryKind::Membership).map(members);
+                Self::check_succession(group, &before.expect("the founding entry is one"), &members(&entry));
+            }
+            truth.push(entry);
         }
     }
 
@@ -147,6 +263,9 @@ impl Oracle {
         }
     }
 }
+
+/// The bounds of a leader are looked at in every so many steps.
+const BOUNDS_EVERY: u64 = 16;
 
 fn base(store: &MemoryStore, group: GroupId) -> LogIndex {
     store.base(group).unwrap_or_default().index
