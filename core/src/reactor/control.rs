@@ -109,7 +109,7 @@ impl Control {
 
     /// A thread cannot go on; the node is to be stopped.
     pub fn fail(&self, thread: &'static str, reason: String) {
-        tracing::error!(target: "node", thread, reason = %reason, "the node cannot go on");
+        tracing::error!(target: "distric_core::node", thread, reason = %reason, "the node cannot go on");
         self.failures.report(Failure { thread, reason });
     }
 }

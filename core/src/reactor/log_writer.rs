@@ -24,7 +24,7 @@ const OVERFLOW_RETRY_US: u64 = 200;
 /// Runs until the raft core is done and everything is written, or the device fails.
 pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLetter>, sleeper: &Sleeper, control: &Control) {
     let granted = priority_unsafe::request_low_latency();
-    tracing::info!(target: "log_writer", scheduling = granted.name(), "log writer started");
+    tracing::info!(target: "distric_core::log_writer", scheduling = granted.name(), "log writer started");
     let mut writes: Vec<GroupWrite> = Vec::new();
     let mut reports: Vec<(GroupId, LogReport)> = Vec::new();
     let mut purges: BTreeMap<GroupId, LogIndex> = BTreeMap::new();

@@ -479,7 +479,7 @@ fn choose_driver(config: &Config) -> Result<bool, StartError> {
         IoDriver::IoUring => Ok(true),
         IoDriver::Auto => {
             if !available {
-                tracing::warn!(target: "node", "io_uring is refused here, running on epoll (see LimitMEMLOCK, container profile)");
+                tracing::warn!(target: "distric_core::node", "io_uring is refused here, running on epoll (see LimitMEMLOCK, container profile)");
             }
             Ok(available)
         }
@@ -496,7 +496,7 @@ fn run_shard(shard: ShardStart, core: Option<usize>, use_uring: bool) {
     if let Some(id) = core
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
     {
-        tracing::warn!(target: "shard", core = id, "cannot be pinned");
+        tracing::warn!(target: "distric_core::shard", core = id, "cannot be pinned");
     }
     let control = shard.control.clone();
     let failed = move |error: io::Error| {

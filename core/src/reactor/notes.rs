@@ -5,18 +5,22 @@ use crate::node::shard::Note;
 /// Writes one note.
 pub fn write(shard: usize, note: Note) {
     match note {
-        Note::GroupActive { group, term } => tracing::info!(target: "raft", shard, group, term, "leading"),
-        Note::GroupLost { group } => tracing::warn!(target: "raft", shard, group, "no longer leading"),
+        Note::GroupActive { group, term } => tracing::info!(target: "distric_core::raft", shard, group, term, "leading"),
+        Note::GroupLost { group } => tracing::warn!(target: "distric_core::raft", shard, group, "no longer leading"),
         Note::GroupHalted { group, index, reason } => {
-            tracing::error!(target: "exec", shard, group, index, reason, "the group stopped at an entry that this version cannot apply");
+            tracing::error!(target: "distric_core::exec", shard, group, index, reason, "the group stopped at an entry that this version cannot apply");
         }
-        Note::WorkerAttached { worker, name, slots } => tracing::info!(target: "workers", shard, worker, name, slots, "worker connected"),
-        Note::WorkerDetached { worker } => tracing::warn!(target: "workers", shard, worker, "worker disconnected"),
+        Note::WorkerAttached { worker, name, slots } => {
+            tracing::info!(target: "distric_core::workers", shard, worker, name, slots, "worker connected")
+        }
+        Note::WorkerDetached { worker } => tracing::warn!(target: "distric_core::workers", shard, worker, "worker disconnected"),
         Note::WorkerGivenUp { group, worker } => {
-            tracing::warn!(target: "workers", shard, group, worker, "worker given up, its tasks are placed again")
+            tracing::warn!(target: "distric_core::workers", shard, group, worker, "worker given up, its tasks are placed again")
         }
-        Note::BadFrame { reason } => tracing::warn!(target: "wire", shard, reason, "connection closed"),
-        Note::CatalogInstalled { version } => tracing::info!(target: "catalog", shard, version, "catalog in use"),
-        Note::CatalogUnusable { reason } => tracing::error!(target: "catalog", shard, reason, "the committed catalog cannot be compiled"),
+        Note::BadFrame { reason } => tracing::warn!(target: "distric_core::wire", shard, reason, "connection closed"),
+        Note::CatalogInstalled { version } => tracing::info!(target: "distric_core::catalog", shard, version, "catalog in use"),
+        Note::CatalogUnusable { reason } => {
+            tracing::error!(target: "distric_core::catalog", shard, reason, "the committed catalog cannot be compiled")
+        }
     }
 }

@@ -186,11 +186,11 @@ async fn accept(rim: Rc<CoreRim>, listener: TcpListener) {
                 rim.start(stream, Party::Stranger(clock::now().mono.plus_ms(HELLO_MS_MAX)));
             }
             Ok((stream, peer)) => {
-                tracing::warn!(target: "peers", peer = %peer, callers_max = CALLERS_MAX, "a caller is refused: too many are connected");
+                tracing::warn!(target: "distric_core::peers", peer = %peer, callers_max = CALLERS_MAX, "a caller is refused: too many are connected");
                 drop(stream);
             }
             Err(error) => {
-                tracing::warn!(target: "peers", error = %error, "accept failed");
+                tracing::warn!(target: "distric_core::peers", error = %error, "accept failed");
                 monoio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
             }
         }
@@ -289,7 +289,7 @@ impl CoreRim {
             Ok(stream) => self.start(stream, Party::Called(node)),
             Err(error) => {
                 let pause_ms = self.links.borrow_mut().down(node, now);
-                tracing::debug!(target: "peers", node = %node, error = %error, pause_ms, "a coordinator cannot be reached");
+                tracing::debug!(target: "distric_core::peers", peer = %node, error = %error, pause_ms, "a coordinator cannot be reached");
                 self.rearm.set();
             }
         }
@@ -310,7 +310,7 @@ impl CoreRim {
         let caller = match hello::receive(&self.me, frame) {
             Ok(caller) => caller,
             Err(unwelcome) => {
-                tracing::warn!(target: "peers", event = "peer_refused", reason = %unwelcome, "a caller is refused");
+                tracing::warn!(target: "distric_core::peers", event = "peer_refused", reason = %unwelcome, "a caller is refused");
                 unwelcome.frame(now.wall.as_us(), &mut answer);
                 return self.last_words(id, &answer);
             }
@@ -364,11 +364,11 @@ impl CoreRim {
         match host {
             Ok(_) => {
                 self.links.borrow_mut().up(node);
-                tracing::info!(target: "peers", event = "peer_linked", node = %node, "linked to a coordinator");
+                tracing::info!(target: "distric_core::peers", event = "peer_linked", peer = %node, "linked to a coordinator");
                 self.consensus.borrow_mut().on_link(clock::now(), node, true);
             }
             Err(reason) => {
-                tracing::warn!(target: "peers", event = "peer_unwelcome", node = %node, reason, "a coordinator does not take this node's call");
+                tracing::warn!(target: "distric_core::peers", event = "peer_unwelcome", peer = %node, reason, "a coordinator does not take this node's call");
                 if let Some((conn, _)) = self.conns.borrow().get(&id) {
                     conn.kill();
                 }
@@ -386,7 +386,7 @@ impl CoreRim {
         if *self.members.borrow() != members
             && let Err(error) = self.book.write(&members)
         {
-            tracing::warn!(target: "peers", error = %error, "the address book cannot be written");
+            tracing::warn!(target: "distric_core::peers", error = %error, "the address book cannot be written");
         }
         *self.members.borrow_mut() = members;
     }
@@ -412,7 +412,7 @@ impl Rim for CoreRim {
             && self.links.borrow().is_of(node, id)
         {
             let now = clock::now();
-            tracing::info!(target: "peers", event = "peer_lost", node = %node, "the link to a coordinator is gone");
+            tracing::info!(target: "distric_core::peers", event = "peer_lost", peer = %node, "the link to a coordinator is gone");
             self.links.borrow_mut().down(node, now.mono);
             self.consensus.borrow_mut().on_link(now, node, false);
         }
@@ -439,7 +439,7 @@ impl Rim for CoreRim {
                     consensus.on_peer(now, node, letter, &mut out);
                 });
                 if let Err(error) = result {
-                    tracing::warn!(target: "peers", event = "peer_bad_frame", node = %node, error = %error, "a coordinator sent something that is no letter");
+                    tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", peer = %node, error = %error, "a coordinator sent something that is no letter");
                     conn.kill();
                 }
             }
@@ -449,7 +449,7 @@ impl Rim for CoreRim {
     }
 
     fn on_frame_error(&self, id: ConnId, error: &FrameError) {
-        tracing::warn!(target: "peers", event = "peer_bad_frame", error = %error, "bytes between coordinators that are no frame");
+        tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", error = %error, "bytes between coordinators that are no frame");
         if let Some((conn, _)) = self.conns.borrow().get(&id) {
             conn.kill();
         }

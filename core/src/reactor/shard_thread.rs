@@ -152,12 +152,12 @@ async fn accept(rim: Rc<Rim>, listener: TcpListener, connections_max: usize) {
                 connection::start(&rim, id, stream);
             }
             Ok((stream, peer)) => {
-                tracing::warn!(target: "shard", peer = %peer, connections_max, "connection refused: the node has as many as it may");
+                tracing::warn!(target: "distric_core::shard", peer = %peer, connections_max, "connection refused: the node has as many as it may");
                 drop(stream);
             }
             Err(_) if rim.control.is_stopping() => return,
             Err(error) => {
-                tracing::warn!(target: "shard", error = %error, "accept failed");
+                tracing::warn!(target: "distric_core::shard", error = %error, "accept failed");
                 monoio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
             }
         }

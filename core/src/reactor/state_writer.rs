@@ -77,7 +77,7 @@ impl StateWriter {
         // One that a fetched snapshot has overtaken is not news; what is there counts then.
         self.store.commit(*group, snapshot, changes)?;
         let stored = self.store.snapshot(*group).unwrap_or(snapshot).clone();
-        tracing::debug!(target: "state_writer", event = "checkpoint", group = %group, index = stored.position.index.0, records = changes.len(), "checkpoint");
+        tracing::debug!(target: "distric_core::state_writer", event = "checkpoint", group = %group, index = stored.position.index.0, records = changes.len(), "checkpoint");
         Ok(StateReply::Checkpointed(*group, stored))
     }
 
@@ -87,7 +87,7 @@ impl StateWriter {
         let snapshot = match self.exported.get(&group) {
             Some((snapshot, _)) if snapshot.position.index >= at_least => Some(snapshot.clone()),
             _ => self.export(group, at_least).unwrap_or_else(|error| {
-                tracing::warn!(target: "state_writer", group = %group, error = %error, "a snapshot for another node cannot be made");
+                tracing::warn!(target: "distric_core::state_writer", group = %group, error = %error, "a snapshot for another node cannot be made");
                 None
             }),
         };
@@ -105,13 +105,13 @@ impl StateWriter {
         let Some(snapshot) = write_snapshot(&*self.store, group, &path)? else { return Ok(None) };
         let file = File::open(&path).map_err(failed)?;
         self.exported.insert(group, (snapshot.clone(), file));
-        tracing::info!(target: "state_writer", event = "snapshot_made", group = %group, index = snapshot.position.index.0, "a snapshot for another node");
+        tracing::info!(target: "distric_core::state_writer", event = "snapshot_made", group = %group, index = snapshot.position.index.0, "a snapshot for another node");
         Ok(Some(snapshot))
     }
 
     fn chunk(&self, group: GroupId, position: Position, offset: u64) -> Vec<u8> {
         let (total_bytes, data) = self.read_chunk(group, position, offset).unwrap_or_else(|error| {
-            tracing::warn!(target: "state_writer", group = %group, error = %error, "a snapshot for another node cannot be read");
+            tracing::warn!(target: "distric_core::state_writer", group = %group, error = %error, "a snapshot for another node cannot be read");
             (0, Vec::new())
         });
         let mut frame = Vec::new();
@@ -141,16 +141,16 @@ impl StateWriter {
                 replaced.then_some(state)
             }
             Err(reason) => {
-                tracing::error!(target: "state_writer", event = "snapshot_unusable", group = %group, from = %install.from, reason, "a snapshot of another node is of no use");
+                tracing::error!(target: "distric_core::state_writer", event = "snapshot_unusable", group = %group, from = %install.from, reason, "a snapshot of another node is of no use");
                 None
             }
         };
         if let Err(error) = fs::remove_file(path) {
-            tracing::debug!(target: "state_writer", error = %error, "a fetched snapshot stays until the next start");
+            tracing::debug!(target: "distric_core::state_writer", error = %error, "a fetched snapshot stays until the next start");
         }
         if state.is_some() {
             let index = install.snapshot.position.index.0;
-            tracing::info!(target: "state_writer", event = "snapshot_installed", group = %group, index, from = %install.from, "caught up by a snapshot");
+            tracing::info!(target: "distric_core::state_writer", event = "snapshot_installed", group = %group, index, from = %install.from, "caught up by a snapshot");
         }
         Ok(StateReply::Installed { group, install, state })
     }

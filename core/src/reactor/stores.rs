@@ -82,7 +82,7 @@ pub fn open_store(
             let node = NodeId::new(wall, slot, draws.draw());
             let cluster = if joins {
                 let host = join::ask(&config.cluster.join, node, boot, &record(node)).map_err(|reason| StartError::Join { reason })?;
-                tracing::info!(target: "peers", event = "cluster_joined", cluster = %host.cluster, through = %host.node, "found the cluster to join");
+                tracing::info!(target: "distric_core::peers", event = "cluster_joined", cluster = %host.cluster, through = %host.node, "found the cluster to join");
                 members = host.members;
                 host.cluster
             } else {

@@ -24,7 +24,7 @@ impl Book {
     pub fn read(&self) -> Vec<Member> {
         let Ok(bytes) = std::fs::read(&self.0) else { return Vec::new() };
         serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::warn!(target: "peers", file = %self.0.display(), error = %error, "the address book cannot be read; the members are learnt anew");
+            tracing::warn!(target: "distric_core::peers", file = %self.0.display(), error = %error, "the address book cannot be read; the members are learnt anew");
             Vec::new()
         })
     }

@@ -48,7 +48,7 @@ impl CoreRim {
                 }
                 Ok(()) => self.give_up(group, &install),
                 Err(reason) => {
-                    tracing::warn!(target: "peers", event = "snapshot_fetch_failed", group = %group, node = %install.from, reason, "a snapshot cannot be fetched");
+                    tracing::warn!(target: "distric_core::peers", event = "snapshot_fetch_failed", group = %group, peer = %install.from, reason, "a snapshot cannot be fetched");
                     self.give_up(group, &install);
                 }
             }
@@ -70,7 +70,7 @@ impl CoreRim {
                 continue;
             };
             tracing::info!(
-                target: "peers", event = "snapshot_fetch", group = %group, node = %install.from,
+                target: "distric_core::peers", event = "snapshot_fetch", group = %group, peer = %install.from,
                 index = install.snapshot.position.index.0, "fetching a snapshot"
             );
             let path = self.transfer_dir.join(format!("for-us-{}", group.0));
@@ -98,7 +98,7 @@ impl CoreRim {
                 self.post.borrow_mut().state(StateLetter::Chunk { conn: id, group: GroupId(group), position, offset });
             }
             _ => {
-                tracing::warn!(target: "peers", event = "peer_bad_frame", "something else than a question for a snapshot on a bulk connection");
+                tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", "something else than a question for a snapshot on a bulk connection");
                 if let Some((conn, _)) = self.conns.borrow().get(&id) {
                     conn.kill();
                 }
