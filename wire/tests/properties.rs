@@ -180,7 +180,7 @@ proptest! {
         let refs: Vec<TaskRef> = ids.iter().map(|id| TaskRef { task_id: *id, fencing_token: 1 }).collect();
         let response = distric_wire::client::Response { rules: Strs::of_owned(&shared), workflows: Strs::of(&keys), instances: Uuids::of(&ids), ..Default::default() };
         let reconcile = distric_wire::task::Reconcile { group: 1, tasks: TaskRefs::of(&refs) };
-        let welcome = distric_wire::task::WorkerWelcome { groups: U32s::of(&numbers) };
+        let welcome = distric_wire::task::WorkerWelcome { groups: U32s::of(&numbers), coordinators: Headers::of(&lent) };
         let submit = distric_wire::client::Submit { headers: Headers::of_owned(&owned), ..Default::default() };
         for message in [AnyMessage::from(response), reconcile.into(), welcome.into(), submit.into()] {
             let mut payload = Vec::new();

@@ -122,6 +122,11 @@ pub enum ShardLetter {
         /// Where the machine has applied this; `None` when no leader could say.
         index: Option<u64>,
     },
+    /// Who belongs to the cluster, and where clients and workers reach them. Sent to every shard.
+    Coordinators {
+        /// Node and address.
+        addresses: Arc<[(NodeId, Arc<str>)]>,
+    },
     /// A node said who it is; for the shard of group 0.
     Announced {
         /// Its record.

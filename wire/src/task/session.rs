@@ -26,10 +26,12 @@ tlv_struct! {
 }
 
 tlv_struct! {
-    /// The answer to a [`WorkerHello`]; sent again when leadership moves.
+    /// The answer to a [`WorkerHello`]; sent again when leadership moves, or coordinators come or go.
     struct WorkerWelcome<'a> = 0x3005 {
         /// Groups whose leader answers on this connection.
         1 groups: required U32s<'a>,
+        /// All coordinators of the cluster: node id to host:port. None: this node does not know them yet.
+        2 coordinators: default Headers<'a>,
     }
 }
 

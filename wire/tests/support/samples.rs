@@ -223,7 +223,12 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
         labels: Headers::of(&[("zone", "eu")]),
     };
     both(hello.into(), WorkerHello { task_types: Strs::EMPTY, labels: Headers::EMPTY, ..hello }.into());
-    both(WorkerWelcome { groups: U32s::of(&[1, 2, 3]) }.into(), WorkerWelcome { groups: U32s::EMPTY }.into());
+    const COORDINATORS: [(&str, &str); 2] =
+        [("0195d8b5-0000-7000-8000-000000000001", "127.0.0.1:7400"), ("0195d8b5-0000-7000-8000-000000000002", "127.0.0.1:7402")];
+    both(
+        WorkerWelcome { groups: U32s::of(&[1, 2, 3]), coordinators: Headers::of(&COORDINATORS) }.into(),
+        WorkerWelcome { groups: U32s::EMPTY, coordinators: Headers::EMPTY }.into(),
+    );
     both(Credit { group: 1, amount: -3 }.into(), Credit { group: 1, amount: 12 }.into());
     both(
         ResultAck { task_id: TASK, fencing_token: 99, verdict: Verdict::Stale.number() }.into(),

@@ -1,5 +1,7 @@
 //! Members: what group 0 knows of the coordinators, and how this node makes itself known there.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use distric_exec::machine::MACHINE_VERSION_MAX;
 use distric_model::{GroupId, Instant, NodeId};
@@ -10,7 +12,7 @@ use serde_json::json;
 use super::connections::ReplyTo;
 use super::proposals::{Proposal, Waiting};
 use super::{Shard, ShardOutputs};
-use crate::node::letters::ConsensusLetter;
+use crate::node::letters::{Class, ConsensusLetter, ShardLetter};
 use crate::node::machine_clock::Now;
 use crate::node::meta::{MetaCommand, MetaReply};
 use crate::node::peer::Member;
@@ -20,10 +22,12 @@ use crate::node::refusal::Refusal;
 pub const ANNOUNCE_RETRY_MS: u64 = 2_000;
 
 impl Shard {
-    /// Tells the raft core who shall vote, and where everybody is.
+    /// Tells the raft core who shall vote, and everybody where everybody is.
     pub(super) fn tell_members(&self, out: &mut ShardOutputs) {
         let Some(seat) = &self.meta else { return };
-        let members = seat.meta().members().cloned().collect();
+        let members: Vec<Member> = seat.meta().members().cloned().collect();
+        let addresses: Arc<[(NodeId, Arc<str>)]> = members.iter().map(|member| (member.node, member.wire_address.clone())).collect();
+        self.to_all_shards(Class::Request, out, || ShardLetter::Coordinators { addresses: addresses.clone() });
         out.to_consensus.push(ConsensusLetter::Members { voters: seat.meta().voters(), members });
     }
 

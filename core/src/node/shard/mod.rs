@@ -112,6 +112,8 @@ pub struct Shard {
     leaders: BTreeMap<GroupId, (u64, Option<NodeId>)>,
     /// Work groups whose active leader is this node, wherever they live on it.
     active_groups: BTreeSet<GroupId>,
+    /// Where clients and workers reach the members, by group 0.
+    coordinators: Arc<[(NodeId, Arc<str>)]>,
     catalog: Arc<CatalogView>,
     /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
     serving: bool,
@@ -139,6 +141,7 @@ impl Shard {
             meta: (owner_of(GroupId::META, options.count) == options.index).then(MetaSeat::default),
             leaders: BTreeMap::new(),
             active_groups: BTreeSet::new(),
+            coordinators: Arc::default(),
             catalog: Arc::new(CatalogView::default()),
             serving: false,
             workers: Attachments::default(),
@@ -196,6 +199,7 @@ impl Shard {
             ShardLetter::Leadership { group, term, leader } => self.on_leadership(now, group, term, leader, out),
             ShardLetter::Refused { number, overloaded } => self.on_refused(now, number, overloaded, out),
             ShardLetter::ReadReady { number, group, index } => self.on_read_ready(now, number, group, index, out),
+            ShardLetter::Coordinators { addresses } => self.on_coordinators(now, addresses, out),
             ShardLetter::Announced { member } => self.on_announced(now, *member, out),
             ShardLetter::Replied { number, reply } => self.on_replied(now, number, *reply, out),
             ShardLetter::MetaReplied { number, reply } => self.on_meta_replied(now, number, *reply, out),

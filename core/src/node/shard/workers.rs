@@ -10,10 +10,10 @@ use std::sync::Arc;
 use distric_exec::command::{TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp};
 use distric_exec::{Command, Octets};
 use distric_model::limits::TASK_OUTPUT_BYTES_MAX;
-use distric_model::{GroupId, Instant, TaskId, WorkerId};
+use distric_model::{GroupId, Instant, NodeId, TaskId, WorkerId};
 use distric_wire::client::Rejection;
 use distric_wire::task::{Backlog, Drain, Reconcile, ResultOutcome, TaskRef, TaskResult, WorkerWelcome};
-use distric_wire::{AnyMessage, Code, TaskRefs, U32s};
+use distric_wire::{AnyMessage, Code, Headers, TaskRefs, U32s};
 
 use super::connections::Phase;
 use super::partition::{Partition, WORKER_GRACE_MS};
@@ -96,22 +96,37 @@ impl Shard {
         self.to_all_shards(Class::Request, out, || ShardLetter::WorkerAttached { shard, conn, card: card.clone(), opened_at });
     }
 
-    /// Tells a worker which groups it may lease credit to. A group that is not active yet has no place to keep it.
+    /// Tells a worker which groups it may lease credit to, and where the other coordinators are. A group that is not active yet has no
+    /// place to keep credit.
     fn welcome_worker(&self, now: Now, conn: ConnId, message_id: u64, out: &mut ShardOutputs) {
         let groups: Vec<u32> = self.active_groups.iter().map(|group| group.0).collect();
-        out.frame(conn, &WorkerWelcome { groups: U32s::of(&groups) }, message_id, now.wall, false);
+        let coordinators: Vec<(String, String)> =
+            self.coordinators.iter().map(|(node, address)| (node.to_string(), address.to_string())).collect();
+        let welcome = WorkerWelcome { groups: U32s::of(&groups), coordinators: Headers::of_owned(&coordinators) };
+        out.frame(conn, &welcome, message_id, now.wall, false);
+    }
+
+    /// Group 0 has other members, or they are elsewhere: the workers of this shard hear of it.
+    pub(super) fn on_coordinators(&mut self, now: Now, addresses: Arc<[(NodeId, Arc<str>)]>, out: &mut ShardOutputs) {
+        if self.coordinators != addresses {
+            self.coordinators = addresses;
+            self.welcome_workers(now, out);
+        }
+    }
+
+    fn welcome_workers(&self, now: Now, out: &mut ShardOutputs) {
+        for (conn, connection) in self.connections.iter() {
+            if matches!(connection.phase, Phase::Worker(_)) {
+                self.welcome_worker(now, conn, 0, out);
+            }
+        }
     }
 
     /// A group of this node became active, or is no longer: the workers of this shard hear of it.
     pub(super) fn on_group_active(&mut self, now: Now, group: GroupId, active: bool, out: &mut ShardOutputs) {
         let changed = if active { self.active_groups.insert(group) } else { self.active_groups.remove(&group) };
-        if !changed {
-            return;
-        }
-        for (conn, connection) in self.connections.iter() {
-            if matches!(connection.phase, Phase::Worker(_)) {
-                self.welcome_worker(now, conn, 0, out);
-            }
+        if changed {
+            self.welcome_workers(now, out);
         }
     }
 

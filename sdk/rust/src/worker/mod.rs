@@ -1,13 +1,14 @@
 //! The worker: runs the tasks that coordinators assign to it.
 //!
-//! One session per address, one budget of slots and prefetch for all of them. A result is kept until its commit is confirmed, and sent again over
+//! One session per coordinator, one budget of slots and prefetch for all of them. One address is enough to find the others. A result is kept until its commit is confirmed, and sent again over
 //! reconnects; a task that was lost on the way is said to be unknown and comes again.
 //!
-//! Parts: `desk` is the pure machine that knows what is in hand and what was promised to whom; `ledger` is its credits; a `session` is one
-//! connection; `shift` is the loop that runs handlers and brings the others together.
+//! Parts: `desk` is the pure machine that knows what is in hand and what was promised to whom; `ledger` is its credits; `roster` knows which
+//! coordinators there are; a `session` is one connection; `shift` is the loop that runs handlers and brings the others together.
 
 mod desk;
 mod ledger;
+mod roster;
 mod session;
 mod shift;
 mod task;
@@ -113,7 +114,7 @@ impl fmt::Debug for WorkerBuilder {
 }
 
 impl WorkerBuilder {
-    /// A worker for the coordinators at these addresses; it holds a session with each of them.
+    /// A worker for the cluster of the coordinators at these addresses; it learns of the others from them, and holds a session with each.
     pub fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>, options: WorkerOptions) -> Self {
         Self { addresses: addresses.into_iter().map(Into::into).collect(), options, handlers: BTreeMap::new() }
     }

@@ -10,8 +10,9 @@ use distric_wire::client::{GoAway, Ping, Pong, Rejection as WireRejection};
 use distric_wire::task::{Assignment, Backlog, CancelTask, CreditReturned, Drain, Reconcile, ResultAck, WorkerHello, WorkerWelcome};
 use distric_wire::{DecodeError, Frame, FrameLimits, Headers, Message, Strs};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use uuid::Uuid;
 
 use super::ledger::SessionId;
 use super::task::{Task, TaskKey};
@@ -22,6 +23,8 @@ use crate::error::{ConnectionError, Error, ProtocolError, Rejection};
 
 /// Chunks of frames that may wait for a slow coordinator before its session is given up; one chunk is what one turn made.
 const CHUNKS_QUEUED_MAX: usize = 1_024;
+/// Between two looks at an address whose node is reached by another session, milliseconds.
+const STAND_ASIDE_MS: u64 = 5_000;
 /// Message id of the WorkerHello.
 const WORKER_HELLO_ID: u64 = 1 << 61;
 
@@ -35,13 +38,16 @@ pub(super) struct Report {
 /// See [`Report`].
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// The coordinator took the Hello; frames go here.
+    /// The connection is with this node; the answer is whether to introduce the worker there.
+    Reached(Uuid, oneshot::Sender<bool>),
+    /// The worker is being introduced; frames go here.
     Up(mpsc::Sender<Vec<u8>>),
     /// The connection is gone; another one is being made.
     Down,
     /// The coordinator refuses this worker for good.
     Refused(Error),
-    Groups(Vec<u32>),
+    /// Groups that are led there, and all coordinators: node and address.
+    Welcome(Vec<u32>, Vec<(Uuid, String)>),
     Assignment(Box<Task>),
     ResultAck(TaskKey),
     CreditReturned {
@@ -75,6 +81,13 @@ pub(super) async fn run(
             Ok(connection) => {
                 let since = Instant::now();
                 let session = Session { id, options: &options, identity: &identity, reports: &reports };
+                let Ok(is_first) = session.ask(connection.welcome.node_id).await else { return };
+                if !is_first {
+                    tracing::debug!(address, node = %connection.welcome.node_id, "another address leads to this coordinator as well");
+                    drop(connection);
+                    sleep(Duration::from_millis(STAND_ASIDE_MS)).await;
+                    continue;
+                }
                 let failure = session.serve(connection).await;
                 if since.elapsed() > Duration::from_millis(options.backoff.backoff_ms_max) {
                     backoff.reset();
@@ -186,6 +199,13 @@ impl Session<'_> {
         }
     }
 
+    /// Asks the shift whether this session is the one for the node.
+    async fn ask(&self, node: Uuid) -> Result<bool, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Heard::Reached(node, answer)).await.map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| Error::Closed)
+    }
+
     async fn tell(&self, what: Heard) -> Result<(), mpsc::error::SendError<Report>> {
         self.reports.send(Report { session: self.id, what }).await
     }
@@ -218,7 +238,12 @@ fn hear(frame: &Frame<'_>, limits: FrameLimits, scratch: &mut Vec<u8>) -> Result
     let payload = frame.decompressed(scratch, limits)?;
     let id = frame.header.message_id;
     let heard = match frame.header.message_type {
-        WorkerWelcome::TYPE => Heard::Groups(WorkerWelcome::decode(payload)?.groups.iter().collect()),
+        WorkerWelcome::TYPE => {
+            let welcome = WorkerWelcome::decode(payload)?;
+            // What is no node's id comes from a later version, and is left to it.
+            let coordinators = welcome.coordinators.iter().filter_map(|(node, address)| Some((node.parse().ok()?, address.to_owned())));
+            Heard::Welcome(welcome.groups.iter().collect(), coordinators.collect())
+        }
         Assignment::TYPE => Heard::Assignment(Box::new(Task::of_wire(&Assignment::decode(payload)?))),
         ResultAck::TYPE => {
             let ack = ResultAck::decode(payload)?;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::desk::{Desk, Outbox};
 use super::ledger::SessionId;
+use super::roster::{Change, Roster};
 use super::session::{self, Heard, Report};
 use super::task::{Handlers, Task, TaskFailure, TaskKey, TaskOutcome};
 use super::{Identity, WorkerOptions};
@@ -45,19 +46,26 @@ pub(super) async fn run(
     let (options, identity) = (Arc::new(options), Arc::new(identity));
     let (reports, mut inbox) = mpsc::channel(REPORTS_QUEUED_MAX);
     // Dropped at the end of this function, which ends the sessions.
-    let mut sessions = JoinSet::new();
-    for (id, address) in addresses.into_iter().enumerate() {
-        sessions.spawn(session::run(id, address, options.clone(), identity.clone(), reports.clone()));
-    }
-    drop(reports);
+    let mut sessions: JoinSet<()> = JoinSet::new();
+    let mut open: BTreeMap<SessionId, AbortHandle> = BTreeMap::new();
 
-    let mut shift = Shift::new(desk, handlers);
+    let mut shift = Shift::new(desk, Roster::new(addresses), handlers);
     let mut heartbeat = interval(Duration::from_millis(options.heartbeat_ms.max(1)));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = pin!(shutdown);
     let mut stage = Stage::Working;
     let mut batch = Vec::new();
     loop {
+        for change in shift.roster.changes() {
+            match change {
+                Change::Open(id, address) => {
+                    let session = session::run(id, address, options.clone(), identity.clone(), reports.clone());
+                    open.insert(id, sessions.spawn(session));
+                }
+                Change::End(id) => open.remove(&id).iter().for_each(AbortHandle::abort),
+            }
+        }
+        while sessions.try_join_next().is_some() {}
         let until = match stage {
             Stage::Working => None,
             Stage::Draining { until } | Stage::Confirming { until } => Some(until),
@@ -84,10 +92,7 @@ pub(super) async fn run(
                     shift.on_joined(joined);
                 }
             }
-            count = inbox.recv_many(&mut batch, REPORTS_PER_TURN_MAX) => {
-                if count == 0 {
-                    return Err(Error::Closed);
-                }
+            _ = inbox.recv_many(&mut batch, REPORTS_PER_TURN_MAX) => {
                 shift.turn();
                 for report in batch.drain(..) {
                     shift.on_report(report)?;
@@ -122,6 +127,7 @@ enum Stage {
 
 struct Shift {
     desk: Desk,
+    roster: Roster,
     outbox: Outbox,
     sessions: BTreeMap<SessionId, mpsc::Sender<Vec<u8>>>,
     handlers: Handlers,
@@ -134,9 +140,10 @@ struct Shift {
 }
 
 impl Shift {
-    fn new(desk: Desk, handlers: Handlers) -> Self {
+    fn new(desk: Desk, roster: Roster, handlers: Handlers) -> Self {
         Self {
             desk,
+            roster,
             outbox: Outbox::default(),
             sessions: BTreeMap::new(),
             handlers,
@@ -156,15 +163,23 @@ impl Shift {
     fn on_report(&mut self, Report { session, what }: Report) -> Result<(), Error> {
         let (desk, out) = (&mut self.desk, &mut self.outbox);
         match what {
+            Heard::Reached(node, answer) => {
+                // Nobody waits for the answer of a session that was ended meanwhile.
+                let _ = answer.send(self.roster.on_reached(session, node));
+            }
             Heard::Up(chunks) => {
                 self.sessions.insert(session, chunks);
             }
             Heard::Down => {
                 self.sessions.remove(&session);
                 desk.on_down(session, out);
+                self.roster.on_down(session);
             }
             Heard::Refused(error) => return Err(error),
-            Heard::Groups(groups) => desk.on_groups(session, &groups, out),
+            Heard::Welcome(groups, coordinators) => {
+                desk.on_groups(session, &groups, out);
+                self.roster.on_coordinators(coordinators);
+            }
             Heard::Assignment(task) => {
                 let offered = self.handlers.contains_key(&task.context.task_type);
                 desk.on_assignment(task, offered, out);

@@ -46,7 +46,12 @@ impl Fake {
 
     /// The next connection, greeted with room for many requests.
     pub async fn accept(&self) -> Peer {
-        self.accept_with(welcome()).await
+        self.accept_with(Welcome { node_id: self.node_id(), ..welcome() }).await
+    }
+
+    /// Each fake is another node.
+    pub fn node_id(&self) -> Uuid {
+        Uuid::from_u128(self.address().bytes().fold(0, |hash, byte| hash * 31 + u128::from(byte)))
     }
 
     pub async fn accept_with(&self, welcome: Welcome<'_>) -> Peer {
