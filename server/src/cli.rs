@@ -125,6 +125,9 @@ pub struct DevArgs {
     /// Workflows to apply once the node is up.
     #[arg(long, value_name = "FILE")]
     pub workflows: Option<PathBuf>,
+    /// A cluster of so many nodes on this machine, each a process with a data directory of its own: 1, 3 or 5.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub nodes: usize,
     /// Do not run a worker in this process.
     #[arg(long)]
     pub no_worker: bool,

@@ -119,3 +119,16 @@ pub fn data_dir_of(config: &Config) -> Result<&Path, Failure> {
             .with_remedy("give --data-dir DIR, or node.data_dir in the configuration; `distric dev` can do without")
     })
 }
+
+/// The data directory, or a temporary one that is removed when its handle is dropped.
+pub fn data_dir_or_temporary(config: &Config) -> Result<(Option<tempfile::TempDir>, PathBuf), Failure> {
+    if let Some(path) = &config.node.data_dir {
+        return Ok((None, path.clone()));
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("distric-dev-")
+        .tempdir()
+        .map_err(|error| Failure::io("create a directory in", &std::env::temp_dir(), &error))?;
+    let path = dir.path().to_owned();
+    Ok((Some(dir), path))
+}

@@ -296,7 +296,8 @@ pub const KEYS: &[KeyInfo] = &[
         "worker.coordinators",
         Kind::Addresses,
         Fallback::Value("127.0.0.1:7400"),
-        "Coordinators to connect to: comma-separated in variables and flags, a list in the file.",
+        "Coordinators to connect to, of which one is enough: the others are learnt from it. Comma-separated in variables and flags, a list in \
+         the file.",
     ),
     key(
         "log.level",

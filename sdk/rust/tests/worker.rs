@@ -354,7 +354,10 @@ async fn one_address_leads_to_all_coordinators_and_each_has_one_session() {
     one.send(0, &assignment(8, "echo", "1")).await;
     result(&mut one).await;
     drop(two);
-    assert!(tokio::time::timeout(Duration::from_millis(200), second.accept_silent()).await.is_err(), "a coordinator that left is left alone");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), second.accept_silent()).await.is_err(),
+        "a coordinator that left is left alone"
+    );
     one.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::of(&both) }).await;
     session(&second, &[2]).await;
     running.stop().await;

@@ -6,6 +6,7 @@ pub mod config;
 pub mod coordinator;
 pub mod demo;
 pub mod dev;
+pub mod dev_cluster;
 pub mod rules_check;
 pub mod rules_explain;
 pub mod rules_match;
