@@ -26,7 +26,7 @@ pub enum Verb {
     Coordinator(CoordinatorArgs),
     /// Run a worker that takes tasks from coordinators.
     Worker(WorkerArgs),
-    /// Show the whole thing at work: 5,000 events, a kill, a restart, and a proof that nothing was lost or doubled.
+    /// Show the whole thing at work: three nodes, 5,000 events, a leader killed in mid-stream, and a proof that nothing was lost or doubled.
     Demo(DemoArgs),
     /// Send one event and follow what it starts to the end.
     Send(SendArgs),

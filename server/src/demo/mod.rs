@@ -1,21 +1,22 @@
-//! The demo: the example shop under load, killed in the middle, and held to its promises.
+//! The demo: the example shop under load, a leader killed in mid-stream, and three nodes held to their promises.
 //!
-//! It starts a node as a child process in a temporary directory, submits the committed stream, kills the node with SIGKILL,
-//! starts it again on the same data, submits what was not acknowledged, waits for every workflow to end, and then compares:
-//! the client's own fsynced journal with the node's messages, and the webhook receiver's books with what the rules say must
-//! happen ([`expected`], computed without the node). Start reading at [`run`].
+//! It starts three nodes as child processes in a temporary directory, submits the committed stream, kills the node that leads most groups
+//! with SIGKILL while the stream goes on, starts it again, waits for every workflow to end, and then compares: the client's own fsynced
+//! journal with the messages on every node, and the webhook receiver's books with what the rules say must happen ([`expected`],
+//! computed without the nodes). Start reading at [`run`].
 
 pub mod check;
-pub mod child;
 pub mod events;
 pub mod expected;
 pub mod journal;
 pub mod progress;
 pub mod receiver;
 pub mod report;
+pub mod strike;
 pub mod submit;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,16 +26,17 @@ use distric_sdk::{Client, ClientOptions};
 use serde_json::json;
 
 use crate::cli::DemoArgs;
+use crate::cluster::seats::Seat;
+use crate::cluster::{Cluster, ClusterPlan};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-use child::NodeProcess;
 use expected::Expected;
 use journal::Journal;
 use progress::Progress;
 use receiver::Receiver;
 use report::Report;
-use submit::{Tally, Until};
+use submit::Tally;
 
 /// The example's rules.
 pub const RULES_TEXT: &str = include_str!("../../../examples/payments/rules.yaml");
@@ -47,8 +49,10 @@ pub const EVENTS_TEXT: &str = include_str!("../../../examples/payments/events.js
 const RECEIVER_PLACEHOLDER: &str = "127.0.0.1:9700";
 /// Everything must have ended so long after the last acknowledgement.
 const END_WITHIN: Duration = Duration::from_secs(40);
-/// Fewest events that make sense: some must come before the kill and some after it.
-const EVENTS_MIN: usize = 10;
+/// Fewest events that make sense: some must come before the kill, and more than may be in flight after it.
+const EVENTS_MIN: usize = 400;
+/// Nodes of the demo's cluster.
+const NODES: usize = 3;
 
 /// Runs the demo in `dir`. Exit 1 when one promise was not kept.
 pub async fn run(args: &DemoArgs, dir: &Path, output: Output) -> Result<Exit, Failure> {
@@ -69,47 +73,25 @@ pub async fn run(args: &DemoArgs, dir: &Path, output: Output) -> Result<Exit, Fa
     let journal = Journal::open(&files.journal).map_err(|error| Failure::io("write", &files.journal, &error))?;
     let mut tally = Tally::new(events.len());
 
-    // The first half, then the kill, with submissions in flight and workflows running.
-    let mut node = files.start().await?;
-    let client = connect(&node).await?;
-    output.text(format!("Node {} on {}; receiver on {}.", node.pid, node.wire, receiver.address));
-    let all: Vec<usize> = (0..events.len()).collect();
-    let until = Until::Journaled { flushed: journal.flushed(), count: events.len() as u64 / 2 };
-    let mut bar = Progress::new(output, "submitting", events.len() as u64);
-    submit::submit(&client, &events, &all, &journal.sender(), until, &mut tally, |done| bar.at(done)).await?;
-    let deliveries_before = receiver.deliveries();
-    node.kill()?;
-    bar.finish();
-    drop(client);
-    journal.close().map_err(|error| Failure::io("flush", &files.journal, &error))?;
-    let before = journal::read(&files.journal).map_err(|error| Failure::io("read", &files.journal, &error))?;
-    output.text(format!(
-        "Killed it (SIGKILL) with {} acknowledgements in the journal and {deliveries_before} webhooks delivered.",
-        before.len()
-    ));
-
-    // The same data again; first of all: is everything there that was acknowledged?
-    let restarted = Instant::now();
-    let node = files.start().await?;
-    let restart = restarted.elapsed();
-    let client = connect(&node).await?;
-    let missing_after_restart = check::missing_messages(&client, &before).await?;
-    output.text(format!(
-        "Restarted in {:.0} ms as {} on the same data: {} of {} acknowledged messages are there.",
-        restart.as_secs_f64() * 1_000.0,
-        node.pid,
-        distinct(&before) - missing_after_restart.len(),
-        distinct(&before)
-    ));
-
-    let done: BTreeSet<usize> = before.iter().map(|line| line.event).collect();
-    let rest: Vec<usize> = all.into_iter().filter(|position| !done.contains(position)).collect();
-    let journal = Journal::open(&files.journal).map_err(|error| Failure::io("write", &files.journal, &error))?;
-    let mut bar = Progress::new(output, "submitting the rest", events.len() as u64);
-    submit::submit(&client, &events, &rest, &journal.sender(), Until::Done, &mut tally, |done| bar.at(done)).await?;
+    let mut cluster = Cluster::start(files.plan()).await?;
+    let addresses = cluster.addresses();
+    let client = connect(&addresses).await?;
+    output.text(format!("Three nodes on {}; receiver on {}.", addresses.join(", "), receiver.address));
+    let count = events.len() as u64;
+    let mut bar = Progress::new(output, "submitting", count);
+    let sender = journal.sender();
+    // The stream and the strike run at the same time: nobody tells the client.
+    let (_, strike) = tokio::try_join!(
+        submit::submit(&client, &events, sender, &mut tally, |done| bar.at(done)),
+        strike::strike(&mut cluster, journal.flushed(), count / 2, count * 4 / 5),
+    )?;
     bar.finish();
     journal.close().map_err(|error| Failure::io("flush", &files.journal, &error))?;
     let acknowledged = journal::read(&files.journal).map_err(|error| Failure::io("read", &files.journal, &error))?;
+    output.text(format!(
+        "Killed {} (process {}, SIGKILL) after {} acknowledgements; started it again, and it has caught up.",
+        strike.name, strike.pid, strike.acknowledged_before
+    ));
 
     let mut bar = Progress::new(output, "waiting for the end", expected.instance_count());
     let running = check::wait_for_end(&client, expected.instance_count(), Instant::now() + END_WITHIN, |done| bar.at(done)).await?;
@@ -119,26 +101,35 @@ pub async fn run(args: &DemoArgs, dir: &Path, output: Output) -> Result<Exit, Fa
     let sent_us: BTreeMap<_, _> =
         acknowledged.iter().rev().map(|line| (line.message_id, tally.first_sent_us[line.event])).filter(|(_, sent)| *sent > 0).collect();
     let observed = check::observe(&client, &sent_us).await?;
-    let missing_at_end = check::missing_messages(&client, &acknowledged).await?;
     drop(client);
-    let stopped = node.stop().await;
+    // Every node answers for itself: each has everything.
+    let mut missing = Vec::new();
+    for (position, address) in addresses.iter().enumerate() {
+        let alone = connect(std::slice::from_ref(address)).await?;
+        missing.push((cluster.plan().name_of(position), check::missing_messages(&alone, &acknowledged).await?));
+    }
+    let not_ended = cluster.stop().await;
     let ledger = receiver.ledger();
     let mut verdict = check::judge(&expected, &observed, &ledger, &acknowledged);
-    verdict.none_of("acknowledged messages missing after the restart", &missing_after_restart);
-    verdict.none_of("acknowledged messages missing at the end", &missing_at_end);
+    for (name, missing) in &missing {
+        verdict.none_of(&format!("acknowledged messages missing on {name}"), missing);
+    }
+    verdict.none_of("nodes that did not end with success when asked to", &not_ended);
     if running > 0 {
         verdict.disagreements.push(format!("instances still running {} s after the last acknowledgement: {running}", END_WITHIN.as_secs()));
     }
-    if !stopped {
-        verdict.disagreements.push("the node did not end with success when asked to".to_owned());
+    let fail_over = strike.fail_over(&tally.acks);
+    if fail_over.is_none() {
+        verdict.disagreements.push(format!("no message was acknowledged by a successor of {}", strike.name));
     }
     let report = Report {
         events: events.len(),
         accepted: distinct(&acknowledged),
-        acknowledged_before_kill: before.len(),
-        present_after_restart: present(&before, &missing_after_restart),
+        strike: &strike,
+        fail_over: fail_over.unwrap_or_default(),
+        longest_pause: strike::longest_pause(&tally.acks),
+        present_everywhere: missing.iter().map(|(_, missing)| distinct(&acknowledged) - missing.len()).min().unwrap_or_default(),
         repeats: acknowledged.iter().filter(|line| line.repeat).count(),
-        restart,
         busy: tally.busy,
         ack_us: &tally.ack_us,
         observed: &observed,
@@ -153,11 +144,6 @@ pub async fn run(args: &DemoArgs, dir: &Path, output: Output) -> Result<Exit, Fa
 /// Messages named in a journal, each counted once.
 fn distinct(lines: &[journal::Acknowledged]) -> usize {
     lines.iter().map(|line| line.message_id).collect::<BTreeSet<_>>().len()
-}
-
-/// Acknowledgements whose message is there.
-fn present(lines: &[journal::Acknowledged], missing: &[uuid::Uuid]) -> usize {
-    lines.iter().filter(|line| !missing.contains(&line.message_id)).count()
 }
 
 /// The first `count` events of the committed stream.
@@ -183,27 +169,25 @@ fn catalog() -> Result<Catalog, Failure> {
     }
 }
 
-async fn connect(node: &NodeProcess) -> Result<Client, Failure> {
-    let options = ClientOptions::new([node.wire.to_string()]).name("distric-demo");
+async fn connect(addresses: &[String]) -> Result<Client, Failure> {
+    let options = ClientOptions::new(addresses.iter().cloned()).name("distric-demo");
     Ok(Client::connect(options).await?)
 }
 
 /// The demo's files within its temporary directory.
 struct Files {
-    data: std::path::PathBuf,
+    cluster: std::path::PathBuf,
     rules: std::path::PathBuf,
     workflows: std::path::PathBuf,
-    log: std::path::PathBuf,
     journal: std::path::PathBuf,
 }
 
 impl Files {
     fn write(dir: &Path, receiver: &Receiver) -> Result<Self, Failure> {
         let files = Self {
-            data: dir.join("data"),
+            cluster: dir.join("cluster"),
             rules: dir.join("rules.yaml"),
             workflows: dir.join("workflows.yaml"),
-            log: dir.join("node.log"),
             journal: dir.join("acknowledged.jsonl"),
         };
         let workflows = WORKFLOWS_TEXT.replace(RECEIVER_PLACEHOLDER, &receiver.address.to_string());
@@ -213,13 +197,24 @@ impl Files {
         Ok(files)
     }
 
-    async fn start(&self) -> Result<NodeProcess, Failure> {
-        NodeProcess::start(&self.data, &self.rules, &self.workflows, &self.log).await
+    /// Three nodes on free ports of loopback, the same on every machine: nothing of the surroundings configures them.
+    fn plan(&self) -> ClusterPlan {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let text = |path: &Path| path.display().to_string();
+        ClusterPlan {
+            dir: self.cluster.clone(),
+            name: "demo".to_owned(),
+            seats: vec![Seat { wire: free, peer: free, http: Some(free) }; NODES],
+            arguments: ["--shards", "1", "--set", "cpu.pin=false"].map(str::to_owned).into(),
+            arguments_of_first: vec!["--rules".to_owned(), text(&self.rules), "--workflows".to_owned(), text(&self.workflows)],
+            logs: true,
+            surroundings: false,
+        }
     }
 }
 
 /// Tells a script that the temporary directory stays.
 pub fn say_kept(dir: &Path, output: Output) {
-    output.text(format!("Kept {}: the node's data, its log, and the journal.", dir.display()));
+    output.text(format!("Kept {}: the nodes' data, their logs, and the journal.", dir.display()));
     output.json(&json!({"event": "kept", "dir": dir.display().to_string()}));
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::{Observed, Verdict};
 use super::receiver::Ledger;
+use super::strike::Strike;
 use crate::output::{Output, Paint, write_line};
 
 /// Everything that was counted and measured.
@@ -17,14 +18,16 @@ pub struct Report<'a> {
     pub events: usize,
     /// Distinct messages that were acknowledged.
     pub accepted: usize,
-    /// Acknowledgements in the journal before the kill.
-    pub acknowledged_before_kill: usize,
-    /// Of those, how many the node still had after the restart.
-    pub present_after_restart: usize,
+    /// The kill of a leader.
+    pub strike: &'a Strike,
+    /// From the kill to the next acknowledgement of the groups that the dead node led.
+    pub fail_over: Duration,
+    /// The longest time without any acknowledgement.
+    pub longest_pause: Duration,
+    /// Acknowledged messages that every node has.
+    pub present_everywhere: usize,
     /// Submissions that the node recognised by their idempotency key.
     pub repeats: usize,
-    /// From starting the second process to its readiness.
-    pub restart: Duration,
     /// Time spent submitting.
     pub busy: Duration,
     /// From sending to acknowledgement, microseconds.
@@ -51,13 +54,17 @@ impl Report<'_> {
             output.json(&self.to_json());
             return;
         }
+        let whole_ms = |time: Duration| format!("{} ms", time.as_millis());
         let ms = |us: u64| format!("{:.1} ms", us as f64 / 1_000.0);
         let mut rows: Vec<(String, String)> = vec![
             ("events submitted".into(), self.events.to_string()),
             ("messages accepted".into(), self.accepted.to_string()),
-            ("acknowledged before the kill".into(), self.acknowledged_before_kill.to_string()),
-            ("  of those present after it".into(), self.present_after_restart.to_string()),
-            ("restart until ready".into(), format!("{:.0} ms", self.restart.as_secs_f64() * 1_000.0)),
+            ("  of those on every node".into(), self.present_everywhere.to_string()),
+            ("leader killed after".into(), format!("{} acknowledged", self.strike.acknowledged_before)),
+            ("fail-over".into(), whole_ms(self.fail_over)),
+            ("longest pause of the stream".into(), whole_ms(self.longest_pause)),
+            ("restart until ready".into(), whole_ms(self.strike.restart)),
+            ("  until caught up".into(), whole_ms(self.strike.caught_up)),
         ];
         for ((workflow, state), count) in &self.observed.instances {
             rows.push((format!("{workflow} {state}"), count.to_string()));
@@ -112,9 +119,12 @@ impl Report<'_> {
             "disagreements": self.verdict.disagreements,
             "events": self.events,
             "accepted": self.accepted,
-            "acknowledged_before_kill": self.acknowledged_before_kill,
-            "present_after_restart": self.present_after_restart,
-            "restart_ms": self.restart.as_millis() as u64,
+            "present_on_every_node": self.present_everywhere,
+            "acknowledged_before_kill": self.strike.acknowledged_before,
+            "fail_over_ms": self.fail_over.as_millis() as u64,
+            "longest_pause_ms": self.longest_pause.as_millis() as u64,
+            "restart_ms": self.strike.restart.as_millis() as u64,
+            "caught_up_ms": self.strike.caught_up.as_millis() as u64,
             "workflows": workflows,
             "tasks_run": self.observed.tasks_run,
             "retries": self.observed.retries,

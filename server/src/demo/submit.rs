@@ -7,8 +7,8 @@ use distric_sdk::{Client, Error, Submission};
 use hdrhistogram::Histogram;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::events::Event;
 use super::journal::Acknowledged;
@@ -27,49 +27,45 @@ pub struct Tally {
     pub ack_us: Histogram<u64>,
     /// When each event was first sent, microseconds since the epoch; 0 before.
     pub first_sent_us: Vec<u64>,
-    /// Time spent submitting, without the kill and the restart.
+    /// Time spent submitting, the fail-over included.
     pub busy: Duration,
-    /// Acknowledgements received.
-    pub acknowledged: u64,
+    /// Acknowledgements, in the order in which they came.
+    pub acks: Vec<Ack>,
+}
+
+/// One acknowledgement in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    /// When the message was offered.
+    pub sent_at: Instant,
+    /// When it was acknowledged.
+    pub at: Instant,
+    /// Its id, which says whose group it is in.
+    pub message_id: Uuid,
 }
 
 impl Tally {
     /// An empty tally for a stream of `count` events.
     pub fn new(count: usize) -> Self {
         let ack_us = Histogram::new_with_max(LATENCY_US_MAX, 3).expect("a maximum above two and three digits are legal");
-        Self { ack_us, first_sent_us: vec![0; count], busy: Duration::ZERO, acknowledged: 0 }
+        Self { ack_us, first_sent_us: vec![0; count], busy: Duration::ZERO, acks: Vec::with_capacity(count) }
     }
 }
 
-/// When to stop submitting.
-pub enum Until {
-    /// When everything is acknowledged.
-    Done,
-    /// When so many acknowledgements are in the journal; what is in flight then is forgotten, as by a client that loses its connection.
-    Journaled {
-        /// Lines of the journal made durable so far.
-        flushed: watch::Receiver<u64>,
-        /// How many are wanted.
-        count: u64,
-    },
-}
-
-/// Submits `which` of the events and hands each acknowledgement to the journal.
+/// Submits all events and hands each acknowledgement to the journal.
 ///
 /// Errors: the first refusal that does not pass with time.
 pub async fn submit(
     client: &Client,
     events: &Arc<Vec<Event>>,
-    which: &[usize],
-    journal: &Sender<Acknowledged>,
-    mut until: Until,
+    journal: Sender<Acknowledged>,
     tally: &mut Tally,
     mut progress: impl FnMut(u64),
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let window = Arc::new(Semaphore::new(WINDOW));
-    let mut flights: JoinSet<Result<(Acknowledged, u64), Error>> = JoinSet::new();
-    let mut waiting = which.iter().copied();
+    let mut flights: JoinSet<Result<(Acknowledged, Ack), Error>> = JoinSet::new();
+    let mut waiting = 0..events.len();
     let mut next = waiting.next();
     let result = loop {
         if next.is_none() && flights.is_empty() {
@@ -92,10 +88,11 @@ pub async fn submit(
             }
             Some(flight) = flights.join_next(), if !flights.is_empty() => {
                 match flight {
-                    Ok(Ok((acknowledged, ack_us))) => {
-                        tally.ack_us.saturating_record(ack_us);
-                        tally.acknowledged += 1;
-                        progress(tally.acknowledged);
+                    Ok(Ok((acknowledged, ack))) => {
+                        let ack_us = ack.at.saturating_duration_since(ack.sent_at).as_micros();
+                        tally.ack_us.saturating_record(u64::try_from(ack_us).unwrap_or(LATENCY_US_MAX));
+                        tally.acks.push(ack);
+                        progress(tally.acks.len() as u64);
                         if journal.send(acknowledged).await.is_err() {
                             break Err(Failure::new(Exit::Environment, "the journal of acknowledgements cannot be written"));
                         }
@@ -104,31 +101,14 @@ pub async fn submit(
                     Err(error) => break Err(Failure::new(Exit::FailedOutcome, format!("a submission ended with a panic: {error}"))),
                 }
             }
-            () = reached(&mut until) => break Ok(()),
         }
     };
-    // Whatever is still in flight is not acknowledged, and is sent again under the same key.
-    flights.abort_all();
     tally.busy += started.elapsed();
     result
 }
 
-/// Resolves when enough is in the journal; never for [`Until::Done`].
-async fn reached(until: &mut Until) {
-    match until {
-        Until::Done => std::future::pending().await,
-        Until::Journaled { flushed, count } => {
-            let count = *count;
-            if flushed.wait_for(|flushed| *flushed >= count).await.is_err() {
-                // The journal is closed; its sender reports that.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-}
-
-/// Offers one message until it is taken. Returns the acknowledgement and the time of the last offer.
-async fn offer(client: &Client, event: &Event, position: usize) -> Result<(Acknowledged, u64), Error> {
+/// Offers one message until it is taken. Returns the acknowledgement, and when its last offer was made and answered.
+async fn offer(client: &Client, event: &Event, position: usize) -> Result<(Acknowledged, Ack), Error> {
     let submission = Submission::json(&event.payload)
         .event_type(&event.event_type)
         .source(&event.source)
@@ -140,7 +120,7 @@ async fn offer(client: &Client, event: &Event, position: usize) -> Result<(Ackno
         offers += 1;
         match client.submit(submission.clone()).await {
             Ok(receipt) => {
-                let ack_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(LATENCY_US_MAX);
+                let ack = Ack { sent_at: started, at: Instant::now(), message_id: receipt.message_id };
                 let acknowledged = Acknowledged {
                     event: position,
                     key: event.idempotency_key.clone(),
@@ -148,7 +128,7 @@ async fn offer(client: &Client, event: &Event, position: usize) -> Result<(Ackno
                     repeat: receipt.is_repeat(),
                     instances: receipt.instances,
                 };
-                return Ok((acknowledged, ack_us));
+                return Ok((acknowledged, ack));
             }
             Err(Error::Rejected(rejection)) if rejection.is_retryable() && offers < OFFERS_MAX => {
                 tokio::time::sleep(Duration::from_millis(rejection.retry_after_ms.unwrap_or(20).clamp(1, 1_000))).await;
