@@ -1,7 +1,7 @@
 //! `cargo xtask`: the chores of this repository.
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use xtask::tidy;
@@ -12,6 +12,8 @@ cargo xtask VERB
   tidy    holds the house rules over the whole tree: arrows between rooms, words that a room must not use, what is absent on
           purpose, module docs and lengths, links, reasons for dependencies. Prints `file:line: rule: words`; exit 1 on a finding.
   rules   prints what tidy holds.
+  rounds [ROUNDS [SEED [FAULT]]]
+          three real coordinators under load, one fault after the other (200 by default); in the end nothing may be missing or doubled.
 ";
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["tidy"] => hold_the_rules(),
+        ["rounds", rest @ ..] if rest.len() <= 3 => rounds(rest),
         ["rules"] => {
             print!("{}", tidy::describe());
             Ok(ExitCode::SUCCESS)
@@ -52,4 +55,15 @@ fn hold_the_rules() -> Result<ExitCode> {
     let errors = findings.iter().filter(|finding| finding.is_error()).count();
     println!("tidy: {} files, {errors} findings, {} warnings", tree.len(), findings.len() - errors);
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the rounds of `server/tests/rounds.rs` for longer than the tests do.
+fn rounds(arguments: &[&str]) -> Result<ExitCode> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "-p", "distric-server", "--test", "rounds", "--", "--nocapture"]).env("ROUNDS", "200");
+    for (variable, value) in ["ROUNDS", "ROUNDS_SEED", "ROUNDS_FAULT"].iter().zip(arguments) {
+        command.env(variable, value);
+    }
+    let status = command.status().context("cargo cannot be run")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -7,6 +7,7 @@
 
 pub mod http;
 pub mod process;
+pub mod proxy;
 
 pub use http::{HttpReply, http};
 pub use process::{Finished, Node, Program, Running, wait_until};

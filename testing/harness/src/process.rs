@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A process that is to become ready has this long.
@@ -155,8 +156,21 @@ impl Running {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id is positive");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a child can be signalled");
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops it where it is: SIGSTOP. It holds its connections and says nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on: SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a child can be signalled");
     }
 
     /// Waits for its end. Panics when that takes longer than [`END_WITHIN`].
@@ -219,7 +233,19 @@ impl Node {
     /// Starts `verb` (`dev` or `coordinator`) on free ports with these further arguments.
     #[track_caller]
     pub fn start<S: AsRef<OsStr>>(program: &Program, verb: &str, data_dir: &Path, more: impl IntoIterator<Item = S>) -> Self {
-        let mut command = program.command(["--json", verb, "--wire-bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0"]);
+        Self::start_at(program, verb, SocketAddr::from(([127, 0, 0, 1], 0)), data_dir, more)
+    }
+
+    /// The same, speaking the binary protocol at this address: where it was before, for whoever knows it there.
+    #[track_caller]
+    pub fn start_at<S: AsRef<OsStr>>(
+        program: &Program,
+        verb: &str,
+        wire: SocketAddr,
+        data_dir: &Path,
+        more: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let mut command = program.command(["--json", verb, "--wire-bind", &wire.to_string(), "--http-bind", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(data_dir).args(more);
         let started = Instant::now();
         let mut process = Running::start(command);

@@ -54,7 +54,7 @@ const ROOMS: &[Room] = &[
     room("worker", &["model", "rules", "sdk", "plugins-abi", "plugins-host"]),
     room("shim-http", &["model", "wire", "sdk"]),
     room("loadgen", &["model", "wire", "sdk"]),
-    room("admin", &["model", "wire", "sdk"]),
+    edge("admin"),
     edge("server"),
     edge("testing/sim"),
     edge("testing/harness"),
