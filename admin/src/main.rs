@@ -1,0 +1,5 @@
+//! The distric-admin binary.
+
+fn main() -> std::process::ExitCode {
+    distric_admin::run()
+}
