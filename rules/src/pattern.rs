@@ -1,6 +1,9 @@
 //! Patterns over text: regular expressions in linear time, wildcards, RFC 3339 instants.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Weak};
 
 use regex_automata::meta;
 use regex_automata::util::syntax;
@@ -20,10 +23,37 @@ const REGEX_NESTING_MAX: u32 = 64;
 ///
 /// Linear in the text (finite automata only: no look-around, no back-references).
 #[derive(Clone)]
-pub(crate) struct Pattern {
+pub(crate) struct Pattern(Arc<Compiled>);
+
+struct Compiled {
     regex: meta::Regex,
     matches_all: bool,
     literals: Vec<Box<[u8]>>,
+}
+
+thread_local! {
+    /// Patterns that are in use, by their text: one text is compiled once, and what a reload does not change is not compiled again.
+    static COMPILED: RefCell<Known> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Known {
+    patterns: BTreeMap<Box<str>, Weak<Compiled>>,
+    /// At this size those no longer in use are dropped.
+    sweep_len: usize,
+}
+
+/// Fewer known patterns are not looked through for ones no longer in use.
+const SWEEP_LEN_MIN: usize = 1_024;
+
+impl Known {
+    fn insert(&mut self, text: &str, pattern: &Arc<Compiled>) {
+        if self.patterns.len() >= self.sweep_len {
+            self.patterns.retain(|_, known| known.strong_count() > 0);
+            self.sweep_len = (self.patterns.len() * 2).max(SWEEP_LEN_MIN);
+        }
+        self.patterns.insert(text.into(), Arc::downgrade(pattern));
+    }
 }
 
 impl fmt::Debug for Pattern {
@@ -38,6 +68,32 @@ impl Pattern {
         if text.len() > REGEX_BYTES_MAX {
             return Err(format!("the regular expression is longer than REGEX_BYTES_MAX ({REGEX_BYTES_MAX} bytes)"));
         }
+        if let Some(known) = COMPILED.with_borrow(|known| known.patterns.get(text).and_then(Weak::upgrade)) {
+            return Ok(Self(known));
+        }
+        let compiled = Arc::new(Compiled::new(text)?);
+        COMPILED.with_borrow_mut(|known| known.insert(text, &compiled));
+        Ok(Self(compiled))
+    }
+
+    /// Whether it matches somewhere in the text.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.regex.is_match(text)
+    }
+
+    /// Whether it matches in every text.
+    pub fn matches_all(&self) -> bool {
+        self.0.matches_all
+    }
+
+    /// Literals that every match includes: none, or the longest ones.
+    pub fn literals(&self) -> &[Box<[u8]>] {
+        &self.0.literals
+    }
+}
+
+impl Compiled {
+    fn new(text: &str) -> Result<Self, String> {
         let ascii = with_ascii_classes(text)?;
         let config = syntax::Config::new().nest_limit(REGEX_NESTING_MAX);
         let hir =
@@ -52,21 +108,6 @@ impl Pattern {
             None => format!("bad regular expression: {error}"),
         })?;
         Ok(Self { regex, matches_all: matches_all(&hir), literals: required_literals(&hir) })
-    }
-
-    /// Whether it matches somewhere in the text.
-    pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
-    }
-
-    /// Whether it matches in every text.
-    pub fn matches_all(&self) -> bool {
-        self.matches_all
-    }
-
-    /// Literals that every match includes: none, or the longest ones.
-    pub fn literals(&self) -> &[Box<[u8]>] {
-        &self.literals
     }
 }
 
@@ -234,6 +275,11 @@ impl Wildcard {
             }
         }
         true
+    }
+
+    /// Texts that every text that fits has in it.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(String::as_str).filter(|part| !part.is_empty())
     }
 
     /// Whether it is nothing but stars.

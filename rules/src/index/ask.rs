@@ -1,7 +1,8 @@
 //! Questions about texts and lengths: each is answered at most once a message.
 //!
 //! All literals that rules look for in one field, the ones that their regular expressions cannot match without included, are found in
-//! one pass over its texts (Aho and Corasick 1975); a regular expression runs only when its literals were there.
+//! one pass over its texts (Aho and Corasick 1975). That answers `contains`, `prefix` and `suffix`; a regular expression or a wildcard
+//! is asked only when all its literals were there. A question that may be answered with yes is *open*.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,52 +18,46 @@ use crate::predicate::{Leaf, Predicate, Scalars, Seen as Node};
 /// A question about one slot.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// A text at the path holds the needle, or an element of a list there is one of these.
-    Contains { needle: Needle, element: Scalars },
+    /// The search for its literal answers it.
+    Found,
+    /// An element of a list at the path is one of these, or, where any text will do, there is a text at the path.
+    Element { any_text: bool, element: Scalars },
     /// A leaf matches; none does without these literals.
     Regex { pattern: Pattern, literals: Vec<u32> },
+    /// A leaf is a text that fits; none does without these literals.
+    Text { predicate: Predicate, literals: Vec<u32> },
     /// The length of a text or list at the path.
     Length(Predicate),
-    /// A leaf is a text that fits.
-    Text(Predicate),
-}
-
-/// What `contains` looks for in a text.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Needle {
-    /// It looks for something that is no text.
-    Nothing,
-    /// The empty text, which every text holds.
-    Everything,
-    /// A numbered literal.
-    Literal(u32),
 }
 
 impl Ask {
-    /// The answer for this message.
-    pub fn answer(&self, slot: u32, seen: &Seen, texts: Texts<'_>, searches: &Searches, marks: &mut Marks) -> bool {
+    /// The literals without which the answer is no; their search must have opened the question.
+    pub fn literals(&self) -> &[u32] {
         match self {
-            Self::Contains { needle, element } => {
-                let text = match needle {
-                    Needle::Nothing => false,
-                    Needle::Everything => seen.chain(slot).any(|e| e.direct && matches!(e.content, Content::Text(_))),
-                    Needle::Literal(literal) => {
-                        searches.run(slot, seen, texts, marks);
-                        marks.found_direct(*literal)
-                    }
-                };
-                text || seen.chain(slot).any(|e| !e.direct && texts.leaf(e.content).is_some_and(|leaf| element.contains(leaf)))
+            Self::Regex { literals, .. } | Self::Text { literals, .. } => literals,
+            _ => &[],
+        }
+    }
+
+    /// Whether a search opens it, and how much that says.
+    pub fn opening(&self) -> Opening {
+        match self {
+            Self::Found => Opening::Answer,
+            other if other.literals().is_empty() => Opening::None,
+            _ => Opening::Hint,
+        }
+    }
+
+    /// The answer for this message, to a question that a search does not answer.
+    pub fn answer(&self, slot: u32, seen: &Seen, texts: Texts<'_>) -> bool {
+        match self {
+            Self::Found => false,
+            Self::Element { any_text, element } => {
+                (*any_text && seen.chain(slot).any(|e| e.direct && matches!(e.content, Content::Text(_))))
+                    || seen.chain(slot).any(|e| !e.direct && texts.leaf(e.content).is_some_and(|leaf| element.contains(leaf)))
             }
-            Self::Regex { pattern, literals } => {
-                if !literals.is_empty() {
-                    searches.run(slot, seen, texts, marks);
-                    if !literals.iter().all(|literal| marks.found(*literal)) {
-                        return false;
-                    }
-                }
-                any_text(slot, seen, texts, |text| pattern.is_match(text))
-            }
-            Self::Text(predicate) => any_text(slot, seen, texts, |text| predicate.fits_text(text)),
+            Self::Regex { pattern, .. } => any_text(slot, seen, texts, |text| pattern.is_match(text)),
+            Self::Text { predicate, .. } => any_text(slot, seen, texts, |text| predicate.fits_text(text)),
             Self::Length(predicate) => seen.chain(slot).filter(|e| e.direct).any(|e| {
                 let length = match e.content {
                     Content::Text(span) => texts.get(span).chars().count(),
@@ -75,8 +70,50 @@ impl Ask {
     }
 }
 
+/// What it says about a question that a search has opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// No search opens it.
+    None,
+    /// The answer may be yes; without, it is no.
+    Hint,
+    /// The answer is yes; without, it is no.
+    Answer,
+}
+
 fn any_text(slot: u32, seen: &Seen, texts: Texts<'_>, fits: impl Fn(&str) -> bool) -> bool {
     seen.chain(slot).any(|entry| matches!(entry.content, Content::Text(span) if fits(texts.get(span))))
+}
+
+/// Where a literal must be to answer a question with yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sense {
+    /// In a text at the path, or the whole of an element of a list there.
+    Inside,
+    /// At the start of a text.
+    Start,
+    /// At its end.
+    End,
+    /// Anywhere, together with the question's other literals; that makes the answer possible.
+    Part,
+}
+
+/// Flags of how a literal was found, one for each sense in which that counts.
+const INSIDE: u32 = 1;
+const START: u32 = 2;
+const END: u32 = 4;
+/// How many flags there are.
+pub(crate) const FLAGS_BITS: u32 = 3;
+
+impl Sense {
+    fn fits(self, flags: u32) -> bool {
+        match self {
+            Self::Inside => flags & INSIDE != 0,
+            Self::Start => flags & START != 0,
+            Self::End => flags & END != 0,
+            Self::Part => true,
+        }
+    }
 }
 
 /// Literals by slot, being collected.
@@ -84,6 +121,7 @@ fn any_text(slot: u32, seen: &Seen, texts: Texts<'_>, fits: impl Fn(&str) -> boo
 pub(crate) struct Literals {
     by_slot: BTreeMap<u32, Vec<(Vec<u8>, u32)>>,
     known: BTreeMap<(u32, Vec<u8>), u32>,
+    uses: Vec<(u32, Sense, u32)>,
 }
 
 impl Literals {
@@ -95,21 +133,49 @@ impl Literals {
             next
         })
     }
+
+    /// Has the question answered by the search for a literal.
+    pub fn seek(&mut self, slot: u32, literal: &[u8], sense: Sense, ask: u32) {
+        let literal = self.intern(slot, literal);
+        self.uses.push((literal, sense, ask));
+    }
+
+    /// How many literals a slot has.
+    pub fn count(&self, slot: u32) -> usize {
+        self.by_slot.get(&slot).map_or(0, Vec::len)
+    }
 }
 
 /// The automata, one for each slot with literals.
 #[derive(Debug, Default)]
 pub(crate) struct Searches {
-    /// By slot.
-    of_slot: Vec<Option<Search>>,
-    /// How many literals there are in all.
-    pub literals_count: usize,
+    /// By slot: its position in `searches`, or none.
+    of_slot: Vec<Option<u32>>,
+    searches: Vec<Search>,
+    /// By literal: a part of `uses`.
+    uses_of: Vec<(u32, u32)>,
+    uses: Vec<Use>,
+    /// By question: its sense, and a part of `literals`.
+    sought: Vec<(Sense, u32, u32)>,
+    literals: Vec<u32>,
+    /// By literal, bytes.
+    lengths: Vec<u32>,
 }
 
 struct Search {
+    slot: u32,
     automaton: Machine,
     /// Literal numbers by the automaton's.
     numbers: Vec<u32>,
+    /// Whether candidates are found by its open questions; else each question is looked at when it is asked.
+    opens: bool,
+}
+
+/// A question that a literal may open.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    ask: u32,
+    sense: Sense,
 }
 
 enum Machine {
@@ -128,20 +194,53 @@ const TABLE_LITERAL_BYTES_MAX: usize = 16 << 10;
 
 impl Searches {
     /// Builds the automata. `None`: there are more literals than an automaton can hold.
-    pub fn build(literals: Literals, slots_count: usize) -> Option<Self> {
-        let mut searches = Self { of_slot: Vec::new(), literals_count: literals.known.len() };
-        searches.of_slot.resize_with(slots_count, || None);
+    pub fn build(literals: Literals, asks: &[Ask], slots_count: usize) -> Option<Self> {
+        let count = literals.known.len();
+        let mut searches = Self { lengths: vec![0; count], of_slot: vec![None; slots_count], ..Self::default() };
+        let mut of_ask: Vec<(Sense, &[u32])> = asks.iter().map(|ask| (Sense::Part, ask.literals())).collect();
+        for (literal, sense, ask) in &literals.uses {
+            of_ask[*ask as usize] = (*sense, std::slice::from_ref(literal));
+        }
+        for (sense, literals) in &of_ask {
+            let from = searches.literals.len() as u32;
+            searches.literals.extend_from_slice(literals);
+            searches.sought.push((*sense, from, searches.literals.len() as u32));
+        }
+        // A question with several literals is opened by the one that fewest questions have.
+        let mut shares = vec![0_u32; count];
+        searches.literals.iter().for_each(|literal| shares[*literal as usize] += 1);
+        let mut uses: Vec<(u32, Use)> = Vec::new();
+        for ((sense, literals), ask) in of_ask.into_iter().zip(0..) {
+            if let Some(literal) = literals.iter().min_by_key(|literal| (shares[**literal as usize], **literal)) {
+                uses.push((*literal, Use { ask, sense }));
+            }
+        }
+        uses.sort_by_key(|(literal, of)| (*literal, of.ask));
+        searches.uses_of = vec![(0, 0); count];
+        for of_one in uses.chunk_by(|a, b| a.0 == b.0) {
+            let from = searches.uses.len() as u32;
+            searches.uses.extend(of_one.iter().map(|(_, of)| *of));
+            searches.uses_of[of_one[0].0 as usize] = (from, searches.uses.len() as u32);
+        }
         for (slot, list) in literals.by_slot {
             let texts: Vec<&[u8]> = list.iter().map(|(text, _)| text.as_slice()).collect();
+            list.iter().for_each(|(text, number)| searches.lengths[*number as usize] = text.len() as u32);
             let bytes_count: usize = texts.iter().map(|text| text.len()).sum();
             let automaton = if bytes_count <= TABLE_LITERAL_BYTES_MAX {
                 Machine::Table(dfa::Builder::new().start_kind(StartKind::Unanchored).prefilter(false).build(&texts).ok()?)
             } else {
                 Machine::Compact(nfa::contiguous::Builder::new().prefilter(false).build(&texts).ok()?)
             };
-            searches.of_slot[slot as usize] = Some(Search { automaton, numbers: list.iter().map(|(_, number)| *number).collect() });
+            searches.of_slot[slot as usize] = Some(searches.searches.len() as u32);
+            let numbers = list.iter().map(|(_, number)| *number).collect();
+            searches.searches.push(Search { slot, automaton, numbers, opens: false });
         }
         Some(searches)
+    }
+
+    /// How many literals there are in all.
+    pub fn literals_count(&self) -> usize {
+        self.lengths.len()
     }
 
     /// How many slots there are.
@@ -149,32 +248,75 @@ impl Searches {
         self.of_slot.len()
     }
 
-    /// Finds all literals of the slot, once a message. Values at the path itself go first: `contains` looks into them only.
-    fn run(&self, slot: u32, seen: &Seen, texts: Texts<'_>, marks: &mut Marks) {
-        let Some(search) = self.of_slot[slot as usize].as_ref().filter(|_| marks.begin_search(slot)) else { return };
-        for direct in [true, false] {
-            for entry in seen.chain(slot).filter(|entry| entry.direct == direct) {
-                if let Content::Text(span) = entry.content {
-                    let text = texts.get(span).as_bytes();
-                    let mark = |i: usize| marks.mark_found(search.numbers[i], direct);
-                    match &search.automaton {
-                        Machine::Table(automaton) => all_matches(automaton, text, mark),
-                        Machine::Compact(automaton) => all_matches(automaton, text, mark),
+    /// Has the questions of a slot opened as soon as a message was read.
+    pub fn open_early(&mut self, slot: u32) {
+        if let Some(search) = self.of_slot[slot as usize] {
+            self.searches[search as usize].opens = true;
+        }
+    }
+
+    /// Opens the questions by which candidates are found.
+    pub fn open(&self, seen: &Seen, texts: Texts<'_>, marks: &mut Marks) {
+        for search in self.searches.iter().filter(|search| search.opens) {
+            marks.begin_search(search.slot);
+            let from = marks.found.len();
+            self.search(search, seen, texts, marks);
+            for i in from..marks.found.len() {
+                let (from, to) = self.uses_of[marks.found[i] as usize];
+                for of in &self.uses[from as usize..to as usize] {
+                    if self.is_open(of.ask, marks) {
+                        marks.open(of.ask, (of.sense != Sense::Part).then_some(true));
                     }
                 }
+            }
+            marks.close_slot(search.slot);
+        }
+    }
+
+    /// Whether the question may be answered with yes, which is the answer when the search answers it.
+    pub fn may_hold(&self, slot: u32, ask: u32, seen: &Seen, texts: Texts<'_>, marks: &mut Marks) -> bool {
+        if let Some(search) = self.of_slot[slot as usize]
+            && marks.begin_search(slot)
+        {
+            self.search(&self.searches[search as usize], seen, texts, marks);
+        }
+        self.is_open(ask, marks)
+    }
+
+    #[inline]
+    fn is_open(&self, ask: u32, marks: &Marks) -> bool {
+        let (sense, from, to) = self.sought[ask as usize];
+        self.literals[from as usize..to as usize].iter().all(|literal| marks.is_found(*literal) && sense.fits(marks.flags(*literal)))
+    }
+
+    /// Finds all literals of a slot.
+    fn search(&self, search: &Search, seen: &Seen, texts: Texts<'_>, marks: &mut Marks) {
+        for entry in seen.chain(search.slot) {
+            let Content::Text(span) = entry.content else { continue };
+            let text = texts.get(span).as_bytes();
+            let mark = |i: usize, end: usize| {
+                let literal = search.numbers[i];
+                let start = if end == self.lengths[literal as usize] as usize { START } else { 0 };
+                let end = if end == text.len() { END } else { 0 };
+                let inside = if entry.direct || (start | end) == START | END { INSIDE } else { 0 };
+                marks.mark_found(literal, inside | start | end);
+            };
+            match &search.automaton {
+                Machine::Table(automaton) => all_matches(automaton, text, mark),
+                Machine::Compact(automaton) => all_matches(automaton, text, mark),
             }
         }
     }
 }
 
 #[inline]
-fn all_matches(automaton: &impl Automaton, text: &[u8], mut mark: impl FnMut(usize)) {
+fn all_matches(automaton: &impl Automaton, text: &[u8], mut mark: impl FnMut(usize, usize)) {
     let Ok(mut state) = automaton.start_state(Anchored::No) else { return };
-    for byte in text {
+    for (at, byte) in text.iter().enumerate() {
         state = automaton.next_state(Anchored::No, state, *byte);
         if automaton.is_special(state) && automaton.is_match(state) {
             for i in 0..automaton.match_len(state) {
-                mark(automaton.match_pattern(state, i).as_usize());
+                mark(automaton.match_pattern(state, i).as_usize(), at + 1);
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! AND, OR and NOT are in the targets only: no stack, and no third value.
 
-use crate::index::ask::{Ask, Searches};
+use crate::index::ask::{Ask, Opening, Searches};
 use crate::index::lower::{Atom, Condition};
 use crate::index::scratch::Marks;
 use crate::index::slots::{Content, Seen, Texts};
@@ -23,6 +23,10 @@ enum Check {
     Values(u32, u32),
     Within(f64, f64),
     Exists,
+    /// A question that a search has answered, or else not.
+    Found(u32),
+    /// A question whose answer is no unless a search has opened it.
+    Sought(u32),
     Ask(u32),
 }
 
@@ -34,6 +38,13 @@ struct Step {
     no: u32,
 }
 
+/// What numbers in conditions stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'w> {
+    pub values: &'w [Values],
+    pub asks: &'w [Ask],
+}
+
 /// The code of all rules.
 #[derive(Debug, Default)]
 pub(crate) struct Code {
@@ -43,15 +54,15 @@ pub(crate) struct Code {
 
 impl Code {
     /// Adds the code for a condition, and says where it begins. Later steps come first, so that every target is known.
-    pub fn add(&mut self, condition: &Condition, values: &[Values], yes: u32, no: u32) -> u32 {
+    pub fn add(&mut self, condition: &Condition, words: Words<'_>, yes: u32, no: u32) -> u32 {
         match condition {
-            Condition::All(list) => list.iter().rev().fold(yes, |next, condition| self.add(condition, values, next, no)),
-            Condition::Any(list) => list.iter().rev().fold(no, |next, condition| self.add(condition, values, yes, next)),
-            Condition::Not(inner) => self.add(inner, values, no, yes),
+            Condition::All(list) => list.iter().rev().fold(yes, |next, condition| self.add(condition, words, next, no)),
+            Condition::Any(list) => list.iter().rev().fold(no, |next, condition| self.add(condition, words, yes, next)),
+            Condition::Not(inner) => self.add(inner, words, no, yes),
             Condition::Atom(slot, atom) => {
                 let check = match atom {
                     Atom::Among(numbers) if numbers.is_empty() => return no,
-                    Atom::Among(numbers) if values[*slot as usize].len() <= 64 => {
+                    Atom::Among(numbers) if words.values[*slot as usize].len() <= 64 => {
                         Check::Mask(numbers.iter().fold(0, |mask, number| mask | 1 << number))
                     }
                     Atom::Among(numbers) if numbers.len() == 1 => Check::Value(numbers[0]),
@@ -62,7 +73,11 @@ impl Code {
                     }
                     Atom::Within(low, high) => Check::Within(*low, *high),
                     Atom::Exists => Check::Exists,
-                    Atom::Ask(ask) => Check::Ask(*ask),
+                    Atom::Ask(ask) => match words.asks[*ask as usize].opening() {
+                        Opening::Answer => Check::Found(*ask),
+                        Opening::Hint => Check::Sought(*ask),
+                        Opening::None => Check::Ask(*ask),
+                    },
                 };
                 self.steps.push(Step { check, slot: *slot, yes, no });
                 self.steps.len() as u32 - 1
@@ -97,7 +112,9 @@ impl Code {
                         && run.seen.chain(step.slot).any(|entry| matches!(entry.content, Content::Number(n) if low <= n && n <= high)))
             }
             Check::Exists => slot.nodes_count > 0,
-            Check::Ask(ask) => run.ask(step.slot, ask),
+            Check::Found(ask) => run.marks.answer(ask).unwrap_or_else(|| run.found(step.slot, ask)),
+            Check::Sought(ask) => run.marks.answer(ask).unwrap_or_else(|| run.found(step.slot, ask) && run.ask(step.slot, ask)),
+            Check::Ask(ask) => run.marks.answer(ask).unwrap_or_else(|| run.ask(step.slot, ask)),
         }
     }
 }
@@ -116,12 +133,15 @@ impl Run<'_> {
         self.seen.chain(slot).any(|entry| fits(entry.value))
     }
 
-    #[inline]
+    /// What the search for its literals says about a question.
+    fn found(&mut self, slot: u32, ask: u32) -> bool {
+        let holds = self.searches.may_hold(slot, ask, self.seen, self.texts, self.marks);
+        self.marks.set_answer(ask, holds);
+        holds
+    }
+
     fn ask(&mut self, slot: u32, ask: u32) -> bool {
-        if let Some(known) = self.marks.answer(ask) {
-            return known;
-        }
-        let holds = self.asks[ask as usize].answer(slot, self.seen, self.texts, self.searches, self.marks);
+        let holds = self.asks[ask as usize].answer(slot, self.seen, self.texts);
         self.marks.set_answer(ask, holds);
         holds
     }

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::index::ask::{Ask, Opening};
 use crate::index::lower::{Atom, Condition};
+use crate::index::scratch::Marks;
 use crate::index::slots::{Content, END, Seen, Slot};
 use crate::index::values::{UNKNOWN, Values};
 
@@ -28,6 +30,8 @@ pub(crate) enum Kind {
     Among,
     /// Some leaf is a number in a range. Rows by the intervals between cuts, then one for no number.
     Within,
+    /// A question about some text is open. One row, in which the bits of open questions are set.
+    Open,
     /// The field is there or not, and no leaf has one of some values. Rows by value number, one for other values, one for a missing field.
     Every,
 }
@@ -39,9 +43,12 @@ pub(crate) struct Column {
     slot: u32,
     cuts: Vec<f64>,
     /// Whether it decides its conditions, and does not only let too many through.
-    pub is_exact: bool,
+    is_exact: bool,
     rows: Vec<u64>,
     words_count: usize,
+    /// By question: a part of `posted`.
+    postings: Vec<(u32, u32)>,
+    posted: Vec<u32>,
 }
 
 /// How a conjunct takes part in a column.
@@ -65,7 +72,8 @@ pub(crate) type Parts<'c> = BTreeMap<(Kind, u32), Vec<(usize, &'c Condition)>>;
 impl Column {
     /// Builds a column over so many words of candidates.
     pub fn build(kind: Kind, slot: u32, parts: &[(usize, &Condition)], values: &Values, words_count: usize) -> Self {
-        let mut column = Self { kind, slot, cuts: Vec::new(), is_exact: true, rows: Vec::new(), words_count };
+        let mut column =
+            Self { kind, slot, cuts: Vec::new(), is_exact: true, rows: Vec::new(), words_count, postings: Vec::new(), posted: Vec::new() };
         if kind == Kind::Within {
             (column.cuts, column.is_exact) = cuts(parts);
         }
@@ -78,6 +86,10 @@ impl Column {
             parts.iter().for_each(|(at, _)| row[at / 64] &= !(1 << (at % 64)));
         }
         column.rows = row.repeat(rows_count);
+        if kind == Kind::Open {
+            column.post(parts);
+            return column;
+        }
         for (at, condition) in parts {
             match condition {
                 Condition::Atom(_, Atom::Among(numbers)) => numbers.iter().for_each(|number| column.set(*number as usize, *at)),
@@ -93,6 +105,34 @@ impl Column {
             }
         }
         column
+    }
+
+    fn post(&mut self, parts: &[(usize, &Condition)]) {
+        let question = |(at, condition): &(usize, &Condition)| match condition {
+            Condition::Atom(_, Atom::Ask(ask)) => Some((*ask, *at as u32)),
+            _ => None,
+        };
+        let mut pairs: Vec<(u32, u32)> = parts.iter().filter_map(question).collect();
+        pairs.sort_unstable();
+        self.postings = vec![(0, 0); pairs.last().map_or(0, |(ask, _)| *ask as usize + 1)];
+        for of_one in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let from = self.posted.len() as u32;
+            self.posted.extend(of_one.iter().map(|(_, at)| *at));
+            self.postings[of_one[0].0 as usize] = (from, self.posted.len() as u32);
+        }
+    }
+
+    /// The slot whose open questions it needs.
+    pub fn opened_slot(&self) -> Option<u32> {
+        (self.kind == Kind::Open).then_some(self.slot)
+    }
+
+    /// Whether a column that has this condition decides it.
+    pub fn decides(&self, condition: &Condition, asks: &[Ask]) -> bool {
+        match condition {
+            Condition::Atom(_, Atom::Ask(ask)) => asks[*ask as usize].opening() == Opening::Answer,
+            _ => self.is_exact,
+        }
     }
 
     fn set(&mut self, row: usize, at: usize) {
@@ -120,7 +160,22 @@ impl Column {
 
     /// The row for a message. One that must be made of several is written to `made`; then `None`.
     #[inline]
-    pub fn row_for(&self, seen: &Seen, made: &mut Vec<u64>) -> Option<&[u64]> {
+    pub fn row_for(&self, seen: &Seen, marks: &Marks, made: &mut Vec<u64>) -> Option<&[u64]> {
+        if self.kind == Kind::Open {
+            let open = marks.open_of(self.slot);
+            if open.is_empty() {
+                return Some(self.row(0));
+            }
+            let start = made.len();
+            made.extend_from_slice(self.row(0));
+            let made = &mut made[start..];
+            for ask in open {
+                if let Some((from, to)) = self.postings.get(*ask as usize) {
+                    self.posted[*from as usize..*to as usize].iter().for_each(|at| made[*at as usize / 64] |= 1 << (at % 64));
+                }
+            }
+            return None;
+        }
         let slot = &seen.slots[self.slot as usize];
         if slot.leaves_count > 1 {
             self.make(slot, seen, made);
@@ -131,6 +186,7 @@ impl Column {
             Kind::Among => self.row_of_value(slot.value),
             Kind::Within if slot.number.is_nan() => last,
             Kind::Within => self.interval(slot.number),
+            Kind::Open => 0,
             Kind::Every if slot.nodes_count == 0 => last,
             Kind::Every => self.row_of_value(slot.value),
         }))
@@ -170,6 +226,7 @@ impl Column {
         match kind {
             Kind::Among => values.len() + 1,
             Kind::Within => CUTS_MAX + 2,
+            Kind::Open => 1,
             Kind::Every => values.len() + 2,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::compile::Test;
 use crate::condition::Comparison;
-use crate::index::ask::{Ask, Literals, Needle};
+use crate::index::ask::{Ask, Literals, Sense};
 use crate::index::values::Values;
 use crate::predicate::{Interval, Leaf, Predicate};
 
@@ -13,6 +13,7 @@ use crate::predicate::{Interval, Leaf, Predicate};
 pub(crate) enum Condition {
     All(Vec<Condition>),
     Any(Vec<Condition>),
+    /// Of an atom, nothing else.
     Not(Box<Condition>),
     Atom(u32, Atom),
 }
@@ -46,35 +47,48 @@ impl Lowering {
         Self { values: (0..slots_count).map(|_| Values::default()).collect(), ..Self::default() }
     }
 
-    /// Lowers a condition.
+    /// Lowers a condition to one in which only atoms are negated.
     pub fn condition(&mut self, test: &Test) -> Condition {
+        self.lowered(test, false)
+    }
+
+    fn lowered(&mut self, test: &Test, negated: bool) -> Condition {
         match test {
-            Test::All(list) => match list.as_slice() {
-                [only] => self.condition(only),
-                list => Condition::All(list.iter().map(|test| self.condition(test)).collect()),
-            },
-            Test::Any(list) => match list.as_slice() {
-                [only] => self.condition(only),
-                list => Condition::Any(list.iter().map(|test| self.condition(test)).collect()),
-            },
-            Test::Not(inner) => not(self.condition(inner)),
-            Test::Compare(slot, comparison) => self.comparison(*slot, comparison),
+            Test::All(list) | Test::Any(list) => {
+                let mut list: Vec<Condition> = list.iter().map(|test| self.lowered(test, negated)).collect();
+                match list.len() {
+                    1 => list.remove(0),
+                    _ if matches!(test, Test::All(_)) != negated => Condition::All(list),
+                    _ => Condition::Any(list),
+                }
+            }
+            Test::Not(inner) => self.lowered(inner, !negated),
+            Test::Compare(slot, comparison) => self.comparison(*slot, comparison, negated),
         }
     }
 
-    fn comparison(&mut self, slot: u32, comparison: &Comparison) -> Condition {
-        let atom = |atom| Condition::Atom(slot, atom);
+    fn comparison(&mut self, slot: u32, comparison: &Comparison, negated: bool) -> Condition {
+        let atom = |atom, negated| {
+            let atom = Condition::Atom(slot, atom);
+            if negated { Condition::Not(Box::new(atom)) } else { atom }
+        };
         match &comparison.predicate {
-            Predicate::Among(set) => atom(self.among(slot, set.iter())),
-            Predicate::NotAmong(set) => Condition::All(vec![atom(Atom::Exists), not(atom(self.among(slot, set.iter())))]),
+            Predicate::Among(set) => atom(self.among(slot, set.iter()), negated),
+            Predicate::NotAmong(set) => {
+                let both = vec![atom(Atom::Exists, negated), atom(self.among(slot, set.iter()), !negated)];
+                if negated { Condition::Any(both) } else { Condition::All(both) }
+            }
             Predicate::Within(interval) => {
                 let (low, high) = closed(interval);
                 // No number lies in an empty interval, and none is asked for.
-                if low <= high { atom(Atom::Within(low, high)) } else { Condition::Any(Vec::new()) }
+                match (low <= high, negated) {
+                    (true, _) => atom(Atom::Within(low, high), negated),
+                    (false, false) => Condition::Any(Vec::new()),
+                    (false, true) => Condition::All(Vec::new()),
+                }
             }
-            Predicate::Exists(true) => atom(Atom::Exists),
-            Predicate::Exists(false) => not(atom(Atom::Exists)),
-            _ => atom(Atom::Ask(self.ask(slot, comparison))),
+            Predicate::Exists(exists) => atom(Atom::Exists, *exists == negated),
+            _ => atom(Atom::Ask(self.ask(slot, comparison)), negated),
         }
     }
 
@@ -92,33 +106,34 @@ impl Lowering {
         if let Some(known) = self.known.get(&key) {
             return *known;
         }
+        let next = self.asks.len() as u32;
+        let found = |literals: &mut Literals, sense, text: &str| {
+            literals.seek(slot, text.as_bytes(), sense, next);
+            Ask::Found
+        };
+        let literals = &mut self.literals;
         let ask = match &comparison.predicate {
-            Predicate::Contains { text, element } => {
-                let needle = match text.as_deref() {
-                    None => Needle::Nothing,
-                    Some("") => Needle::Everything,
-                    Some(text) => Needle::Literal(self.literals.intern(slot, text.as_bytes())),
-                };
-                Ask::Contains { needle, element: element.clone() }
-            }
+            Predicate::Contains { text, element } => match text.as_deref() {
+                None => Ask::Element { any_text: false, element: element.clone() },
+                Some("") => Ask::Element { any_text: true, element: element.clone() },
+                Some(text) => found(literals, Sense::Inside, text),
+            },
+            Predicate::Prefix(text) if !text.is_empty() => found(literals, Sense::Start, text),
+            Predicate::Suffix(text) if !text.is_empty() => found(literals, Sense::End, text),
             Predicate::Regex(pattern) => {
-                let literals = pattern.literals().iter().map(|literal| self.literals.intern(slot, literal)).collect();
-                Ask::Regex { pattern: pattern.clone(), literals }
+                let sought = pattern.literals().iter().map(|literal| literals.intern(slot, literal)).collect();
+                Ask::Regex { pattern: pattern.clone(), literals: sought }
+            }
+            Predicate::Wildcard(wildcard) => {
+                let sought = wildcard.literals().map(|literal| literals.intern(slot, literal.as_bytes())).collect();
+                Ask::Text { predicate: comparison.predicate.clone(), literals: sought }
             }
             Predicate::Length(inner) => Ask::Length((**inner).clone()),
-            other => Ask::Text(other.clone()),
+            other => Ask::Text { predicate: other.clone(), literals: Vec::new() },
         };
-        let next = self.asks.len() as u32;
         self.asks.push(ask);
         self.known.insert(key, next);
         next
-    }
-}
-
-fn not(condition: Condition) -> Condition {
-    match condition {
-        Condition::Not(inner) => *inner,
-        other => Condition::Not(Box::new(other)),
     }
 }
 

@@ -4,31 +4,38 @@
 //! May touch: nothing but the thread's scratch.
 //!
 //! One message goes four steps. It is read once into slots ([`scan`], [`slots`]). Each slot's leaves are looked up in the dictionary of the
-//! values that rules name ([`values`]). An equality that a rule cannot match without leads to its group; in a group of some size, and
-//! among the rules without such an equality, bit sets leave the few that may match ([`columns`]). For those the rest of the
-//! condition runs as flat code ([`code`]), which asks each question about a text once ([`ask`]).
+//! values that rules name ([`values`]), and the literals that rules look for are found in its texts ([`ask`]). Every alternative of a rule
+//! is a candidate of its own ([`draft`]); by what it is found is chosen by cost: by two conditions at once ([`cells`]), or by one equality,
+//! which leads to its group; in a group of some size, and among the rules without an equality, bit sets leave the few that may match
+//! ([`columns`]). For those the rest of the condition runs as flat code ([`code`]), which asks each question about a text once.
 //!
 //! Invariant: the index says what direct evaluation (`compile::Test`) says. Every step before the code may let too many through, and
 //! none too few; what a step decides exactly is left out of the code.
 //! Sources: access predicates, Fabret and others 2001; bit sets of what may still match, Qian and others 2014 (REIN).
 
 mod ask;
+mod cells;
 mod code;
 mod columns;
+mod draft;
 mod lower;
 mod scan;
 pub(crate) mod scratch;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod values;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::ask::{Ask, Searches};
-use self::code::{ACCEPT, Code, REJECT, Run};
+use self::ask::{Ask, Opening, Searches};
+use self::cells::{Cells, Entry, Field};
+use self::code::{ACCEPT, Code, REJECT, Run, Words};
 use self::columns::{BYTES_PER_CONDITION_MAX, COLUMNS_MAX, Column, Parts, kind_of};
+use self::draft::{Draft, Estimates, Paired, alternatives, is_openable, keys_of};
 use self::lower::{Atom, Condition, Lowering};
 use self::scratch::Scratch;
 use self::slots::{Content, END, Slots, Texts};
@@ -38,12 +45,11 @@ use crate::decision::Envelope;
 use crate::path::Path;
 use crate::predicate::Leaf;
 
-/// Most alternatives of a rule that become candidates of their own.
-const ALTERNATIVES_MAX: usize = 8;
-/// A field must be compared with so many values for an equality on it to lead to a group.
-const ACCESS_VALUES_MIN: usize = 3;
 /// In a smaller group every candidate runs its code: sixteen cost less than a word of each column.
 const GROUP_COLUMNS_MIN: usize = 16;
+
+/// Places are sorted by comparisons when there is less than one for so many words of a bit set of all places.
+const SORTED_PLACES_PER_WORD: usize = 8;
 
 /// The index of one program.
 #[derive(Debug, Default)]
@@ -64,17 +70,20 @@ pub(crate) struct Index {
     /// Candidates of small groups.
     direct: Vec<Candidate>,
     groups: Vec<Group>,
+    /// Candidates that are found by two conditions.
+    cells: Cells,
     /// Slots whose values lead to groups, and the group of each value number.
     access: Vec<(u32, Vec<u32>)>,
     /// The group of all others.
     always: Option<Group>,
+    rules_count: usize,
     /// The slot of `event_type`, when rules compare it; its texts are shared with decisions.
     event_type: Option<u32>,
 }
 
 /// A rule, or one alternative of it, with the code that is left to run.
 #[derive(Clone, Copy, Debug, Default)]
-struct Candidate {
+pub(crate) struct Candidate {
     start: u32,
     place: u32,
 }
@@ -88,14 +97,6 @@ enum Group {
     Direct { from: usize, to: usize },
 }
 
-/// A candidate being built.
-struct Draft {
-    place: u32,
-    conjuncts: Vec<Condition>,
-    /// The conjunct that leads to it.
-    access: Option<(u32, u32)>,
-}
-
 impl Index {
     /// Builds the index over these rules; a rule's place is its position.
     pub fn build(rules: &[Compiled], paths: &[Path]) -> Self {
@@ -104,16 +105,13 @@ impl Index {
         let mut lowering = Lowering::new(slots_count);
         let mut drafts: Vec<Draft> = Vec::with_capacity(rules.len());
         for (compiled, place) in rules.iter().zip(0..) {
-            let condition = lowering.condition(&compiled.test);
-            let alternatives = match condition {
-                Condition::Any(list) if (2..=ALTERNATIVES_MAX).contains(&list.len()) => list,
-                other => vec![other],
-            };
-            drafts.extend(alternatives.into_iter().map(|condition| Draft { place, conjuncts: conjuncts(condition), access: None }));
+            let found = alternatives(lowering.condition(&compiled.test));
+            drafts.extend(found.into_iter().map(|conjuncts| Draft { place, conjuncts, access: None }));
         }
         let Lowering { values, asks, literals, .. } = lowering;
-        let mut index = Self { slots, values, asks, looks_up: vec![false; slots_count], ..Self::default() };
-        index.searches = match Searches::build(literals, slots_count) {
+        let literals_by_slot: Vec<usize> = (0..slots_count as u32).map(|slot| literals.count(slot)).collect();
+        let mut index = Self { slots, values, asks, looks_up: vec![false; slots_count], rules_count: rules.len(), ..Self::default() };
+        index.searches = match Searches::build(literals, &index.asks, slots_count) {
             Some(searches) => searches,
             None => unreachable!("rules are bounded in bytes far below what an automaton can number"),
         };
@@ -121,30 +119,62 @@ impl Index {
             *looks_up = index.values[slot].len() > 0;
         }
         index.event_type = paths.iter().position(|path| *path == Path::EventType || is_event_type(path)).map(|slot| slot as u32);
-        index.choose_access(&mut drafts);
-        index.place(drafts);
+        // Taken out, since estimates read them while the index is written.
+        let (values, asks) = (std::mem::take(&mut index.values), std::mem::take(&mut index.asks));
+        let words = Words { values: &values, asks: &asks };
+        let estimates = Estimates::new(words, literals_by_slot, &drafts);
+        let (paired, rest) = estimates.choose(drafts);
+        for ((first, second), list) in paired {
+            index.place_pairs(first, second, list, words);
+        }
+        index.place(rest, words, &estimates);
+        let opened: Vec<u32> = index.columns.iter().filter_map(Column::opened_slot).chain(index.cells.opened_slots()).collect();
+        opened.into_iter().for_each(|slot| index.searches.open_early(slot));
+        index.values = values;
+        index.asks = asks;
         index
     }
 
-    /// Gives each draft the equality on the field with the most values, when one has enough.
-    fn choose_access(&self, drafts: &mut [Draft]) {
-        let mut compared: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        for (slot, value) in drafts.iter().flat_map(|draft| &draft.conjuncts).filter_map(equality) {
-            compared.entry(slot).or_default().insert(value);
-        }
-        for draft in drafts {
-            let candidates = draft.conjuncts.iter().filter_map(equality);
-            let best = candidates.max_by_key(|(slot, value)| (compared[slot].len(), std::cmp::Reverse((*slot, *value))));
-            draft.access = best.filter(|(slot, _)| compared[slot].len() >= ACCESS_VALUES_MIN);
-            if let Some(access) = draft.access {
-                let at = draft.conjuncts.iter().position(|condition| equality(condition) == Some(access));
-                draft.conjuncts.remove(at.expect("it was found among them"));
+    /// Puts drafts into the cells of a table.
+    fn place_pairs(&mut self, first: Field, second: Field, list: Vec<Paired>, words: Words<'_>) {
+        let mut ranges: BTreeMap<u32, usize> = BTreeMap::new();
+        for condition in list.iter().flat_map(|paired| &paired.draft.conjuncts) {
+            if let Condition::Atom(slot, Atom::Within(..)) = condition {
+                *ranges.entry(*slot).or_default() += 1;
             }
         }
+        let number = ranges.into_iter().max_by_key(|(slot, count)| (*count, std::cmp::Reverse(*slot))).map_or(0, |(slot, _)| slot);
+        let mut entries = Vec::new();
+        for Paired { draft, first, second } in &list {
+            let mut range = None;
+            let mut decided: Vec<&Condition> = Vec::new();
+            for at in [*first, *second] {
+                let condition = &draft.conjuncts[at];
+                if !is_openable(condition, words) || decides_by_opening(condition, words) {
+                    decided.push(condition);
+                }
+            }
+            for condition in &draft.conjuncts {
+                if let Condition::Atom(slot, Atom::Within(low, high)) = condition
+                    && *slot == number
+                    && range.is_none()
+                {
+                    range = Some((*low, *high));
+                    decided.push(condition);
+                }
+            }
+            let candidate = Candidate { start: self.add_code(draft, &decided, words), place: draft.place };
+            for first in keys_of(&draft.conjuncts[*first]) {
+                for second in keys_of(&draft.conjuncts[*second]) {
+                    entries.push(Entry { keys: (*first, *second), range, candidate });
+                }
+            }
+        }
+        self.cells.add_table(first, second, number, entries);
     }
 
     /// Sorts drafts into groups, gives positions to those of larger ones, and builds columns and code.
-    fn place(&mut self, mut drafts: Vec<Draft>) {
+    fn place(&mut self, mut drafts: Vec<Draft>, words: Words<'_>, estimates: &Estimates<'_>) {
         drafts.sort_by_key(|draft| (draft.access.is_none(), draft.access, draft.place));
         let mut wide: Vec<(usize, &Draft)> = Vec::new();
         let mut from = 0;
@@ -153,7 +183,7 @@ impl Index {
             let made = if access.is_some() && group.len() < GROUP_COLUMNS_MIN {
                 let from = self.direct.len();
                 for draft in group {
-                    let start = self.add_code(draft, &[]);
+                    let start = self.add_code(draft, &[], words);
                     self.direct.push(Candidate { start, place: draft.place });
                 }
                 Group::Direct { from, to: self.direct.len() }
@@ -166,16 +196,16 @@ impl Index {
             };
             match access {
                 None => self.always = Some(made),
-                Some((slot, value)) => self.add_group(slot, value, made),
+                Some((slot, value)) => self.add_group(slot, value, made, words),
             }
         }
         let words_count = from;
         self.taken = vec![0; words_count];
         self.candidates = vec![Candidate::default(); words_count * 64];
-        let parts = self.parts(&wide);
+        let parts = parts_of(&wide, words, estimates);
         for ((kind, slot), list) in &parts {
             let column = self.columns.len() as u8;
-            self.columns.push(Column::build(*kind, *slot, list, &self.values[*slot as usize], words_count));
+            self.columns.push(Column::build(*kind, *slot, list, &words.values[*slot as usize], words_count));
             for group in self.groups.iter_mut().chain(&mut self.always) {
                 if let Group::Words { from, to, columns } = group
                     && list.get(list.partition_point(|(at, _)| *at < *from * 64)).is_some_and(|(at, _)| *at < *to * 64)
@@ -187,51 +217,25 @@ impl Index {
         // What a column decides exactly, the code does not ask again.
         let mut decided: BTreeMap<usize, Vec<&Condition>> = BTreeMap::new();
         for (column, list) in self.columns.iter().zip(parts.values()) {
-            if column.is_exact {
-                list.iter().for_each(|(at, condition)| decided.entry(*at).or_default().push(condition));
+            for (at, condition) in list.iter().filter(|(_, condition)| column.decides(condition, words.asks)) {
+                decided.entry(*at).or_default().push(condition);
             }
         }
         for (at, draft) in wide {
-            let start = self.add_code(draft, decided.get(&at).map_or(&[], Vec::as_slice));
+            let start = self.add_code(draft, decided.get(&at).map_or(&[], Vec::as_slice), words);
             self.candidates[at] = Candidate { start, place: draft.place };
             self.taken[at / 64] |= 1 << (at % 64);
         }
     }
 
-    /// The conjuncts that columns can take: of each candidate one for a column of leaves, and all for a column of `Every`.
-    fn parts<'d>(&self, wide: &[(usize, &'d Draft)]) -> Parts<'d> {
-        let mut parts = Parts::new();
-        for (at, draft) in wide {
-            for condition in &draft.conjuncts {
-                if let Some((kind, slot)) = kind_of(condition, &self.values) {
-                    let list = parts.entry((kind, slot)).or_default();
-                    if kind == columns::Kind::Every || list.last().is_none_or(|(last, _)| last != at) {
-                        list.push((*at, condition));
-                    }
-                }
-            }
-        }
-        let words_count = wide.last().map_or(0, |(at, _)| at / 64 + 1);
-        parts.retain(|(kind, slot), list| {
-            let bytes = Column::rows_count(*kind, &self.values[*slot as usize]) * words_count * 8;
-            bytes <= BYTES_PER_CONDITION_MAX * list.len().max(GROUP_COLUMNS_MIN)
-        });
-        let mut by_use: Vec<((columns::Kind, u32), usize)> = parts.iter().map(|(key, list)| (*key, list.len())).collect();
-        by_use.sort_by_key(|(key, uses)| (std::cmp::Reverse(*uses), *key));
-        for (key, _) in by_use.into_iter().skip(COLUMNS_MAX) {
-            parts.remove(&key);
-        }
-        parts
-    }
-
-    fn add_code(&mut self, draft: &Draft, decided: &[&Condition]) -> u32 {
+    fn add_code(&mut self, draft: &Draft, decided: &[&Condition], words: Words<'_>) -> u32 {
         let rest = draft.conjuncts.iter().rev().filter(|condition| !decided.iter().any(|decided| std::ptr::eq(*decided, *condition)));
-        rest.fold(ACCEPT, |next, condition| self.code.add(condition, &self.values, next, REJECT))
+        rest.fold(ACCEPT, |next, condition| self.code.add(condition, words, next, REJECT))
     }
 
-    fn add_group(&mut self, slot: u32, value: u32, group: Group) {
+    fn add_group(&mut self, slot: u32, value: u32, group: Group, words: Words<'_>) {
         let at = self.access.iter().position(|(s, _)| *s == slot).unwrap_or_else(|| {
-            self.access.push((slot, vec![UNKNOWN; self.values[slot as usize].len()]));
+            self.access.push((slot, vec![UNKNOWN; words.values[slot as usize].len()]));
             self.access.len() - 1
         });
         self.access[at].1[value as usize] = self.groups.len() as u32;
@@ -262,16 +266,18 @@ impl Index {
 
     /// Finds all rules whose condition holds for the message that was read: `scratch.matched`, ascending.
     pub fn find(&self, scratch: &mut Scratch, payload: &str) {
-        let Scratch { seen, marks, rows: made, reached, matched } = scratch;
+        let Scratch { seen, marks, rows: made, reached, keys, matched, places } = scratch;
         matched.clear();
         made.clear();
         self.look_up(seen, payload);
-        marks.begin(self.asks.len(), self.searches.literals_count, self.searches.slots_count());
+        let texts = Texts { payload, own: &seen.own };
+        marks.begin(self.asks.len(), self.searches.literals_count(), self.searches.slots_count());
+        self.searches.open(seen, texts, marks);
         // First the rows that must be made, since they share one buffer.
         let mut rows: [&[u64]; COLUMNS_MAX] = [&[]; COLUMNS_MAX];
         let mut is_made = 0_u64;
         for (i, column) in self.columns.iter().enumerate() {
-            match column.row_for(seen, made) {
+            match column.row_for(seen, marks, made) {
                 Some(row) => rows[i] = row,
                 None => is_made |= 1 << i,
             }
@@ -281,7 +287,6 @@ impl Index {
                 rows[i] = row;
             }
         }
-        let texts = Texts { payload, own: &seen.own };
         let mut run = Run { seen, texts, asks: &self.asks, searches: &self.searches, marks };
         for (slot, groups) in &self.access {
             let slot = &seen.slots[*slot as usize];
@@ -308,9 +313,36 @@ impl Index {
         if let Some(group) = &self.always {
             self.visit(group, &rows, &mut run, matched);
         }
-        matched.sort_unstable();
-        // A rule may have matched by several alternatives.
-        matched.dedup();
+        keys.fill(&self.cells, run.seen, run.marks);
+        let seen = run.seen;
+        self.cells.visit(keys, seen, |candidate| {
+            if self.code.run(candidate.start, &mut run) {
+                matched.push(candidate.place);
+            }
+        });
+        self.put_in_order(matched, places);
+    }
+
+    /// Sorts places; a rule that has matched by several alternatives is there once.
+    fn put_in_order(&self, matched: &mut Vec<u32>, places: &mut Vec<u64>) {
+        let words_count = self.rules_count.div_ceil(64);
+        if matched.len() * SORTED_PLACES_PER_WORD < words_count {
+            matched.sort_unstable();
+            matched.dedup();
+            return;
+        }
+        if places.len() < words_count {
+            places.resize(words_count, 0);
+        }
+        matched.iter().for_each(|place| places[*place as usize / 64] |= 1 << (place % 64));
+        matched.clear();
+        for (word, bits) in (0..).zip(&mut places[..words_count]) {
+            let mut left = std::mem::take(bits);
+            while left != 0 {
+                matched.push(word * 64 + left.trailing_zeros());
+                left &= left - 1;
+            }
+        }
     }
 
     fn visit(&self, group: &Group, rows: &[&[u64]; COLUMNS_MAX], run: &mut Run<'_>, matched: &mut Vec<u32>) {
@@ -384,17 +416,45 @@ fn is_event_type(path: &Path) -> bool {
     matches!(path, Path::Payload(segments) if matches!(segments.as_slice(), [only] if only == "event_type"))
 }
 
-fn conjuncts(condition: Condition) -> Vec<Condition> {
-    match condition {
-        Condition::All(list) => list.into_iter().flat_map(conjuncts).collect(),
-        other => vec![other],
-    }
+/// Whether the answer is known as soon as the question is open.
+fn decides_by_opening(condition: &Condition, words: Words<'_>) -> bool {
+    matches!(condition, Condition::Atom(_, Atom::Ask(ask)) if words.asks[*ask as usize].opening() == Opening::Answer)
 }
 
-/// The one value that some leaf of a slot must have.
-fn equality(condition: &Condition) -> Option<(u32, u32)> {
-    match condition {
-        Condition::Atom(slot, Atom::Among(values)) if values.len() == 1 => Some((*slot, values[0])),
-        _ => None,
+/// The conjuncts that columns can take: of each candidate one for a column of leaves, and all for a column of `Every`.
+fn parts_of<'d>(wide: &[(usize, &'d Draft)], words: Words<'_>, estimates: &Estimates<'_>) -> Parts<'d> {
+    let mut parts = Parts::new();
+    let mut gained: BTreeMap<u32, f64> = BTreeMap::new();
+    for (at, draft) in wide {
+        for condition in &draft.conjuncts {
+            let gain = if is_openable(condition, words) { estimates.gain_of_posting(draft, condition) } else { 0.0 };
+            let open = match condition {
+                Condition::Atom(slot, _) if gain > 0.0 => Some((columns::Kind::Open, *slot)),
+                _ => None,
+            };
+            if let Some((kind, slot)) = open.or_else(|| kind_of(condition, words.values)) {
+                let list = parts.entry((kind, slot)).or_default();
+                if kind == columns::Kind::Every || list.last().is_none_or(|(last, _)| last != at) {
+                    list.push((*at, condition));
+                    if kind == columns::Kind::Open {
+                        *gained.entry(slot).or_default() += gain;
+                    }
+                }
+            }
+        }
     }
+    let words_count = wide.last().map_or(0, |(at, _)| at / 64 + 1);
+    parts.retain(|(kind, slot), list| {
+        if *kind == columns::Kind::Open && gained.get(slot).is_none_or(|gain| *gain < estimates.opening_ns(*slot)) {
+            return false;
+        }
+        let bytes = Column::rows_count(*kind, &words.values[*slot as usize]) * words_count * 8;
+        bytes <= BYTES_PER_CONDITION_MAX * list.len().max(GROUP_COLUMNS_MIN)
+    });
+    let mut by_use: Vec<((columns::Kind, u32), usize)> = parts.iter().map(|(key, list)| (*key, list.len())).collect();
+    by_use.sort_by_key(|(key, uses)| (std::cmp::Reverse(*uses), *key));
+    for (key, _) in by_use.into_iter().skip(COLUMNS_MAX) {
+        parts.remove(&key);
+    }
+    parts
 }

@@ -305,6 +305,8 @@ pub(crate) struct Trie {
 #[derive(Debug, Default)]
 struct Node {
     slot: Option<u32>,
+    /// One bit for each pair of length and first byte that a name has, some pairs sharing one.
+    kinds: u64,
     table: Table,
     links: Vec<Link>,
 }
@@ -315,6 +317,13 @@ pub(crate) struct Link {
     pub name: String,
     pub number: usize,
     pub node: u32,
+}
+
+/// A bit for the length and the first byte of a name.
+#[inline]
+fn kind_of(name: &str) -> u64 {
+    let first = name.as_bytes().first().copied().unwrap_or_default();
+    1 << ((usize::from(first) * 5 + name.len()) % 64)
 }
 
 impl Default for Trie {
@@ -336,6 +345,7 @@ impl Trie {
                     let next = self.nodes.len() as u32;
                     self.nodes.push(Node::default());
                     let node = &mut self.nodes[at as usize];
+                    node.kinds |= kind_of(name);
                     node.table.insert(hash(name.as_bytes()), node.links.len() as u32);
                     node.links.push(Link { name: name.clone(), number: self.links_count, node: next });
                     self.links_count += 1;
@@ -350,6 +360,9 @@ impl Trie {
     #[inline]
     pub fn link(&self, node: u32, name: &str) -> Option<&Link> {
         let node = &self.nodes[node as usize];
+        if node.kinds & kind_of(name) == 0 {
+            return None;
+        }
         let found = node.table.find(hash(name.as_bytes()), |i| node.links[i as usize].name == name);
         node.links.get(found as usize)
     }

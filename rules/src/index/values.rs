@@ -170,8 +170,9 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     mix(rest, state)
 }
 
+/// Mixes a word into a state of 64 bits.
 #[inline]
-fn mix(word: u64, state: u64) -> u64 {
+pub(crate) fn mix(word: u64, state: u64) -> u64 {
     let product = u128::from(word ^ 0x2d35_8dcc_aa6c_78a5) * u128::from(state ^ 0x8bb8_4b93_962e_acc9);
     (product as u64) ^ (product >> 64) as u64
 }
