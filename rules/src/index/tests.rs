@@ -6,7 +6,7 @@ use crate::compile::Program;
 use crate::decision::Envelope;
 use crate::{Catalog, RuleSet};
 
-const RULES: usize = 4_000;
+const RULES: usize = 6_000;
 
 /// A number below `n`, spread over its arguments.
 fn below(n: usize, i: usize, what: usize) -> usize {
@@ -17,7 +17,7 @@ fn rule(i: usize) -> Value {
     let draw = |n, what| below(n, i, what);
     let low = draw(100, 4);
     let mut conditions = vec![
-        json!({ "field": "event_type", "op": "equals", "value": format!("t{}", draw(40, 0)) }),
+        json!({ "field": "event_type", "op": "equals", "value": format!("t{}", draw(8, 0)) }),
         json!({ "field": "amount", "op": "in_range", "value": [low, low + draw(10, 5)] }),
     ];
     conditions.push(match draw(6, 1) {
@@ -25,6 +25,7 @@ fn rule(i: usize) -> Value {
         1 => json!({ "field": "note", "op": "regex", "value": format!("w{} .*w{}", draw(60, 2), draw(9, 3)) }),
         2 => json!({ "any": [{ "field": "note", "op": "prefix", "value": format!("w{}", draw(60, 2)) }, { "field": "note", "op": "suffix", "value": format!("{}", draw(60, 2)) }] }),
         3 => json!({ "field": "note", "op": "wildcard", "value": format!("w{}*w{}", draw(9, 2), draw(60, 3)) }),
+        4 => json!({ "field": "country", "op": "not_equals", "value": format!("c{}", draw(40, 2)) }),
         _ => json!({ "field": "country", "op": "in", "value": (0..1 + draw(4, 2)).map(|k| format!("c{}", draw(40, 10 + k))).collect::<Vec<_>>() }),
     });
     if draw(4, 6) == 0 {
@@ -39,7 +40,7 @@ fn rule(i: usize) -> Value {
 fn message(i: usize) -> Value {
     let draw = |n, what| below(n, i + RULES, what);
     let text = |what| format!("w{} w{} w{}", draw(60, what), draw(60, what + 1), draw(60, what + 2));
-    let mut message = json!({ "event_type": format!("t{}", draw(40, 0)), "amount": draw(100, 1), "country": format!("c{}", draw(40, 2)), "note": text(3) });
+    let mut message = json!({ "event_type": format!("t{}", draw(8, 0)), "amount": draw(100, 1), "country": format!("c{}", draw(40, 2)), "note": text(3) });
     match draw(8, 6) {
         0 => message["country"] = json!([message["country"], "c1", "c1", "c2"]),
         1 => message["event_type"] = json!(["t1", "t2", message["event_type"], "t2"]),
@@ -57,14 +58,16 @@ fn candidates_of_cells_groups_and_columns_are_those_of_direct_evaluation() {
     let rules: Vec<Value> = (0..RULES).map(rule).collect();
     let set = RuleSet::from_json(&json!({ "rules": rules })).expect("the rules are right");
     let index = Program::compile(&set).expect("and compile").index;
-    assert!(!index.cells.is_empty() && !index.groups.is_empty() && !index.columns.is_empty(), "every way is taken");
+    assert!(!index.cells.is_empty(), "some are found by two keys");
+    assert!(!index.groups.is_empty(), "some by an equality");
+    assert!(!index.columns.is_empty(), "and some are left over by columns");
     let catalog = Catalog::compile(1, &set).expect("and compile");
     let mut matches_count = 0;
-    for i in 0..120 {
+    for i in 0..60 {
         let message = message(i);
         let decision = catalog.decide(&Envelope::default(), message.to_string().as_bytes()).expect("JSON");
         assert_eq!(decision.rules, catalog.explain(&Envelope::default(), &message, None).matched, "{message}");
         matches_count += decision.rules.len();
     }
-    assert!(matches_count > 200, "{matches_count} matches are too few to say anything");
+    assert!(matches_count > 100, "{matches_count} matches are too few to say anything");
 }
