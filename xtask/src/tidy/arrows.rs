@@ -60,6 +60,7 @@ const ROOMS: &[Room] = &[
     edge("testing/harness"),
     edge("testing/fuzz"),
     edge("benches"),
+    edge("benches/raft-rs"),
     room("xtask", &[]),
 ];
 
