@@ -10,7 +10,7 @@
  *
  * Order of calls in one process: init once, then validate and execute any number of times, one at a time, then shutdown once.
  * A process that is killed gets no shutdown. Every text is UTF-8 and ends with a zero byte; every pointer that the host hands in is valid
- * during the call alone. docs/plugins.md takes you through it.
+ * during the call alone. plugins/examples shows plugins in C and Rust.
  */
 #ifndef DISTRIC_PLUGIN_H
 #define DISTRIC_PLUGIN_H
