@@ -3,10 +3,11 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use distric_plugins_host::{Call, Outcome, Pool, Spec};
 use serde_json::{Value, json};
-use support::{call, keeper, plugin};
+use support::{call, compile, keeper, plugin};
 
 /// A library that cargo has built beside this test.
 fn built(name: &str) -> PathBuf {
@@ -50,6 +51,42 @@ async fn payment_validator_says_what_is_wrong() {
         assert_eq!(run(&pool, config, input.clone()).await, json!({"valid": false, "reason": reason}), "{input}");
     }
     assert_eq!(run(&pool, json!({"max_amount": "many"}), json!({})).await, "bad_config");
+}
+
+#[tokio::test]
+async fn user_history_checker_reads_the_one_file_that_it_is_granted() {
+    let dir = tempfile::tempdir().unwrap();
+    let probe = dir.path().join("probe.c");
+    std::fs::write(&probe, "#include <sqlite3.h>\n").unwrap();
+    let has_headers = Command::new("cc").arg("-E").arg(&probe).output().is_ok_and(|output| output.status.success());
+    if !has_headers {
+        eprintln!("sqlite3.h is not installed here (package libsqlite3-dev): user_history_checker was not built");
+        return;
+    }
+    let database = dir.path().join("history.db");
+    let maker = compile_with_sqlite("host/tests/plugins/history.c", &dir.path().join("make"), &[]);
+    assert!(Command::new(maker).arg(&database).status().unwrap().success(), "the database could not be made");
+    let flags = ["-shared", "-fPIC", "-pthread"];
+    let path = compile_with_sqlite("examples/c/user_history_checker.c", &dir.path().join("u.so"), &flags);
+    let pool = start(&path, |spec| {
+        spec.config_json = json!({"database": database}).to_string();
+        spec.grants.read.push(database.clone());
+    })
+    .await;
+    let known = json!({"known": true, "payments": 2, "chargebacks": 1, "total": 120.5});
+    assert_eq!(run(&pool, json!({}), json!({"user": "u-1"})).await, known);
+    let injected = json!({"user": "x' OR '1'='1"});
+    assert_eq!(run(&pool, json!({}), injected).await["known"], json!(false));
+    assert_eq!(run(&pool, json!({}), json!({})).await, "bad_input");
+    let refused = Pool::start(&keeper(), Spec { path, ..Spec::default() }).await.unwrap_err().to_string();
+    assert!(refused.contains("config.database"), "{refused}");
+}
+
+fn compile_with_sqlite(source: &str, into: &Path, flags: &[&str]) -> PathBuf {
+    // After the source, where the linker looks for what it misses.
+    let mut flags = flags.to_vec();
+    flags.extend(["-Wl,--no-as-needed", "-lsqlite3"]);
+    compile(source, into, &flags)
 }
 
 #[tokio::test]
