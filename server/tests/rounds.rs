@@ -76,6 +76,8 @@ impl Draw {
 struct Seat {
     proxy: Proxy,
     wire: SocketAddr,
+    /// Chosen before its first start: the others must reach it before it is ready.
+    peer: SocketAddr,
     life: u32,
     node: Option<Node>,
 }
@@ -84,6 +86,12 @@ struct Cluster {
     home: tempfile::TempDir,
     fates: Fates,
     seats: Vec<Seat>,
+}
+
+/// An address of loopback that nobody listens on now.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound listener has an address")
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -107,7 +115,12 @@ impl Cluster {
         let home = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
         let fates = Fates::default();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let seats = (0..NODES).map(|number| Seat { proxy: Proxy::start(number, &fates), wire: free, life: 0, node: None }).collect();
+        let seat = |number: usize| {
+            let seat = Seat { proxy: Proxy::start(number, &fates), wire: free, peer: free_address(), life: 0, node: None };
+            seat.proxy.lead_to(seat.peer);
+            seat
+        };
+        let seats = (0..NODES).map(seat).collect();
         let mut cluster = Self { home, fates, seats };
         for position in 0..NODES {
             cluster.begin(position);
@@ -121,7 +134,12 @@ impl Cluster {
         let seat = &self.seats[position];
         let name = format!("n{position}-{}", seat.life);
         let mut more = ["--name", &name, "--shards", "1", "--partitions", "2", "--set", "cpu.pin=false"].map(str::to_owned).to_vec();
-        more.extend(["--set".to_owned(), format!("peer.advertise={}", seat.proxy.address)]);
+        more.extend([
+            "--set".to_owned(),
+            format!("peer.advertise={}", seat.proxy.address),
+            "--peer-bind".to_owned(),
+            seat.peer.to_string(),
+        ]);
         let founds = position == 0 && seat.life == 0;
         if founds {
             more.extend(["--rules".to_owned(), path("rules.yaml"), "--workflows".to_owned(), path("workflows.yaml")]);
@@ -132,9 +150,7 @@ impl Cluster {
         }
         let dir: PathBuf = self.home.path().join(&name);
         let node = Node::start_at(&program(), "dev", seat.wire, &dir, more);
-        let peer = node.ready["peer"].as_str().and_then(|peer| peer.parse().ok()).expect("it says where the others reach it");
         let seat = &mut self.seats[position];
-        seat.proxy.lead_to(peer);
         seat.wire = node.wire;
         seat.node = Some(node);
     }
