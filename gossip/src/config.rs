@@ -9,7 +9,7 @@ use crate::standing::Generation;
 /// Most members that a table can be configured to hold.
 pub const MEMBERS_MAX: usize = 16_384;
 /// Most seeds.
-const SEEDS_MAX: usize = 64;
+pub(crate) const SEEDS_MAX: usize = 64;
 /// Most members asked to ping for us.
 const INDIRECT_MAX: usize = 16;
 /// Most confirmations waited for.

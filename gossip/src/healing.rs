@@ -20,12 +20,20 @@ const SYNCS_PER_S_MAX: u32 = 128;
 const QUIET_MS: u64 = 2_000;
 /// How many in the whole cluster knock in one interval.
 const KNOCKS: u64 = 3;
+/// Attempts after which a node that others have joined no longer waits for a seed.
+const JOINS_ALONE: u32 = 4;
 /// First and longest pause between attempts to join, milliseconds.
 const JOIN_PAUSE_MS_MIN: u64 = 500;
 const JOIN_PAUSE_MS_MAX: u64 = 10_000;
 
 impl Gossip {
     pub(crate) fn ask_seeds(&mut self, now: Instant, out: &mut Outputs) {
+        if self.joins_tried >= JOINS_ALONE && self.live_count() > 1 {
+            // Others joined by us while no seed answered: that is a cluster, and seeds that are not in it are knocked at.
+            self.timers.join_at = None;
+            out.events.push(Event::Ready { live_count: self.live_count() });
+            return;
+        }
         let pause_ms = (JOIN_PAUSE_MS_MIN << self.joins_tried.min(8)).min(JOIN_PAUSE_MS_MAX);
         self.joins_tried += 1;
         // Jitter keeps those that started together from asking together.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use distric_model::{Instant, NodeId};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, SEEDS_MAX};
 use crate::door::{Event, Outputs};
 use crate::endpoint::Endpoint;
 use crate::health::LocalHealth;
@@ -221,6 +221,21 @@ impl Gossip {
             self.own.load = Load { seq: told.seq.wrapping_add(1), ..load };
             self.own.load_told_at = now;
         }
+    }
+
+    /// Replaces the nodes to join by, of which the first 64 count. A machine that knows nobody asks them at once; later they are the
+    /// doors that a partition heals through.
+    pub fn set_seeds(&mut self, now: Instant, mut seeds: Vec<Endpoint>, out: &mut Outputs) {
+        self.begin(now);
+        seeds.truncate(SEEDS_MAX);
+        if seeds != self.config.seeds {
+            self.config.seeds = seeds;
+            if self.live_count() <= 1 && !self.config.seeds.is_empty() {
+                self.timers.join_at = Some(now);
+                self.joins_tried = 0;
+            }
+        }
+        self.finish(now, out);
     }
 
     /// All known members but this node, by id; the dead and the left too, as long as they are remembered.

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod demo;
 pub mod exit;
 pub mod follow;
+pub mod gossip;
 pub mod host;
 pub mod logging;
 pub mod output;

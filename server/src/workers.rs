@@ -32,7 +32,7 @@ pub fn beside(node: &NodeHandle, config: &Config, wire: SocketAddr, stopping: wa
         None => None,
     };
     tracing::debug!(node = %node.node_id(), "worker beside the node");
-    let builder = builder([wire.to_string()], &config.worker, id);
+    let builder = builder([wire.to_string()], &config.worker, id, None);
     Ok(tokio::spawn(async move {
         if let Err(error) = run(builder, stopping).await {
             tracing::error!(%error, "the worker beside the node ended; tasks wait for another one");
@@ -40,10 +40,16 @@ pub fn beside(node: &NodeHandle, config: &Config, wire: SocketAddr, stopping: wa
     }))
 }
 
-/// A worker for these coordinators, with the built-in task types.
-pub fn builder(addresses: impl IntoIterator<Item = String>, config: &WorkerConfig, id: Option<WorkerId>) -> WorkerBuilder {
+/// A worker for these coordinators, with the built-in task types. `generation`: which run this is, microseconds; the start when `None`.
+pub fn builder(
+    addresses: impl IntoIterator<Item = String>,
+    config: &WorkerConfig,
+    id: Option<WorkerId>,
+    generation: Option<u64>,
+) -> WorkerBuilder {
     let options = WorkerOptions {
         worker_id: id,
+        generation,
         name: config.name.clone(),
         slots: config.slots,
         prefetch: config.prefetch,
@@ -60,6 +66,16 @@ pub async fn run(builder: WorkerBuilder, mut stopping: watch::Receiver<bool>) ->
     builder.run(async move { signals::first(&mut stopping).await }).await
 }
 
+/// An id that no other worker has, and the number of this run.
+pub fn fresh_identity() -> Result<(WorkerId, u64), Failure> {
+    let started_us = now_us();
+    Ok((WorkerId::new(Timestamp::from_us(started_us), Slot::truncate(0), random()?), started_us))
+}
+
+fn random() -> Result<u64, Failure> {
+    getrandom::u64().map_err(|error| Failure::new(Exit::Environment, format!("the system gives no random numbers: {error}")))
+}
+
 /// The id in this file; a new one is written when there is none.
 fn remembered_id(path: &Path) -> Result<WorkerId, Failure> {
     match fs::read_to_string(path) {
@@ -68,9 +84,7 @@ fn remembered_id(path: &Path) -> Result<WorkerId, Failure> {
                 .with_remedy("remove that file: a new id is made")
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let random = getrandom::u64()
-                .map_err(|error| Failure::new(Exit::Environment, format!("the system gives no random numbers: {error}")))?;
-            let id = WorkerId::new(Timestamp::from_us(now_us()), Slot::truncate(0), random);
+            let (id, _) = fresh_identity()?;
             let write = || -> io::Result<()> {
                 let mut file = fs::File::create(path)?;
                 writeln!(file, "{id}")?;

@@ -14,6 +14,8 @@ cargo xtask VERB
   rules   prints what tidy holds.
   rounds [ROUNDS [SEED [FAULT]]]
           three real coordinators under load, one fault after the other (200 by default); in the end nothing may be missing or doubled.
+  gossip-lab EXPERIMENT [--n N] [--trials T] [--kill K] [--loss PERMILLE] [--seed S]
+          runs one experiment of docs/gossip.md on the virtual network and prints its table; without one, what there is.
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
         }
         ["tidy"] => hold_the_rules(),
         ["rounds", rest @ ..] if rest.len() <= 3 => rounds(rest),
+        ["gossip-lab", rest @ ..] => gossip_lab(rest),
         ["rules"] => {
             print!("{}", tidy::describe());
             Ok(ExitCode::SUCCESS)
@@ -43,6 +46,16 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
             Ok(ExitCode::from(2))
         }
     }
+}
+
+fn gossip_lab(arguments: &[&str]) -> Result<ExitCode> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let status = Command::new(cargo)
+        .args(["run", "--quiet", "--package", "distric-gossip", "--example", "lab", "--"])
+        .args(arguments)
+        .status()
+        .context("cargo cannot be started")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn hold_the_rules() -> Result<ExitCode> {

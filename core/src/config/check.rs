@@ -7,8 +7,8 @@ use super::problem::ConfigProblem;
 use super::raw::RawConfig;
 use super::value::Value;
 use super::{
-    ClusterConfig, Config, CpuConfig, ExecConfig, HttpConfig, IoConfig, IoDriver, LimitsConfig, LogConfig, LogFormat, LogLevel,
-    LogStoreKind, NodeConfig, PeerConfig, RaftConfig, Shards, StorageConfig, WireConfig, WorkerConfig,
+    ClusterConfig, Config, CpuConfig, ExecConfig, GossipConfig, HttpConfig, IoConfig, IoDriver, LimitsConfig, LogConfig, LogFormat,
+    LogLevel, LogStoreKind, NodeConfig, PeerConfig, RaftConfig, Shards, StorageConfig, WireConfig, WorkerConfig,
 };
 
 /// An election must not start while heartbeats are merely late: at least so many heartbeats fit in the shortest timeout.
@@ -65,6 +65,23 @@ fn meaning(raw: &RawConfig) -> Config {
         wire: WireConfig { bind: address(raw, "wire.bind"), advertise: addresses(raw, "wire.advertise").into_iter().next() },
         peer: PeerConfig { bind: peer_bind(raw), advertise: addresses(raw, "peer.advertise").into_iter().next() },
         cluster: ClusterConfig { join: addresses(raw, "cluster.join") },
+        gossip: GossipConfig {
+            enabled: truth(raw, "gossip.enabled"),
+            bind: match value(raw, "gossip.bind") {
+                Some(Value::Address(bind)) => Some(*bind),
+                _ => None,
+            },
+            advertise: addresses(raw, "gossip.advertise").into_iter().next(),
+            seeds: addresses(raw, "gossip.seeds"),
+            zone: text(raw, "gossip.zone"),
+            interval_ms: integer(raw, "gossip.interval_ms"),
+            fan_out: fits(integer(raw, "gossip.fan_out")),
+            probe_interval_ms: integer(raw, "gossip.probe_interval_ms"),
+            indirect_probes: fits(integer(raw, "gossip.indirect_probes")),
+            suspicion_factor_percent: fits(integer(raw, "gossip.suspicion_factor_percent")),
+            suspicion_spread: fits(integer(raw, "gossip.suspicion_spread")),
+            suspicion_floor_ms: integer(raw, "gossip.suspicion_floor_ms"),
+        },
         http: HttpConfig { enabled: truth(raw, "http.enabled"), bind: address(raw, "http.bind") },
         insecure_bind: truth(raw, "insecure_bind"),
         shards: match integer_if_any(raw, "shards") {
@@ -135,12 +152,14 @@ fn check_relations(config: &Config, raw: &RawConfig, problems: &mut Vec<ConfigPr
             problems.push(ConfigProblem::new(raw.origin(key), key, message).with_hint(hint));
         }
     };
-    let listeners = [
+    let gossip = &config.gossip;
+    let mut listeners = vec![
         ("wire.bind", config.wire.bind, true),
         ("peer.bind", config.peer.bind, true),
         ("http.bind", config.http.bind, config.http.enabled),
     ];
-    for (key, bind, enabled) in listeners {
+    listeners.extend(gossip.bind.map(|bind| ("gossip.bind", bind, gossip.enabled)));
+    for &(key, bind, enabled) in &listeners {
         require(
             !enabled || bind.ip().is_loopback() || config.insecure_bind,
             key,
@@ -154,9 +173,11 @@ fn check_relations(config: &Config, raw: &RawConfig, problems: &mut Vec<ConfigPr
             require(false, key, format!("{bind} is also {other}"), "give each listener a port of its own");
         }
     }
-    for (key, bind, advertise) in
-        [("wire.advertise", config.wire.bind, &config.wire.advertise), ("peer.advertise", config.peer.bind, &config.peer.advertise)]
-    {
+    for (key, bind, advertise) in [
+        ("wire.advertise", config.wire.bind, &config.wire.advertise),
+        ("peer.advertise", config.peer.bind, &config.peer.advertise),
+        ("gossip.advertise", gossip.bind.unwrap_or(config.peer.bind), &gossip.advertise),
+    ] {
         // Clients of one node know where they found it; coordinators have to be told.
         require(
             key == "wire.advertise" || !bind.ip().is_unspecified() || advertise.is_some(),

@@ -39,6 +39,8 @@ pub struct Config {
     pub peer: PeerConfig,
     /// How the node comes into a cluster.
     pub cluster: ClusterConfig,
+    /// Membership and failure detection.
+    pub gossip: GossipConfig,
     /// The HTTP edge.
     pub http: HttpConfig,
     /// Whether a listener may be reachable from other machines although nothing authenticates clients.
@@ -97,6 +99,35 @@ pub struct PeerConfig {
 pub struct ClusterConfig {
     /// Coordinators of the cluster to join; empty: found one.
     pub join: Vec<String>,
+}
+
+/// Membership and failure detection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GossipConfig {
+    /// Whether this process takes part.
+    pub enabled: bool,
+    /// Where UDP and TCP are listened on; `None`: beside the other listeners where that is free, else on a free port.
+    pub bind: Option<SocketAddr>,
+    /// Where others reach it, `host:port`; `None`: where it listens.
+    pub advertise: Option<String>,
+    /// Nodes to find others by, besides those that the cluster itself knows.
+    pub seeds: Vec<String>,
+    /// Zone or data centre of this process; may be empty.
+    pub zone: String,
+    /// Dissemination tick of what is not urgent, milliseconds.
+    pub interval_ms: u64,
+    /// Targets of a dissemination tick.
+    pub fan_out: u32,
+    /// How often one member is probed, milliseconds.
+    pub probe_interval_ms: u64,
+    /// Members asked to ping a silent one.
+    pub indirect_probes: u32,
+    /// Shortest suspicion in hundredths of log10(members) probe intervals.
+    pub suspicion_factor_percent: u32,
+    /// Longest suspicion in units of the shortest.
+    pub suspicion_spread: u32,
+    /// No suspicion is shorter, milliseconds.
+    pub suspicion_floor_ms: u64,
 }
 
 /// The HTTP edge.

@@ -148,6 +148,56 @@ pub const KEYS: &[KeyInfo] = &[
         "Coordinators (their `peer.bind`) of the cluster that a node with an empty data directory becomes a member of: comma-separated in \
          variables and flags, a list in the file. Not looked at once the node belongs to a cluster.",
     ),
+    key("gossip.enabled", Kind::Bool, Fallback::Value("true"), "Whether this process takes part in membership and failure detection."),
+    key(
+        "gossip.bind",
+        Kind::Address,
+        Fallback::Unset(
+            "for a coordinator two ports after `wire.bind` where that is free, on its address if that is one; otherwise a free port, for a \
+             worker on the address that faces the coordinators",
+        ),
+        "Where gossip listens: UDP, and TCP on the same port. Port 0 takes a free one; the others learn it.",
+    ),
+    key("gossip.advertise", Kind::Addresses, Fallback::Unset("the address listened on"), "Where others reach it, one `host:port`."),
+    key(
+        "gossip.seeds",
+        Kind::Addresses,
+        Fallback::Unset("coordinators are known from the cluster, and workers ask theirs"),
+        "More places to find others at, as `host:port` of their gossip; a name with several addresses counts as all of them.",
+    ),
+    key("gossip.zone", Kind::Name(64), Fallback::Value("default"), "Zone or data centre, by which the loss of members is weighed."),
+    key(
+        "gossip.interval_ms",
+        Kind::Integer(ms(10, 3_600_000)),
+        Fallback::Value("1000"),
+        "Between two rounds of what is not urgent. Deaths do not wait for it.",
+    ),
+    key("gossip.fan_out", Kind::Integer(count(1, 64)), Fallback::Value("4"), "How many are told in one such round."),
+    key(
+        "gossip.probe_interval_ms",
+        Kind::Integer(ms(240, 60_000)),
+        Fallback::Value("250"),
+        "Between two probes, each of one member. Detection takes about ten of them; the same in all processes of a cluster.",
+    ),
+    key("gossip.indirect_probes", Kind::Integer(count(0, 16)), Fallback::Value("3"), "How many others are asked to probe a silent member."),
+    key(
+        "gossip.suspicion_factor_percent",
+        Kind::Integer(count(10, 10_000)),
+        Fallback::Value("300"),
+        "Shortest suspicion, in hundredths of a probe interval times the decimal logarithm of the number of members; 250 above 5,000.",
+    ),
+    key(
+        "gossip.suspicion_spread",
+        Kind::Integer(count(1, 100)),
+        Fallback::Value("6"),
+        "Longest suspicion, as a multiple of the shortest: how long one accuser alone is not believed.",
+    ),
+    key(
+        "gossip.suspicion_floor_ms",
+        Kind::Integer(ms(1, 600_000)),
+        Fallback::Value("1500"),
+        "No suspicion is shorter than this; decides in small clusters.",
+    ),
     key("http.enabled", Kind::Bool, Fallback::Value("true"), "Whether to serve HTTP."),
     key("http.bind", Kind::Address, Fallback::Value("127.0.0.1:8080"), "Listener of the HTTP edge. Port 0 takes a free one."),
     key(

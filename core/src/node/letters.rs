@@ -12,6 +12,7 @@ use distric_raft::Snapshot;
 use super::catalog_view::CatalogView;
 use super::checkpoint::Restored;
 use super::envelope::ProposalNumber;
+use super::liveness::GossipView;
 use super::meta::{CatalogSource, MetaCommand, MetaReply};
 use super::peer::Member;
 use super::question::{Answer, Question};
@@ -225,6 +226,8 @@ pub enum ShardLetter {
         /// What it does not know.
         unknown: Vec<(distric_model::TaskId, u64)>,
     },
+    /// What gossip holds now. A hint: nothing is applied because of it that the log did not decide.
+    Gossip(Arc<GossipView>),
     /// An operator drains a worker, or ends the drain; every group hears it.
     WorkerDrain {
         /// The worker.

@@ -12,6 +12,7 @@ pub mod consensus;
 pub mod draw;
 pub mod envelope;
 pub mod letters;
+pub mod liveness;
 pub mod machine_clock;
 pub mod meta;
 pub mod peer;

@@ -27,6 +27,9 @@ pub struct Member {
     pub wire_address: Arc<str>,
     /// The newest version of the machines that its program knows.
     pub machine_version_max: u32,
+    /// Where its gossip is reached, `host:port`; empty when it takes no part.
+    #[serde(default)]
+    pub gossip_address: Arc<str>,
 }
 
 /// The bytes are no member record.
@@ -43,7 +46,7 @@ impl Member {
     /// Reads a record. Errors: see [`MemberError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MemberError> {
         let member: Self = rmp_serde::from_slice(bytes).map_err(|error| MemberError(error.to_string()))?;
-        let texts = [&member.name, &member.peer_address, &member.wire_address];
+        let texts = [&member.name, &member.peer_address, &member.wire_address, &member.gossip_address];
         if texts.iter().any(|text| text.len() > MEMBER_TEXT_BYTES_MAX) {
             return Err(MemberError(format!("a name or address is longer than {MEMBER_TEXT_BYTES_MAX} bytes")));
         }

@@ -267,6 +267,8 @@ pub struct Mesh {
     pub state_writer: (Post, Inbox<StateLetter>, Sleeper, Bell),
     /// The compiler: to shards; from shards.
     pub compiler: (Post, Inbox<CompilerLetter>, Sleeper, Bell),
+    /// The gossip core: to shards.
+    pub gossip_core: Post,
 }
 
 /// One receiver while the mesh is laid: lanes by class, and its bell.
@@ -324,6 +326,7 @@ pub fn lay(shard_count: usize) -> io::Result<Mesh> {
     let compiler_post = Post { shards: to_shards(&mut shards)?, ..Post::default() };
     let log_post = Post { raft_core: Some(reports.door()?), ..Post::default() };
     let state_post = Post { state_replies: Some(states.door()?), ..Post::default() };
+    let gossip_core = Post { shards: to_shards(&mut shards)?, ..Post::default() };
     let shards = posts
         .into_iter()
         .zip(shards)
@@ -351,6 +354,7 @@ pub fn lay(shard_count: usize) -> io::Result<Mesh> {
         state_writer: (state_post, state_inbox, state_sleeper, state_bell),
         log_writer: (log_post, log_inbox, log_sleeper, log_bell),
         compiler: (compiler_post, compiler_inbox, compiler_sleeper, compiler_bell),
+        gossip_core,
     })
 }
 

@@ -4,6 +4,9 @@
 
 use std::fmt::Write;
 
+use distric_gossip::State;
+
+use crate::node::liveness::{GossipView, state_name, verdict_name};
 use crate::node::shard::{BUCKETS_US, Histogram, ShardStats};
 
 /// The text for one scrape.
@@ -35,6 +38,9 @@ pub fn text(node: &str, shards: &[ShardStats]) -> String {
     };
     gauge("distric_tcp_connections", "Connections now.", sum(|s| s.connections_count));
     gauge("distric_raft_proposals_in_flight", "Commands put to logs and not yet answered.", sum(|s| s.proposals_in_flight));
+    if let Some(view) = shards.iter().find_map(|shard| shard.gossip.as_deref()) {
+        gossip(&mut out, node, view);
+    }
     histogram(
         &mut out,
         node,
@@ -51,6 +57,48 @@ pub fn text(node: &str, shards: &[ShardStats]) -> String {
     );
     machines(&mut out, shards);
     out
+}
+
+/// What gossip holds and has done.
+fn gossip(out: &mut String, node: &str, view: &GossipView) {
+    let _ = writeln!(out, "# HELP distric_gossip_members Members by state, this node included.\n# TYPE distric_gossip_members gauge");
+    for state in [State::Alive, State::Suspect, State::Dead, State::Left] {
+        let name = state_name(state);
+        let _ = writeln!(out, "distric_gossip_members{{coordinator=\"{node}\",state=\"{name}\"}} {}", view.count(state));
+    }
+    let verdict = verdict_name(view.verdict);
+    let _ = writeln!(
+        out,
+        "# HELP distric_gossip_partition Whether a partition is held possible; 1 on the verdict that stands.\n# TYPE distric_gossip_partition gauge\n\
+         distric_gossip_partition{{coordinator=\"{node}\",verdict=\"{verdict}\"}} 1"
+    );
+    let _ = writeln!(
+        out,
+        "# HELP distric_gossip_local_health How far the node distrusts itself, 0 healthy to 8.\n# TYPE distric_gossip_local_health gauge\n\
+         distric_gossip_local_health{{coordinator=\"{node}\"}} {}",
+        view.local_health
+    );
+    let stats = &view.stats;
+    for (name, help, value) in [
+        ("distric_gossip_failure_detections_total", "Members that were held alive and then failed.", stats.failures_count),
+        ("distric_gossip_suspicions_total", "Members that came under suspicion.", stats.suspicions_count),
+        ("distric_gossip_refutations_total", "Suspicions that the suspected member refuted.", stats.refutations_count),
+        ("distric_gossip_probes_total", "Probes of members.", stats.probes_count),
+        ("distric_gossip_probes_failed_total", "Probes that nobody answered.", stats.probes_failed_count),
+        ("distric_gossip_late_wakes_total", "Times that the node itself slept and excused its peers.", stats.late_wakes_count),
+        (
+            "distric_gossip_urgent_throttled_total",
+            "Times that the valve of the urgent lane held something back.",
+            stats.urgent_throttled_count,
+        ),
+        ("distric_udp_datagrams_received_total", "Gossip datagrams received.", stats.datagrams_received_count),
+        ("distric_udp_datagrams_sent_total", "Gossip datagrams sent.", stats.datagrams_sent_count),
+        ("distric_udp_datagrams_refused_total", "Gossip datagrams that were not understood.", stats.datagrams_refused_count),
+        ("distric_udp_bytes_received_total", "Bytes of gossip datagrams received.", stats.datagram_bytes_received),
+        ("distric_udp_bytes_sent_total", "Bytes of gossip datagrams sent.", stats.datagram_bytes_sent),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name}{{coordinator=\"{node}\"}} {value}");
+    }
 }
 
 /// One gauge or counter per group, straight from the machines' own names.

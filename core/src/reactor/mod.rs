@@ -9,6 +9,8 @@ pub mod clock;
 mod compiler;
 mod connection;
 mod control;
+pub mod gossip;
+pub mod gossip_core;
 mod log_writer;
 pub mod mesh;
 mod metrics;
@@ -36,6 +38,8 @@ use distric_raft_store::{DeviceError, Identity};
 
 pub use self::control::Failure;
 use self::control::{Control, Failures};
+use self::gossip::AgentThread;
+use self::gossip_core::GossipCoreStart;
 use self::mesh::ShardEnds;
 use self::peers::book::Book;
 use self::peers::hello::Me;
@@ -47,6 +51,7 @@ use crate::config::{Config, IoDriver};
 use crate::node::consensus::{CheckpointPolicy, Consensus, ConsensusOptions, ConsensusOutputs};
 use crate::node::draw::Draws;
 use crate::node::meta::Init;
+use crate::node::peer::Member;
 use crate::node::shard::{ShardOptions, ShardStats, own_record};
 use crate::plan::Plan;
 
@@ -90,6 +95,12 @@ pub enum StartError {
     BindPeer {
         /// The address.
         address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The addresses for gossip cannot be listened on.
+    #[error("cannot listen for gossip (gossip.bind): {source}{}", remedy(source))]
+    BindGossip {
         /// Why not.
         source: io::Error,
     },
@@ -174,6 +185,7 @@ pub struct NodeHandle {
     failures: Failures,
     bells: Vec<Bell>,
     threads: Vec<JoinHandle<()>>,
+    gossip: Option<AgentThread>,
     metrics: Metrics,
 }
 
@@ -256,6 +268,9 @@ impl NodeHandle {
     /// Stops accepting, finishes what is in flight, flushes, ends all threads.
     /// Errors: when the node had stopped by itself before, or a thread panicked.
     pub fn shutdown(mut self) -> Result<(), Failure> {
+        if let Some(gossip) = self.gossip.take() {
+            gossip.leave();
+        }
         self.control.stop();
         self.ring();
         for thread in std::mem::take(&mut self.threads) {
@@ -298,9 +313,17 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
     let mut draws = Draws::new(random_seed()?);
     let boot = draws.draw();
     let advertised = |advertise: &Option<String>, bound: SocketAddr| advertise.clone().unwrap_or_else(|| bound.to_string());
+    let gossip_sockets = if config.gossip.enabled {
+        let sockets = gossip_core::bind(&config).map_err(|source| StartError::BindGossip { source })?;
+        let address = gossip_core::advertised(config.gossip.advertise.as_deref(), &sockets).map_err(system("read the gossip address"))?;
+        Some((sockets, address))
+    } else {
+        None
+    };
     let record = |node| {
         let (peer, wire) = (advertised(&config.peer.advertise, peer_address), advertised(&config.wire.advertise, wire_address));
-        own_record(node, &config.node.name, &peer, &wire)
+        let gossip_address = gossip_sockets.as_ref().map_or("", |(_, address)| address.as_str()).into();
+        Member { gossip_address, ..own_record(node, &config.node.name, &peer, &wire) }
     };
     let Opened { log, state, transfer_dir, identity, groups, members, is_founder } =
         open_store(&config, &data_dir, boot, record, &mut draws)?;
@@ -356,6 +379,33 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
             return Err(StartError::Group { group, source });
         }
     }
+    let gossip = match gossip_sockets {
+        Some((sockets, address)) => {
+            let started = gossip_core::start(GossipCoreStart {
+                config: &config,
+                data_dir: &data_dir,
+                cluster: identity.cluster,
+                node: identity.node,
+                sockets,
+                address: &address,
+                post: mesh.gossip_core,
+                shard_count,
+                seed: draws.draw(),
+                use_uring,
+            });
+            let thread = match started {
+                Ok(thread) => thread,
+                Err(source) => {
+                    control.stop();
+                    control.raft_core_is_done();
+                    return Err(StartError::System { what: "start gossip", source });
+                }
+            };
+            thread.control().seeds(0, gossip_core::seeds(identity.node, &members, &config.gossip.seeds));
+            Some(thread)
+        }
+        None => None,
+    };
     bells.push(mesh.raft_core.bell.try_clone().map_err(system("copy a doorbell"))?);
     let core = RaftCoreStart {
         consensus,
@@ -367,6 +417,8 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         members,
         book: Book::of(&data_dir),
         transfer_dir,
+        gossip: gossip.as_ref().and_then(|thread| thread.control().try_clone().ok()),
+        gossip_seeds: config.gossip.seeds.clone(),
         use_uring,
     };
     let its_control = control.clone();
@@ -414,6 +466,7 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         failures,
         bells,
         threads,
+        gossip,
         metrics: Metrics { node: Arc::from(config.node.name.as_str()), probes: Arc::new(Mutex::new(probes)) },
     };
     wait_until_ready(handle, &shards_ready, shard_count)

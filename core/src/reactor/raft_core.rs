@@ -23,6 +23,8 @@ use monoio::net::{TcpListener, TcpStream, UnixStream};
 use super::clock;
 use super::connection::{self, Conn, Rim, Signal};
 use super::control::Control;
+use super::gossip::AgentControl;
+use super::gossip_core;
 use super::mesh::{Inbox, LogLetter, LogReply, Post, RaftCoreEnds, StateLetter, StateReply};
 use super::peers::book::Book;
 use super::peers::bulk::Fetch;
@@ -65,6 +67,10 @@ pub struct RaftCoreStart {
     pub book: Book,
     /// Where fetched snapshots are put.
     pub transfer_dir: PathBuf,
+    /// Who is to hear where the members gossip.
+    pub gossip: Option<AgentControl>,
+    /// More places where they may be found.
+    pub gossip_seeds: Vec<String>,
     /// Whether sockets are to be left blocking, as io_uring wants them.
     pub use_uring: bool,
 }
@@ -107,12 +113,14 @@ struct CoreRim {
     control: Control,
     me: Me,
     book: Book,
+    gossip: Option<AgentControl>,
+    gossip_seeds: Vec<String>,
     use_uring: bool,
 }
 
 /// Runs until all shards are done.
 pub async fn run(start: RaftCoreStart) {
-    let RaftCoreStart { consensus, out, ends, control, listener, me, members, book, transfer_dir, use_uring } = start;
+    let RaftCoreStart { consensus, out, ends, control, listener, me, members, book, transfer_dir, gossip, gossip_seeds, use_uring } = start;
     let RaftCoreEnds { post, letters, reports, states, sleeper, bell } = ends;
     let (dials, dialled) = mpsc::channel();
     let (fetches, fetched) = mpsc::channel();
@@ -142,6 +150,8 @@ pub async fn run(start: RaftCoreStart) {
         control: control.clone(),
         me,
         book,
+        gossip,
+        gossip_seeds,
         use_uring,
     });
     match TcpListener::from_std(listener) {
@@ -387,6 +397,9 @@ impl CoreRim {
             && let Err(error) = self.book.write(&members)
         {
             tracing::warn!(target: "distric_core::peers", error = %error, "the address book cannot be written");
+        }
+        if let Some(gossip) = &self.gossip {
+            gossip.seeds(0, gossip_core::seeds(self.me.node, &members, &self.gossip_seeds));
         }
         *self.members.borrow_mut() = members;
     }

@@ -4,6 +4,7 @@ mod between_groups;
 mod catalog;
 mod checkpoints;
 mod definitions;
+mod liveness;
 mod queries;
 mod sessions;
 mod soak;

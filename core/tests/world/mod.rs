@@ -11,15 +11,18 @@ pub mod said;
 pub mod worker;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use distric_core::node::checkpoint::Restored;
 use distric_core::node::consensus::CheckpointPolicy;
 use distric_core::node::draw::Draws;
 use distric_core::node::envelope::Envelope;
 use distric_core::node::letters::ShardLetter;
+use distric_core::node::liveness::{GossipView, MemberSeat, gossip_generation, node_of_worker};
 use distric_core::node::machine_clock::Now;
 use distric_core::node::peer::PeerLetter;
 use distric_exec::{Command as ExecCommand, Context, Machine, Settings};
+use distric_gossip::{Endpoint, Generation, Incarnation, Load, Role, Standing, State, Verdict};
 use distric_model::{ClusterId, GroupId, Instant, NodeId, Slot, Timestamp};
 use distric_raft_store::StateStore;
 use distric_wire::client::{Command, CommandKind, Hello, Query, QueryKind, Submit};
@@ -439,6 +442,33 @@ impl World {
     pub fn break_worker(&mut self, worker: usize) {
         if let Some(conn) = self.workers[worker].conn {
             self.hang_up(conn);
+        }
+    }
+
+    /// Gossip says this about the present run of each of these workers.
+    pub fn gossip(&mut self, words: &[(usize, State)]) {
+        let seat = |worker: &Worker, state| MemberSeat {
+            standing: Standing::new(Generation(gossip_generation(worker.generation)), Incarnation(0), state),
+            name: String::new(),
+            role: Role::Worker,
+            endpoint: Endpoint::v4([127, 0, 0, 1], 1),
+            zone: String::new(),
+            capacity: 1,
+            load: Load::default(),
+        };
+        let members = words.iter().map(|(at, state)| (node_of_worker(self.workers[*at].id).unwrap(), seat(&self.workers[*at], *state)));
+        let view = Arc::new(GossipView {
+            node: self.nodes[0].id,
+            endpoint: Endpoint::v4([127, 0, 0, 1], 2),
+            members: members.collect(),
+            verdict: Verdict::None,
+            local_health: 0,
+            stats: distric_gossip::Stats::default(),
+        });
+        for node in &mut self.nodes {
+            for shard in 0..self.setup.shards {
+                node.lanes.push(Actor::Raft, Actor::Shard(shard), 0, Letter::Shard(ShardLetter::Gossip(view.clone())));
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use crate::cli::WorkerArgs;
 use crate::client::block_on;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::{host, logging, settings, signals, workers};
+use crate::{gossip, host, logging, settings, signals, workers};
 
 /// Runs a worker until a signal ends it; reconnects for as long as it runs.
 pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
@@ -18,7 +18,12 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators}));
         output.text(format!("worker {} for {}, {} slots", worker.name, worker.coordinators.join(", "), worker.slots));
         let (stop, stopping) = tokio::sync::watch::channel(false);
-        let builder = workers::builder(worker.coordinators.clone(), worker, None);
+        let (id, generation) = workers::fresh_identity()?;
+        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation));
+        let joining = {
+            let config = config.clone();
+            tokio::spawn(async move { gossip::join(&config, id, generation).await })
+        };
         let mut running = std::pin::pin!(workers::run(builder, stopping));
         tokio::select! {
             result = &mut running => return result.map(|()| Exit::Success).map_err(Failure::from),
@@ -27,7 +32,13 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         }
         // The worker holds the receiver for as long as it runs.
         let _ = stop.send(true);
-        running.await?;
+        let ended = running.await;
+        // The good-bye comes last: until then the worker may have results to report. Without it the others would wait for a suspicion.
+        joining.abort();
+        if let Ok(Some(agent)) = joining.await {
+            agent.leave();
+        }
+        ended?;
         tracing::info!("stopped");
         Ok(Exit::Success)
     })

@@ -124,7 +124,7 @@ fn node_of(command: &Command<'_>) -> Result<NodeId, Refusal> {
     NodeId::from_uuid(id).map_err(|error| Refusal::new(Code::BadArgument, error.to_string()).field("id"))
 }
 
-/// This node's record.
+/// This node's record; where its gossip is reached is for whoever knows it to add.
 pub fn own_record(node: NodeId, name: &str, peer_address: &str, wire_address: &str) -> Member {
     Member {
         node,
@@ -132,5 +132,6 @@ pub fn own_record(node: NodeId, name: &str, peer_address: &str, wire_address: &s
         peer_address: peer_address.into(),
         wire_address: wire_address.into(),
         machine_version_max: MACHINE_VERSION_MAX,
+        gossip_address: "".into(),
     }
 }

@@ -15,6 +15,7 @@ mod commands;
 mod connections;
 mod effects;
 mod follow;
+mod liveness;
 mod members;
 mod outputs;
 mod pages;
@@ -46,12 +47,14 @@ use super::catalog_view::CatalogView;
 use super::draw::Draws;
 use super::envelope::ProposalNumber;
 use super::letters::{Class, ConnId, ConsensusLetter, ShardIndex, ShardLetter};
+use super::liveness::GossipView;
 use super::machine_clock::Now;
 use super::meta::Init;
 use super::owner_of;
 use super::peer::Member;
 
 pub use connections::Phase;
+pub use liveness::{WORKER_GRACE_LIVE_MS, WORKER_SILENCE_GONE_MS};
 pub use members::own_record;
 pub use outputs::{Note, ShardOutputs};
 pub use partition::{OUT_RETRY_MS, WORKER_GRACE_MS};
@@ -118,6 +121,7 @@ pub struct Shard {
     /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
     serving: bool,
     workers: Attachments,
+    gossip: Option<Arc<GossipView>>,
     followers: BTreeMap<InstanceId, Vec<follow::Follower>>,
     effects: Vec<Effect>,
     draws: Draws,
@@ -145,6 +149,7 @@ impl Shard {
             catalog: Arc::new(CatalogView::default()),
             serving: false,
             workers: Attachments::default(),
+            gossip: None,
             followers: BTreeMap::new(),
             effects: Vec::new(),
             draws: Draws::new(options.seed),
@@ -216,6 +221,7 @@ impl Shard {
                 self.on_worker_credit(now, group, conn, WorkerCredit { worker, generation, amount }, out)
             }
             ShardLetter::WorkerUnknown { group, conn, worker, unknown } => self.on_worker_unknown(now, group, conn, worker, &unknown, out),
+            ShardLetter::Gossip(view) => self.on_gossip(now, view, out),
             ShardLetter::WorkerDrain { worker, drain } => self.on_worker_drain(now, worker, drain, out),
             ShardLetter::Deliver { group, from_group, record } => self.on_deliver(now, group, from_group, &record, out),
             ShardLetter::OutAcked { group, seq, result } => self.on_out_acked(now, group, seq, result, out),
@@ -281,6 +287,7 @@ impl Shard {
     pub fn stats(&mut self) -> &ShardStats {
         self.stats.connections_count = self.connections.len() as u64;
         self.stats.proposals_in_flight = self.proposals.len() as u64;
+        self.stats.gossip = self.gossip.clone().filter(|_| self.options.index == 0);
         self.stats.machines = self.partitions.values().map(|partition| (partition.group(), partition.machine.stats())).collect();
         &self.stats
     }

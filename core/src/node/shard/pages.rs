@@ -73,6 +73,7 @@ pub(super) fn finish_status(parts: Vec<Value>) -> Value {
     let (consensus, shards): (Vec<Value>, Vec<Value>) = parts.into_iter().partition(|part| part["replicas"].is_array());
     let consensus = consensus.into_iter().next().unwrap_or_default();
     let first = shards.first().cloned().unwrap_or_default();
+    let gossip = shards.iter().map(|part| part["gossip"].clone()).find(Value::is_object);
     let replicas: BTreeMap<u64, &Value> =
         consensus["replicas"].as_array().into_iter().flatten().filter_map(|row| Some((row["number"].as_u64()?, row))).collect();
     let mut groups: Vec<Value> = shards
@@ -96,7 +97,7 @@ pub(super) fn finish_status(parts: Vec<Value>) -> Value {
     let leader = groups.first().map(|meta| meta["leader"].clone()).unwrap_or_default();
     json!({
         "cluster": first["cluster"], "node": first["node"], "leader": leader, "catalog_version": first["catalog_version"], "groups": groups,
-        "members": consensus["members"], "workers": first["workers"],
+        "members": consensus["members"], "workers": first["workers"], "gossip": gossip,
     })
 }
 
@@ -107,10 +108,14 @@ pub(super) fn finish_nodes(parts: Vec<Value>) -> Value {
         "id": first["node"], "name": first["name"], "role": "coordinator", "status": "active", "address": first["address"],
         "version": first["version"], "shards": first["shards"],
     });
+    let heard = shards.iter().find_map(|part| part["gossip"]["members"].as_array().cloned());
     let others =
         consensus.first().and_then(|part| part["members"].as_array()).into_iter().flatten().filter(|member| member["self"] == false);
     let others = others.map(|member| {
-        let status = if member["linked"] == true { "active" } else { "unreachable" };
+        let told = heard.as_ref().and_then(|heard| heard.iter().find(|seat| seat["node"] == member["node"]));
+        let linked = if member["linked"] == true { "active" } else { "unreachable" };
+        // Gossip asks everybody; the link is this node's own experience.
+        let status = told.and_then(|seat| seat["state"].as_str()).unwrap_or(linked).to_owned();
         json!({
             "id": member["node"], "name": member["name"], "role": "coordinator", "status": status, "address": member["wire_address"],
             "version": null, "shards": null,

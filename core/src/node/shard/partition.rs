@@ -17,7 +17,8 @@ use crate::node::machine_clock::Now;
 
 /// Between two deliveries of outbox records that nobody has acknowledged, milliseconds.
 pub const OUT_RETRY_MS: u64 = 2_000;
-/// A worker whose stream broke is given up after this long, milliseconds. With gossip's verdict this becomes the second witness.
+/// A worker whose stream broke is given up after this long, milliseconds. Gossip's word shortens or prolongs this: see
+/// `liveness`.
 pub const WORKER_GRACE_MS: u64 = 3_000;
 /// At least this long between two ticks of one group, milliseconds: a stamp a little behind must not make a loop.
 const TICK_PAUSE_MS: u64 = 1;

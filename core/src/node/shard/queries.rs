@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use distric_exec::Reply;
 use distric_exec::machine::{InstanceFilter, TaskFilter};
+use distric_gossip::Verdict;
 use distric_model::{GroupId, InstanceId, Instant, MessageId, TaskId};
 use distric_wire::Code;
 use distric_wire::client::{Query, QueryKind, Submit};
@@ -20,6 +21,7 @@ use super::follow::Follower;
 use super::pages::{finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
 use super::{Shard, ShardOutputs};
 use crate::node::letters::{AskId, Class, ConsensusLetter, ShardIndex, ShardLetter};
+use crate::node::liveness::GossipView;
 use crate::node::machine_clock::Now;
 use crate::node::owner_of;
 use crate::node::question::{Answer, CatalogQuestion, PageRequest, Question, Rows};
@@ -382,6 +384,7 @@ impl Shard {
             "groups": groups, "node": self.options.node, "name": &*self.options.node_name, "address": &*self.options.address,
             "version": self.options.server_version, "shards": self.options.count, "cluster": self.cluster.map(|(cluster, _)| cluster),
             "catalog_version": self.catalog.version, "workers": self.workers.cards().len(),
+            "gossip": self.gossip.as_ref().filter(|_| self.options.index == 0).map(|view| view.document()),
         })
     }
 
@@ -391,11 +394,13 @@ impl Shard {
         let raft = if self.is_ready() { "UP" } else { "DOWN" };
         let storage = if halted { "DEGRADED" } else { "UP" };
         let workers = if self.workers.cards().is_empty() { "DEGRADED" } else { "UP" };
-        // One node has no one to gossip with; the check is there for those who watch for its name.
-        let checks = json!({ "raft": raft, "gossip": "UP", "workers_available": workers, "storage": storage });
-        let status = match (raft, workers, storage, self.draining) {
+        // Where gossip is switched off it has nothing against the node.
+        let is_cut_off = |view: &GossipView| matches!(view.verdict, Verdict::Minority | Verdict::Even);
+        let gossip = if self.gossip.as_deref().is_some_and(is_cut_off) { "DEGRADED" } else { "UP" };
+        let checks = json!({ "raft": raft, "gossip": gossip, "workers_available": workers, "storage": storage });
+        let status = match (raft, workers, (storage, gossip), self.draining) {
             ("DOWN", ..) | (.., true) => "DOWN",
-            ("UP", "UP", "UP", false) => "UP",
+            ("UP", "UP", ("UP", "UP"), false) => "UP",
             _ => "DEGRADED",
         };
         json!({ "status": status, "checks": checks })

@@ -1,6 +1,10 @@
 //! Counters of one shard; the rim publishes them.
 
+use std::sync::Arc;
+
 use distric_model::GroupId;
+
+use crate::node::liveness::GossipView;
 
 /// Upper bounds of the latency buckets, microseconds; one more bucket holds what is above.
 pub const BUCKETS_US: [u64; 18] =
@@ -61,6 +65,8 @@ pub struct ShardStats {
     pub rule_evaluation: Histogram,
     /// From proposal to answer.
     pub commit: Histogram,
+    /// What gossip holds; told by one shard of a node.
+    pub gossip: Option<Arc<GossipView>>,
     /// The machines of this shard.
     pub machines: Vec<(GroupId, distric_exec::Stats)>,
 }

@@ -1,8 +1,8 @@
 //! Workers: their sessions on this shard, and what the groups of this shard know of all sessions of the node.
 //!
 //! A session lives on the shard of its connection; every shard hears of it, because its groups place tasks on it.
-//! Liveness here is the stream and the heartbeat on it. A worker whose stream broke has [`WORKER_GRACE_MS`] to come back before the
-//! groups are told that it is down; until then its tasks stay where they are.
+//! Liveness here is the stream and the heartbeat on it; with what gossip says (see `liveness`) it decides how long a worker whose
+//! stream broke has to come back before the groups are told that it is down. Until then its tasks stay where they are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use distric_wire::task::{Backlog, Drain, Reconcile, ResultOutcome, TaskRef, Task
 use distric_wire::{AnyMessage, Code, Headers, TaskRefs, U32s};
 
 use super::connections::Phase;
-use super::partition::{Partition, WORKER_GRACE_MS};
+use super::partition::Partition;
 use super::proposals::{Proposal, Waiting};
 use super::{Note, Shard, ShardOutputs};
 use crate::node::letters::{Class, ConnId, ShardIndex, ShardLetter, WorkerCard};
@@ -187,7 +187,7 @@ impl Shard {
     }
 
     /// A session ended on some shard.
-    pub(super) fn on_worker_detached(&mut self, now: Now, shard: ShardIndex, conn: ConnId, worker: WorkerId, _out: &mut ShardOutputs) {
+    pub(super) fn on_worker_detached(&mut self, now: Now, shard: ShardIndex, conn: ConnId, worker: WorkerId, out: &mut ShardOutputs) {
         let current = self.workers.find(worker).is_some_and(|attached| attached.shard == shard && attached.conn == conn);
         if !current {
             return;
@@ -196,14 +196,16 @@ impl Shard {
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
             self.expect_back(now, group, worker);
+            self.give_up_absent_workers(now, group, out);
         }
     }
 
     /// Starts a worker's time to come back.
     pub(super) fn expect_back(&mut self, now: Now, group: GroupId, worker: WorkerId) {
+        let grace_ms = self.grace_ms(group, worker);
         let partition = self.partition(group);
         if partition.is_active() {
-            partition.absent.insert(worker, now.mono.plus_ms(WORKER_GRACE_MS));
+            partition.absent.insert(worker, now.mono.plus_ms(grace_ms));
         }
     }
 
@@ -227,8 +229,8 @@ impl Shard {
         }
         let mut next: Option<Instant> = None;
         for (conn, connection) in self.connections.iter() {
-            let patience_ms = match connection.phase {
-                Phase::Worker(_) => WORKER_SILENCE_MS,
+            let patience_ms = match &connection.phase {
+                Phase::Worker(card) => self.silence_ms(card.worker, card.generation),
                 Phase::AwaitingHello => HELLO_MS_MAX,
                 Phase::Client => continue,
             };

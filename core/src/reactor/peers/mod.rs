@@ -31,7 +31,8 @@ pub fn connect(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+/// Connects to one address. Blocks for [`CONNECT_MS_MAX`] at most.
+pub fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, Duration::from_millis(CONNECT_MS_MAX))?;
     stream.set_nodelay(true)?;
     // A peer that vanished without a word must not hold what is meant for its successor.

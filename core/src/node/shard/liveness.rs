@@ -1,0 +1,73 @@
+//! Liveness of workers: two witnesses before the log is asked to declare a run of a worker down.
+//!
+//! One witness is the stream: it broke, or nothing came over it. The other is gossip. Where both agree the group's leader proposes
+//! `WorkerDown` at once; where gossip knows nothing of a worker the stream alone counts, after a time of grace; where gossip says
+//! that the process lives it has longer to come back. A stream that speaks outweighs whatever gossip says.
+//! Checked by: `core/tests/claims/liveness.rs`.
+
+use std::sync::Arc;
+
+use distric_model::{GroupId, WorkerId};
+
+use super::partition::WORKER_GRACE_MS;
+use super::workers::WORKER_SILENCE_MS;
+use super::{Shard, ShardOutputs};
+use crate::node::liveness::{GossipView, Word};
+use crate::node::machine_clock::Now;
+
+/// A worker whose stream broke while gossip says that it lives is given up after this long all the same, milliseconds: whoever cannot
+/// report results holds up their tasks.
+pub const WORKER_GRACE_LIVE_MS: u64 = 15_000;
+/// A stream over which nothing came for this long is silent enough to be the second witness, milliseconds; a worker says something
+/// every second.
+pub const WORKER_SILENCE_GONE_MS: u64 = 1_500;
+
+const _: () = assert!(WORKER_SILENCE_GONE_MS < WORKER_SILENCE_MS, "gossip's word makes silence count earlier, not later");
+const _: () = assert!(WORKER_GRACE_MS < WORKER_GRACE_LIVE_MS, "gossip's word for a worker gives it more time, not less");
+
+impl Shard {
+    /// Gossip has something to say.
+    pub(super) fn on_gossip(&mut self, now: Now, view: Arc<GossipView>, out: &mut ShardOutputs) {
+        self.gossip = Some(view);
+        let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
+        for group in groups {
+            let absent: Vec<WorkerId> = self.partition(group).absent.keys().copied().collect();
+            for worker in absent {
+                if self.word_in(group, worker) == Word::Gone {
+                    self.partition(group).absent.insert(worker, now.mono);
+                }
+            }
+            self.give_up_absent_workers(now, group, out);
+        }
+        if self.workers.cards().iter().any(|card| self.word_on(card.worker, card.generation) == Word::Gone) {
+            self.watch_silence(now, 0);
+        }
+    }
+
+    /// What gossip says about the run of a worker that a group knows.
+    fn word_in(&mut self, group: GroupId, worker: WorkerId) -> Word {
+        match self.partition(group).machine.worker_generation(worker) {
+            Some(generation) => self.word_on(worker, generation),
+            None => Word::Unknown,
+        }
+    }
+
+    /// What gossip says about one run of a worker.
+    fn word_on(&self, worker: WorkerId, generation: u64) -> Word {
+        self.gossip.as_ref().map_or(Word::Unknown, |view| view.word_on(worker, generation))
+    }
+
+    /// How long a worker whose stream broke has to come back, milliseconds.
+    pub(super) fn grace_ms(&mut self, group: GroupId, worker: WorkerId) -> u64 {
+        match self.word_in(group, worker) {
+            Word::Gone => 0,
+            Word::Unknown => WORKER_GRACE_MS,
+            Word::Live => WORKER_GRACE_LIVE_MS,
+        }
+    }
+
+    /// How long a worker's stream may be silent, milliseconds.
+    pub(super) fn silence_ms(&self, worker: WorkerId, generation: u64) -> u64 {
+        if self.word_on(worker, generation) == Word::Gone { WORKER_SILENCE_GONE_MS } else { WORKER_SILENCE_MS }
+    }
+}

@@ -1,0 +1,159 @@
+//! The worker's place in gossip: an agent beside the session, so that its death is seen by others and not only by its stream.
+//!
+//! Nothing has to be configured: the coordinators say which cluster it is and where they gossip.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use distric_core::config::Config;
+use distric_core::node::liveness::{NAME_LABEL, gossip_generation, node_of_worker};
+use distric_core::reactor::gossip::{AgentStart, AgentThread, Sockets, resolve_one};
+use distric_core::reactor::gossip_core;
+use distric_gossip::{Event, Generation, Gossip, Profile};
+use distric_model::{ClusterId, WorkerId};
+use distric_sdk::{Client, ClientOptions, Query, QueryKind};
+use serde_json::Value;
+
+/// Between two tries to learn where the cluster gossips.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait for a coordinator's answer, milliseconds.
+const ANSWER_MS_MAX: u64 = 5_000;
+
+/// What a coordinator says about gossip.
+#[derive(Debug, PartialEq, Eq)]
+struct Ground {
+    cluster: ClusterId,
+    /// Where its own gossip and that of the other coordinators is reached; never empty.
+    addresses: Vec<String>,
+}
+
+/// Learns where the cluster gossips and joins there; tries until it can. `None`: this worker takes no part, for a reason in the log.
+pub async fn join(config: &Config, worker: WorkerId, generation: u64) -> Option<AgentThread> {
+    if !config.gossip.enabled {
+        return None;
+    }
+    loop {
+        match ask(config).await {
+            Ok(Some(ground)) => match start(config, worker, generation, &ground) {
+                Ok(thread) => return Some(thread),
+                Err(error) => tracing::warn!(target: "gossip", error = %error, "the worker cannot take part in gossip yet"),
+            },
+            Ok(None) => {
+                tracing::info!(target: "gossip", "the coordinators do not gossip; the worker's stream alone says that it lives");
+                return None;
+            }
+            Err(error) => tracing::debug!(target: "gossip", error, "no coordinator says where the cluster gossips"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+async fn ask(config: &Config) -> Result<Option<Ground>, String> {
+    let mut options = ClientOptions::new(config.worker.coordinators.clone()).name("distric-worker").request_timeout_ms(ANSWER_MS_MAX);
+    options.api_key = std::env::var("DISTRIC_API_KEY").ok();
+    let client = Client::connect(options).await.map_err(|error| error.to_string())?;
+    let reply = client.query(Query::new(QueryKind::ClusterStatus)).await.map_err(|error| error.to_string())?;
+    let status: Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
+    ground(&status)
+}
+
+/// Reads a status document. Errors: the coordinator does not know its cluster yet.
+fn ground(status: &Value) -> Result<Option<Ground>, String> {
+    let Some(own) = status["gossip"]["address"].as_str() else { return Ok(None) };
+    let cluster = status["cluster"].as_str().and_then(|text| text.parse().ok()).ok_or("the coordinator has no cluster yet")?;
+    let others = status["gossip"]["members"].as_array().into_iter().flatten();
+    let others = others
+        .filter(|member| member["role"] == "coordinator" && member["state"] != "left")
+        .filter_map(|member| member["address"].as_str());
+    let mut addresses: Vec<String> = std::iter::once(own).chain(others).map(str::to_owned).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(Some(Ground { cluster, addresses }))
+}
+
+fn start(config: &Config, worker: WorkerId, generation: u64, ground: &Ground) -> io::Result<AgentThread> {
+    let node = node_of_worker(worker).ok_or_else(|| io::Error::other("the worker's id is no node's"))?;
+    let mut seeds = Vec::new();
+    for name in ground.addresses.iter().chain(&config.gossip.seeds) {
+        seeds.extend(resolve_one(name));
+    }
+    let sockets = match config.gossip.bind {
+        Some(bind) => Sockets::bind(bind)?,
+        None => facing(&ground.addresses, config.insecure_bind)?,
+    };
+    let address = gossip_core::advertised(config.gossip.advertise.as_deref(), &sockets)?;
+    let mut labels = vec![(NAME_LABEL.to_owned(), config.worker.name.clone())];
+    labels.extend(config.worker.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
+    labels.truncate(distric_gossip::LABELS_MAX);
+    let mut profile =
+        Profile { zone: config.gossip.zone.clone(), labels, capacity: config.worker.slots, ..Profile::worker(resolve_one(&address)?) };
+    if profile.check().is_err() {
+        // Placement goes by what the session says; here labels are for people, and a name is enough.
+        profile.labels.truncate(1);
+    }
+    let mut settings = gossip_core::settings(&config.gossip, ground.cluster, node, Generation(gossip_generation(generation)), profile);
+    settings.seeds = seeds;
+    let seed = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+    let listen = Box::new(|_, _: &Gossip, events: &[Event]| {
+        for event in events {
+            match event {
+                // The coordinators tell of the others; a worker tells of itself.
+                Event::Superseded { .. } | Event::Conflict { .. } | Event::Ready { .. } => gossip_core::tell(event),
+                _ => tracing::debug!(target: "gossip", what = ?event, "heard"),
+            }
+        }
+    });
+    AgentThread::start("gossip", vec![AgentStart { config: settings, seed, sockets, listen }], false)
+}
+
+/// Sockets on the address of this machine that faces the first coordinator that can be reached.
+fn facing(addresses: &[String], insecure_bind: bool) -> io::Result<Sockets> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address of a coordinator's gossip");
+    for address in addresses {
+        let found = || -> io::Result<SocketAddr> {
+            let any: SocketAddr = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }.parse().map_err(io::Error::other)?;
+            let socket = UdpSocket::bind(any)?;
+            // Sends nothing: the system only chooses the way.
+            socket.connect(address.as_str())?;
+            socket.local_addr()
+        };
+        match found() {
+            Ok(local) if local.ip().is_loopback() || insecure_bind => return Sockets::bind(SocketAddr::new(local.ip(), 0)),
+            Ok(local) => {
+                let reason = format!("{} can be reached from other machines; accept it with --set insecure_bind=true", local.ip());
+                last = io::Error::new(io::ErrorKind::PermissionDenied, reason);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_coordinators_of_a_status_are_the_ground_and_workers_are_not() {
+        let cluster = ClusterId::new(distric_model::Timestamp::from_us(1), distric_model::Slot::truncate(0), 4);
+        let member = |role, state, address| json!({ "role": role, "state": state, "address": address });
+        let members = [
+            member("coordinator", "active", "127.0.0.1:2"),
+            member("coordinator", "left", "127.0.0.1:3"),
+            member("worker", "active", "127.0.0.1:4"),
+        ];
+        let status = json!({ "cluster": cluster, "gossip": { "address": "127.0.0.1:1", "members": members } });
+        let addresses = vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
+        assert_eq!(ground(&status), Ok(Some(Ground { cluster, addresses })));
+        assert_eq!(ground(&json!({ "cluster": cluster, "gossip": null })), Ok(None));
+        assert!(ground(&json!({ "cluster": null, "gossip": { "address": "127.0.0.1:1" } })).is_err());
+    }
+
+    #[test]
+    fn a_worker_on_the_coordinators_machine_listens_on_loopback() {
+        let sockets = facing(&["127.0.0.1:9".to_owned()], false).unwrap();
+        assert!(sockets.address().unwrap().ip().is_loopback());
+    }
+}
