@@ -286,7 +286,12 @@ impl World {
         self.mono = self.mono.plus_us(1).max(next);
         let second = self.mono.as_us() / 1_000_000;
         self.jumps = if self.jumps.0 == second { (second, self.jumps.1 + 1) } else { (second, 1) };
-        assert!(self.jumps.1 < JUMPS_PER_SECOND_MAX, "a storm of wake-ups at {:?} (seed {})", self.mono, self.setup.seed);
+        if self.jumps.1 >= JUMPS_PER_SECOND_MAX {
+            let nodes: Vec<_> = self.nodes.iter().map(|node| (node.shards_wake(), node.next_wake())).collect();
+            let workers: Vec<_> = self.workers.iter().map(Worker::next_wake).collect();
+            let (at, seed) = (self.mono, self.setup.seed);
+            panic!("a storm of wake-ups at {at:?} (seed {seed}): shards and nodes are due at {nodes:?}, workers at {workers:?}");
+        }
         self.on_due();
     }
 

@@ -260,6 +260,13 @@ impl Node {
         life.consensus.statuses().filter(|(_, status)| status.leader == Some(self.id)).map(|(group, _)| group).collect()
     }
 
+    /// The same, with the term of each.
+    pub fn led(&self) -> Vec<(GroupId, u64)> {
+        let Some(life) = &self.life else { return Vec::new() };
+        let own = life.consensus.statuses().filter(|(_, status)| status.leader == Some(self.id));
+        own.map(|(group, status)| (group, status.term.0)).collect()
+    }
+
     /// Calls whoever's time has come.
     pub fn on_time(&mut self, now: Now) {
         let Some(life) = &mut self.life else { return };

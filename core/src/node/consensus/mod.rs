@@ -91,8 +91,8 @@ struct Replica {
 }
 
 impl Replica {
-    fn next_wake(&self) -> Option<Instant> {
-        self.wake_at.into_iter().chain(self.route.next_wake()).chain(self.reads.next_wake()).min()
+    fn next_wake(&self, me: NodeId) -> Option<Instant> {
+        self.wake_at.into_iter().chain(self.route.next_wake()).chain(self.reads.next_wake(me)).min()
     }
 
     fn is_busy(&self) -> bool {
@@ -317,7 +317,7 @@ impl Consensus {
 
     /// When [`Self::on_time`] must be called next.
     pub fn next_wake(&self) -> Option<Instant> {
-        self.groups.values().filter_map(Replica::next_wake).chain(self.members.next_wake()).min()
+        self.groups.values().filter_map(|replica| replica.next_wake(self.options.node)).chain(self.members.next_wake()).min()
     }
 
     /// The replicas, for status and metrics.

@@ -57,18 +57,20 @@ impl Reads {
         !self.waiting.is_empty() || !self.asked.is_empty()
     }
 
-    /// When something is due although nothing happens.
-    pub fn next_wake(&self) -> Option<Instant> {
+    /// When something is due although nothing happens, on node `me`: what was asked of the replica here is always answered.
+    pub fn next_wake(&self, me: NodeId) -> Option<Instant> {
         let waiting = self.waiting.first().map(|reader| {
             let expires = reader.since.plus_ms(HOLD_MS_MAX);
             self.hold_until.map_or(expires, |until| until.min(expires))
         });
-        let asked = self.asked.values().next().map(|asked| asked.at.plus_ms(ANSWER_MS_MAX));
+        let asked = self.asked.values().find(|asked| asked.to != me).map(|asked| asked.at.plus_ms(ANSWER_MS_MAX));
         waiting.into_iter().chain(asked).min()
     }
 
-    /// Questions that waited too long.
+    /// Questions that waited too long. A pause that is over is forgotten, also when there is nobody to ask: a time in the past would
+    /// keep its caller awake.
     pub fn expire(&mut self, now: Instant) -> Vec<AskId> {
+        self.hold_until.take_if(|until| *until <= now);
         let is_late = |reader: &Reader| reader.since.plus_ms(HOLD_MS_MAX) <= now;
         let late = self.waiting.iter().filter(|reader| is_late(reader)).map(|reader| reader.id).collect();
         self.waiting.retain(|reader| !is_late(reader));

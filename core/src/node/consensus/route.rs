@@ -73,8 +73,10 @@ impl Route {
         Some(self.hold_until.map_or(oldest, |until| until.min(oldest)))
     }
 
-    /// Proposals that waited too long for a leader.
+    /// Proposals that waited too long for a leader. A pause that is over is forgotten, also when there is nobody to send to: a time in
+    /// the past would keep its caller awake.
     pub fn expire(&mut self, now: Instant) -> Vec<ProposalNumber> {
+        self.hold_until.take_if(|until| *until <= now);
         let mut expired = Vec::new();
         while let Some(pending) = self.waiting.pop_front_if(|pending| pending.since.plus_ms(HOLD_MS_MAX) <= now) {
             expired.push(pending.number);
@@ -199,6 +201,17 @@ mod tests {
         assert_eq!(route.on_refused(at(6), node(1), 5, ProposalNumber(0)), Return::Waits);
         assert!(route.take(at(7), node(1), 5, 9).is_empty(), "after a refusal there is a pause");
         assert_eq!(numbers(&route.take(at(6 + HOLD_PAUSE_MS), node(2), 6, 9)), [0, 1]);
+    }
+
+    #[test]
+    fn a_pause_that_is_over_keeps_nobody_awake_while_there_is_no_leader() {
+        let mut route = route(1);
+        route.take(at(5), node(1), 5, 9);
+        assert_eq!(route.on_refused(at(6), node(1), 5, ProposalNumber(0)), Return::Waits);
+        let over = at(6 + HOLD_PAUSE_MS);
+        assert_eq!(route.next_wake(), Some(over));
+        assert!(route.expire(over).is_empty());
+        assert!(route.next_wake() > Some(over));
     }
 
     #[test]
