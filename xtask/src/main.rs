@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use xtask::tidy;
+use xtask::{mutants, tidy};
 
 const VERBS: &str = "\
 cargo xtask VERB
@@ -12,10 +12,22 @@ cargo xtask VERB
   tidy    holds the house rules over the whole tree: arrows between rooms, words that a room must not use, what is absent on
           purpose, module docs and lengths, links, reasons for dependencies. Prints `file:line: rule: words`; exit 1 on a finding.
   rules   prints what tidy holds.
+<<<<<<< HEAD
   rounds [ROUNDS [SEED [FAULT]]]
           three real coordinators under load, one fault after the other (200 by default); in the end nothing may be missing or doubled.
+<<<<<<< HEAD
   gossip-lab EXPERIMENT [--n N] [--trials T] [--kill K] [--loss PERMILLE] [--seed S]
           runs one experiment of docs/gossip.md on the virtual network and prints its table; without one, what there is.
+=======
+=======
+  sim     [--seeds N | --seed S | --minutes M] [--from SEED]
+          storms over three nodes of production code in a virtual world; 100 seeds unless told otherwise. A failing seed prints the
+          line that replays it, and the end of its diary. Every 100th seed runs twice and must tell the same story.
+  mutants [--seeds N] [NAME...]
+          puts each bug of testing/mutants (or those whose names contain NAME) into a scratch copy of raft and counts the seeds
+          until its simulation fails. Prints the table of docs/testing.md; exit 1 when one is not caught within N (1,000) seeds.
+>>>>>>> 9707e72 (testing/sim: storms over three nodes of production code, replayed by a seed; xtask: sim, and bugs put back into raft; docs/raft.md)
+>>>>>>> 3673e2b (testing/sim: storms over three nodes of production code, replayed by a seed; xtask: sim, and bugs put back into raft; docs/raft.md)
 ";
 
 fn main() -> ExitCode {
@@ -41,6 +53,11 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
             print!("{}", tidy::describe());
             Ok(ExitCode::SUCCESS)
         }
+        ["sim", options @ ..] => simulate(options),
+        ["mutants", "--seeds", seeds, names @ ..] => {
+            run_mutants(names, seeds.parse().with_context(|| format!("--seeds takes a number, not `{seeds}`"))?)
+        }
+        ["mutants", names @ ..] => run_mutants(names, mutants::SEEDS),
         unknown => {
             eprint!("xtask: no verb `{}`\n\n{VERBS}", unknown.join(" "));
             Ok(ExitCode::from(2))
@@ -48,6 +65,7 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
     }
 }
 
+<<<<<<< HEAD
 fn gossip_lab(arguments: &[&str]) -> Result<ExitCode> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let status = Command::new(cargo)
@@ -56,11 +74,27 @@ fn gossip_lab(arguments: &[&str]) -> Result<ExitCode> {
         .status()
         .context("cargo cannot be started")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+=======
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the root of the repository")
+}
+
+fn simulate(options: &[&str]) -> Result<ExitCode> {
+    let ran = Command::new("cargo")
+        .args(["run", "--quiet", "-p", "distric-sim", "--bin", "sim", "--"])
+        .args(options)
+        .current_dir(root()?)
+        .status();
+    Ok(if ran.context("cargo run -p distric-sim")?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_mutants(names: &[&str], seeds: u64) -> Result<ExitCode> {
+    Ok(if mutants::run(root()?, names, seeds)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+>>>>>>> 3673e2b (testing/sim: storms over three nodes of production code, replayed by a seed; xtask: sim, and bugs put back into raft; docs/raft.md)
 }
 
 fn hold_the_rules() -> Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the root of the repository")?;
-    let tree = tidy::Tree::read(root)?;
+    let tree = tidy::Tree::read(root()?)?;
     let findings = tidy::check(&tree);
     for finding in &findings {
         println!("{finding}");
