@@ -398,6 +398,7 @@ impl Machine {
             State::Completed => self.stats.instances_completed_count += 1,
             _ => self.stats.instances_failed_count += 1,
         }
+        self.forget_signals_to(id);
         self.open_count -= 1;
         self.retention.instance_ended(turn.now, id);
         if self.retention.finished_count() > self.settings.history_instances_max {

@@ -49,6 +49,10 @@ pub struct Stats {
     pub timers: u64,
     /// Outbox records not acknowledged, now.
     pub out_pending: u64,
+    /// Tasks, of all groups, that wait here for a signal, now.
+    pub signals_awaited: u64,
+    /// Signals kept that nobody waits for, now.
+    pub signals_kept: u64,
     /// Idempotency keys remembered, now.
     pub dedupe_keys: u64,
     /// Bytes of state by this room's own accounting, now.
@@ -57,7 +61,7 @@ pub struct Stats {
 
 impl Stats {
     /// All values with their names, in a fixed order: counters end in `_total`.
-    pub fn rows(&self) -> [(&'static str, u64); 25] {
+    pub fn rows(&self) -> [(&'static str, u64); 27] {
         [
             ("exec_commands_total", self.commands_count),
             ("exec_commands_ignored_total", self.commands_ignored_count),
@@ -82,6 +86,8 @@ impl Stats {
             ("exec_workers_up", self.workers_up),
             ("exec_timers", self.timers),
             ("exec_out_pending", self.out_pending),
+            ("exec_signals_awaited", self.signals_awaited),
+            ("exec_signals_kept", self.signals_kept),
             ("exec_dedupe_keys", self.dedupe_keys),
             ("exec_state_bytes", self.state_bytes),
         ]

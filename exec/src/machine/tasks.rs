@@ -290,6 +290,7 @@ impl Machine {
         self.timers.remove(task.timer.take());
         match task.status {
             State::Ready => self.unqueue(at),
+            State::Running => self.stop_awaiting(turn, at),
             State::Assigned => {
                 let fencing_token = task.token;
                 if let Some(worker) = self.workers.cancel(fencing_token) {

@@ -265,6 +265,15 @@ pub enum Blocker {
         /// When the attempt times out.
         timeout_at_us: Option<u64>,
     },
+    /// It waits for a signal.
+    WaitingForSignal {
+        /// The signal's name.
+        name: Arc<str>,
+        /// The key that it correlates by; the instance's id without one.
+        key: Arc<str>,
+        /// When it stops waiting, when it does.
+        until_us: Option<u64>,
+    },
     /// It waits for its time.
     WaitingUntil {
         /// Which is.

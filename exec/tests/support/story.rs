@@ -77,13 +77,20 @@ pub enum Step {
     Define {
         workflow: u8,
     },
+    /// A signal by one of two keys, or to one of the instances.
+    Signal {
+        which: u8,
+        keyed: bool,
+        ttl: u8,
+        key: Option<u8>,
+    },
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
     let key = || proptest::option::of(0_u8..4);
     prop_oneof![
-        8 => (0_u8..6, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
-        1 => (0_u8..6, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
+        8 => (0_u8..7, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
+        1 => (0_u8..7, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
         2 => (0_u8..3, 0_u8..3, 0_u8..5, 0_u8..3).prop_map(|(worker, generation, slots, types)| Step::Up { worker, generation, slots, types }),
         4 => (0_u8..3, 0_u8..3, -4_i8..8).prop_map(|(worker, generation, amount)| Step::Credit { worker, generation, amount }),
         1 => (0_u8..3, 0_u8..3).prop_map(|(worker, generation)| Step::Down { worker, generation }),
@@ -99,7 +106,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(|which| Step::Deliver { which }),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, accept)| Step::Ack { which, accept }),
         1 => (any::<u16>(), 0_u8..10).prop_map(|(bytes, finished)| Step::Configure { bytes, finished }),
-        1 => (0_u8..6).prop_map(|workflow| Step::Define { workflow }),
+        1 => (0_u8..7).prop_map(|workflow| Step::Define { workflow }),
+        2 => (any::<u8>(), any::<bool>(), 0_u8..30, key()).prop_map(|(which, keyed, ttl, key)| Step::Signal { which, keyed, ttl, key }),
     ]
 }
 
@@ -129,6 +137,11 @@ pub fn definition(workflow: u8) -> Value {
             ]);
             return json!({"id": "w5", "timeout": "20s", "on_failure": "compensate", "tasks": tasks});
         }
+        6 => json!([
+            {"id": "s", "type": "wait_for_signal", "config": {"name": "go", "key": "k${input.n}", "timeout": "9s"}, "critical": false},
+            {"id": "own", "type": "wait_for_signal", "config": {"name": "go"}},
+            job_with("a", &["s", "own"], json!({"join": "any", "config": {"got": "${tasks.s.output}"}})),
+        ]),
         _ => json!([
             {"id": "b", "type": "branch", "config": {"cases": [{"when": "input.n > 1", "name": "x"}], "default": "y"}},
             {"id": "f", "type": "fail", "config": {"message": "no"}, "depends_on": ["b"], "when": "tasks.b.output.branch == 'x'"},
@@ -159,7 +172,7 @@ impl Story {
             outs: Vec::new(),
             accepted: BTreeSet::new(),
         };
-        for workflow in [0, 1, 2, 3, 5] {
+        for workflow in [0, 1, 2, 3, 5, 6] {
             story.tell(&Step::Define { workflow });
         }
         story.tell(&Step::Up { worker: 0, generation: 0, slots: 4, types: 1 });
@@ -229,6 +242,16 @@ impl Story {
                 let instance = *self.instances.get(pick(*which, self.instances.len()))?;
                 Command::Cancel(Cancel { namespace: namespace(), instance, reason: "r".into() })
             }
+            Step::Signal { which, keyed, ttl, key } => Command::Signal(Box::new(Signal {
+                namespace: namespace(),
+                name: Arc::from("go"),
+                key: keyed.then(|| Arc::from(format!("k{}", which % 2))),
+                instance: if *keyed { None } else { Some(*self.instances.get(pick(*which, self.instances.len()))?) },
+                payload: Octets::from(&json!({"which": which, "padding": "s".repeat(self.payload_padding)})),
+                ttl_ms: Some(u64::from(*ttl) * 1_000),
+                idempotency_key: key.map(|key| Arc::from(format!("s{key}"))),
+                payload_hash: 0,
+            })),
             Step::Pass { ms } => {
                 self.world.now = self.world.now.plus_ms(u64::from(*ms));
                 return None;
@@ -241,7 +264,9 @@ impl Story {
             Step::Continue => Command::Continue,
             Step::Deliver { which } => {
                 let out = self.outs.get(pick(*which, self.outs.len()))?.clone();
-                let distric_exec::OutBody::Publish(published) = &out.body;
+                let distric_exec::OutBody::Publish(published) = &out.body else {
+                    return Some(Command::Relay(Box::new(Relay { from: GroupId(1), seq: out.seq, body: out.body.clone() })));
+                };
                 let mut body = self.world.message(json!(1));
                 body.message_id = published.message_id;
                 body.payload_hash = 9;

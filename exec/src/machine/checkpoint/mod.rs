@@ -78,6 +78,7 @@ impl Machine {
             |from| Tag::InboxSource.key(&[&from.0.to_be_bytes()]),
             |(from, seq)| Tag::InboxAhead.key(&[&from.0.to_be_bytes(), &seq.to_be_bytes()]),
         );
+        self.signals.take_changes(out, |number| Tag::Waiter.numbered(*number), |number| Tag::Signal.numbered(*number));
         self.workers.take_changes(
             out,
             |id| Tag::Worker.key(&[&id.to_bytes()]),

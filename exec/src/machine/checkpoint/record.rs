@@ -44,10 +44,14 @@ pub(in crate::machine) enum Tag {
     Finished = 12,
     Kept = 13,
     Errand = 14,
+    /// A task that waits for a signal.
+    Waiter = 15,
+    /// A signal that is kept.
+    Signal = 16,
 }
 
 impl Tag {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Header,
         Self::Class,
         Self::Program,
@@ -62,6 +66,8 @@ impl Tag {
         Self::Finished,
         Self::Kept,
         Self::Errand,
+        Self::Waiter,
+        Self::Signal,
     ];
 
     /// The tag of a key.
@@ -229,7 +235,8 @@ pub(in crate::machine) struct DedupeRecord {
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::machine) struct OutRecord {
     pub out: Arc<Out>,
-    pub task: TaskAt,
+    /// Absent when nobody waits for its acknowledgement.
+    pub task: Option<TaskAt>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
