@@ -54,6 +54,8 @@ pub enum Command {
     Signal(Box<Signal>),
     /// A record of another group's outbox that needs no decision of rules.
     Relay(Box<Relay>),
+    /// What an operator does to an instance. Answered: [`crate::Reply::Done`], `Undefined` or `Refused`.
+    Operate(Box<Operate>),
 }
 
 /// A workflow definition for this group. Immutable: a second one for the same version must have the same body.
@@ -333,6 +335,37 @@ pub struct Relay {
     pub body: OutBody,
 }
 
+/// What an operator does to an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operate {
+    /// Whose instance it must be; another namespace's is not found.
+    pub namespace: Namespace,
+    /// The instance.
+    pub instance: InstanceId,
+    /// What.
+    pub operation: Operation,
+    /// Why, for its history.
+    pub reason: String,
+}
+
+/// The operations on an instance beside its [`Cancel`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Starts nothing new until it is resumed.
+    Pause,
+    /// Goes on.
+    Resume,
+    /// Takes an instance that failed, timed out or was cancelled back to where that happened.
+    Retry {
+        /// From this task on, although it may have completed. Absent: what completed stays.
+        from: Option<Arc<str>>,
+        /// Another input: JSON text.
+        input: Option<Octets>,
+        /// Another version of its definition, resolved.
+        version: Option<u64>,
+    },
+}
+
 /// The end of one outbox record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutAck {
@@ -423,6 +456,7 @@ impl Command {
             Self::Noop => "noop",
             Self::Signal(_) => "signal",
             Self::Relay(_) => "relay",
+            Self::Operate(_) => "operate",
         }
     }
 }

@@ -4,8 +4,8 @@ mod support;
 
 use std::path::Path;
 
-use distric_exec::definition::{KnownTypes, check_workflows};
 use distric_exec::command::{Command, Signal};
+use distric_exec::definition::{KnownTypes, check_workflows};
 use distric_exec::{Octets, Reply, Verdict};
 use distric_model::InstanceId;
 use serde_json::{Value, json};

@@ -66,6 +66,7 @@ fn one_of_each() -> Vec<Command> {
     let instance = InstanceId::new(at, slot, 3);
     let task = TaskId::new(at, slot, 2);
     let key = SignalKey { namespace: namespace(), key: Arc::from("k"), name: Arc::from("n") };
+    let operate = |operation| Command::Operate(Box::new(Operate { namespace: namespace(), instance, operation, reason: "r".into() }));
     let relay = |body| Command::Relay(Box::new(Relay { from: GroupId(4), seq: 5, body }));
     vec![
         Command::Define(Define { namespace: namespace(), workflow: Arc::from("w"), version: 3, body: Octets::from("{\"id\":\"w\"}") }),
@@ -100,10 +101,13 @@ fn one_of_each() -> Vec<Command> {
             idempotency_key: Some(Arc::from("i")),
             payload_hash: 3,
         })),
-        relay(OutBody::Await { key: key.clone(), task }),
-        relay(OutBody::StopAwaiting { task }),
+        relay(OutBody::Await { key: key.clone(), task, round: 1 }),
+        relay(OutBody::StopAwaiting { task, round: 1 }),
         relay(OutBody::Deliver { task, signal: Box::new(Sent { key, payload: Octets::from("1"), expires_at: at }) }),
         Command::OutAck(OutAck { seq: 7, result: OutResult::Done }),
+        operate(Operation::Pause),
+        operate(Operation::Resume),
+        operate(Operation::Retry { from: Some(Arc::from("a")), input: Some(Octets::from("1")), version: Some(2) }),
     ]
 }
 

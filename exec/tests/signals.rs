@@ -68,10 +68,7 @@ fn a_signal_to_an_instance_completes_its_wait_and_is_its_output() {
     let id = world.start(json!({}));
     assert_eq!(world.tasks(id), "wait=running ship=pending");
     let why = serde_json::to_value(world.machine.why_task(world.task(id, "wait").id).unwrap()).unwrap();
-    assert_eq!(
-        why["blockers"],
-        json!([{ "kind": "waiting_for_signal", "name": "approved", "key": id.to_string(), "until_us": null }])
-    );
+    assert_eq!(why["blockers"], json!([{ "kind": "waiting_for_signal", "name": "approved", "key": id.to_string(), "until_us": null }]));
     assert_eq!(send(&mut world, to_instance(id, json!({ "by": "ada" }))), DELIVERED);
     assert_eq!(json_of(&world.take("ship").input), json!({ "by": "ada" }));
     world.assert_replays(Settings::default());

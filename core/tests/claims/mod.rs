@@ -6,6 +6,7 @@ mod checkpoints;
 mod definitions;
 mod queries;
 mod sessions;
+mod signals;
 mod soak;
 mod starting;
 mod submit;

@@ -25,7 +25,11 @@ enum Step {
     Fail(Failure),
     Publish(Box<Message>),
     /// Waits for a signal with this name and, when it has one, key; until then at most.
-    WaitForSignal { name: String, key: Option<String>, until: Option<Timestamp> },
+    WaitForSignal {
+        name: String,
+        key: Option<String>,
+        until: Option<Timestamp>,
+    },
 }
 
 /// A message as its task describes it.
@@ -99,7 +103,7 @@ impl Machine {
 
     fn published(&self, turn: &mut Turn<'_>, instance: &Instance, at: TaskAt, message: Message, hops: u8) -> Published {
         let namespace = instance.program.namespace.clone();
-        let idempotency_key: Arc<str> = Arc::from(at.id().to_string());
+        let idempotency_key = super::tasks::default_key(at, instance.tasks[usize::from(at.index)].rerun);
         let key = message.routing_key.as_deref().unwrap_or(&idempotency_key);
         let slot = Slot::of(namespace.as_str(), key.as_bytes());
         Published {
@@ -126,7 +130,7 @@ impl Machine {
         self.state_bytes -= super::outbox::out_bytes(&out);
         match (&out.body, at) {
             (OutBody::Publish(_), Some(at)) => self.publish_acknowledged(turn, at, ack),
-            (OutBody::Await { key, task }, Some(at)) => self.await_acknowledged(turn, at, key, *task),
+            (OutBody::Await { key, task, round }, Some(at)) => self.await_acknowledged(turn, at, key, *task, *round),
             (OutBody::Deliver { signal, .. }, _) if matches!(ack.result, OutResult::Refused { .. }) => {
                 self.signal_came_back(turn, (**signal).clone());
             }

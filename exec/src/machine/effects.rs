@@ -14,7 +14,7 @@ use crate::octets::Octets;
 /// One thing to do. Effects of one apply come in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Answers whoever proposed the entry. Exactly one per `Define`, `Ingest`, `Start`, `TaskDone`, `Cancel` and `Signal`; none for other commands.
+    /// Answers whoever proposed the entry. Exactly one per `Define`, `Ingest`, `Start`, `TaskDone`, `Cancel`, `Signal` and `Operate`; none for other commands.
     Reply(Reply),
     /// Sends a task to its worker.
     Dispatch(Box<Assignment>),
@@ -284,11 +284,15 @@ pub enum OutBody {
         key: SignalKey,
         /// The task.
         task: TaskId,
+        /// Which of its lives waits: one more each time that an operator has it done anew.
+        round: u32,
     },
     /// A task does not wait any more.
     StopAwaiting {
         /// The task.
         task: TaskId,
+        /// Which of its lives.
+        round: u32,
     },
     /// A signal for a task of the target.
     Deliver {

@@ -50,6 +50,11 @@ impl History {
         bytes
     }
 
+    /// Gives the tasks other places: those of another version of the definition.
+    pub fn renumber(&mut self, place: impl Fn(u16) -> Option<u16>) {
+        self.entries.iter_mut().for_each(|entry| entry.task = entry.task.and_then(&place));
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Transition> {
         self.entries.iter()
     }

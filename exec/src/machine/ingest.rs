@@ -184,6 +184,7 @@ impl Machine {
             message: None,
             rule: None,
             payload: start.input,
+            is_payload_changed: false,
             params: Octets::default(),
             timeout_ms: start.timeout_ms,
             retry: start.retry,
@@ -226,8 +227,8 @@ impl Machine {
 
     fn apply_unseen_relay(&mut self, turn: &mut Turn<'_>, seq: u64, body: OutBody) -> OutResult {
         match body {
-            OutBody::Await { key, task } => self.await_here(turn, key, task),
-            OutBody::StopAwaiting { task } => self.forget_waiter(task),
+            OutBody::Await { key, task, round } => self.await_here(turn, key, task, round),
+            OutBody::StopAwaiting { task, round } => self.forget_waiter(task, round),
             OutBody::Deliver { task, signal } => return self.take_delivery(turn, seq, task, signal.payload),
             OutBody::Publish(_) => return OutResult::Refused { code: "bad_argument".into(), reason: "a message needs a decision".into() },
         }
@@ -271,6 +272,7 @@ fn origin_of(ingest: &Ingest, action: &StartAction, payload: Octets) -> Origin {
         message: Some(ingest.message_id),
         rule: Some(action.rule.clone()),
         payload,
+        is_payload_changed: false,
         params: action.params.clone(),
         timeout_ms: action.timeout_ms,
         retry: action.retry,

@@ -14,6 +14,7 @@ pub mod effects;
 mod history;
 mod ingest;
 mod instances;
+mod operations;
 mod outbox;
 mod placement;
 mod programs;
@@ -199,6 +200,10 @@ impl Machine {
             Command::Cancel(cancel) => self.apply_cancel(turn, &cancel),
             Command::Signal(signal) => {
                 let reply = self.signal(turn, *signal);
+                turn.reply(reply);
+            }
+            Command::Operate(operate) => {
+                let reply = self.apply_operate(turn, *operate);
                 turn.reply(reply);
             }
             Command::Relay(relay) => self.apply_relay(turn, *relay),
@@ -403,7 +408,7 @@ impl Machine {
                 Timer::AttemptTimeout(task) => self.time_out_attempt(turn, task),
                 Timer::BackoffEnd(task) => {
                     if self.task_mut(task).is_some_and(|task| task.status == State::BackingOff) {
-                        self.make_ready(turn, task, None);
+                        self.next_attempt(turn, task, None);
                     }
                 }
                 Timer::WaitEnd(task) => self.end_wait(turn, task),

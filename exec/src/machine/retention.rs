@@ -82,7 +82,11 @@ impl Machine {
 
     /// Forgets the instance that ended first, and its message with the last of its instances.
     pub(super) fn forget_oldest_instance(&mut self) {
-        let Some((_, id)) = self.retention.finished.pop_front() else { return };
+        let Some((at, id)) = self.retention.finished.pop_front() else { return };
+        // One that was retried meanwhile is in the queue again, with its later end, or has not ended.
+        if self.instances.get(&id).is_none_or(|instance| instance.ended_at != Some(at)) {
+            return;
+        }
         let Some(instance) = self.instances.remove(&id) else { return };
         self.state_bytes -= instance.bytes;
         self.texts_gone.extend(instance.stored_texts.iter().map(|(kind, index, _)| (id, *kind, *index)));

@@ -55,6 +55,8 @@ pub struct SignalKey {
 pub(super) struct Waiter {
     pub key: SignalKey,
     pub task: TaskId,
+    /// Which of its lives: records of an earlier one may come late.
+    pub round: u32,
 }
 
 /// A signal that nobody waits for yet.
@@ -104,6 +106,11 @@ impl Signals {
     }
 
     fn wait(&mut self, number: u64, waiter: Waiter) {
+        let known = self.waiter_of.get(&waiter.task).and_then(|number| self.waiters.get(number));
+        if known.is_some_and(|known| known.round > waiter.round) {
+            return;
+        }
+        self.forget_waiter(waiter.task, waiter.round);
         self.waiting.entry(waiter.key.clone()).or_default().insert(number);
         self.waiter_of.insert(waiter.task, number);
         self.waiters.insert(number, waiter);
@@ -113,12 +120,17 @@ impl Signals {
     fn next_waiter(&mut self, key: &SignalKey) -> Option<TaskId> {
         let number = *self.waiting.get(key)?.first()?;
         let task = self.waiters.get(&number)?.task;
-        self.forget_waiter(task);
+        self.forget_waiter(task, u32::MAX);
         Some(task)
     }
 
-    fn forget_waiter(&mut self, task: TaskId) {
-        let Some(number) = self.waiter_of.remove(&task) else { return };
+    /// Forgets a task that waits in this round or an earlier one.
+    fn forget_waiter(&mut self, task: TaskId, round: u32) {
+        let Some(number) = self.waiter_of.get(&task).copied() else { return };
+        if self.waiters.get(&number).is_some_and(|waiter| waiter.round > round) {
+            return;
+        }
+        self.waiter_of.remove(&task);
         let Some(waiter) = self.waiters.remove(&number) else { return };
         if let Some(numbers) = self.waiting.get_mut(&waiter.key) {
             numbers.remove(&number);
@@ -270,21 +282,22 @@ impl Machine {
             instance.bytes += said.len() as u64;
             instance.tasks[usize::from(at.index)].config = Some(said);
         });
+        let round = self.task_mut(at).map_or(0, |task| task.rerun);
         if is_keyed {
             let slot = Slot::of(key.namespace.as_str(), key.key.as_bytes());
-            let seq = self.send_out(turn, slot, OutBody::Await { key, task: at.id() }, Some(at));
+            let seq = self.send_out(turn, slot, OutBody::Await { key, task: at.id(), round }, Some(at));
             if let Some(task) = self.task_mut(at) {
                 task.out_seq = Some(seq);
             }
         } else {
-            self.await_here(turn, key, at.id());
+            self.await_here(turn, key, at.id(), round);
         }
     }
 
     /// A task, here or in another group, waits for a key whose home is here.
-    pub(super) fn await_here(&mut self, turn: &mut Turn<'_>, key: SignalKey, task: TaskId) {
+    pub(super) fn await_here(&mut self, turn: &mut Turn<'_>, key: SignalKey, task: TaskId, round: u32) {
         let number = turn.mint(1);
-        self.signals.wait(number, Waiter { key: key.clone(), task });
+        self.signals.wait(number, Waiter { key: key.clone(), task, round });
         // Kept signals meet whoever waits: one of them at most finds its task gone.
         if let Some(kept) = self.signals.next_kept(&key) {
             self.state_bytes -= kept.bytes();
@@ -293,8 +306,8 @@ impl Machine {
     }
 
     /// A task does not wait for a key here any more.
-    pub(super) fn forget_waiter(&mut self, task: TaskId) {
-        self.signals.forget_waiter(task);
+    pub(super) fn forget_waiter(&mut self, task: TaskId, round: u32) {
+        self.signals.forget_waiter(task, round);
     }
 
     /// A signal for a task of this group, from the home of its key. Refused when the task does not wait any more.
@@ -328,14 +341,15 @@ impl Machine {
     }
 
     /// The home of a key knows that a task waits. When the task has ended meanwhile, it is told that as well.
-    pub(super) fn await_acknowledged(&mut self, turn: &mut Turn<'_>, at: TaskAt, key: &SignalKey, task: TaskId) {
-        if self.awaits_signal(at) && at.id() == task {
+    pub(super) fn await_acknowledged(&mut self, turn: &mut Turn<'_>, at: TaskAt, key: &SignalKey, task: TaskId, round: u32) {
+        let waits = self.awaits_signal(at) && at.id() == task && self.task_mut(at).is_some_and(|task| task.rerun == round);
+        if waits {
             if let Some(task) = self.task_mut(at) {
                 task.out_seq = None;
             }
         } else {
             let slot = Slot::of(key.namespace.as_str(), key.key.as_bytes());
-            self.send_out(turn, slot, OutBody::StopAwaiting { task }, None);
+            self.send_out(turn, slot, OutBody::StopAwaiting { task, round }, None);
         }
     }
 
@@ -346,14 +360,14 @@ impl Machine {
         }
         let Some((key, is_keyed)) = self.awaited(at) else { return };
         // One whose home has not acknowledged it is taken back when it does.
-        let is_acknowledged = self.task_mut(at).is_some_and(|task| task.out_seq.is_none());
+        let Some((is_acknowledged, round)) = self.task_mut(at).map(|task| (task.out_seq.is_none(), task.rerun)) else { return };
         match is_keyed {
             true if is_acknowledged => {
                 let slot = Slot::of(key.namespace.as_str(), key.key.as_bytes());
-                self.send_out(turn, slot, OutBody::StopAwaiting { task: at.id() }, None);
+                self.send_out(turn, slot, OutBody::StopAwaiting { task: at.id(), round }, None);
             }
             true => {}
-            false => self.signals.forget_waiter(at.id()),
+            false => self.signals.forget_waiter(at.id(), round),
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Stats {
     pub instances_completed_count: u64,
     /// Instances failed, timed out or cancelled.
     pub instances_failed_count: u64,
+    /// Ended instances taken back to where they failed.
+    pub reruns_count: u64,
     /// Attempts dispatched.
     pub dispatches_count: u64,
     /// Attempts that failed or timed out.
@@ -61,7 +63,7 @@ pub struct Stats {
 
 impl Stats {
     /// All values with their names, in a fixed order: counters end in `_total`.
-    pub fn rows(&self) -> [(&'static str, u64); 27] {
+    pub fn rows(&self) -> [(&'static str, u64); 28] {
         [
             ("exec_commands_total", self.commands_count),
             ("exec_commands_ignored_total", self.commands_ignored_count),
@@ -71,6 +73,7 @@ impl Stats {
             ("exec_instances_started_total", self.instances_started_count),
             ("exec_instances_completed_total", self.instances_completed_count),
             ("exec_instances_failed_total", self.instances_failed_count),
+            ("exec_reruns_total", self.reruns_count),
             ("exec_dispatches_total", self.dispatches_count),
             ("exec_failures_total", self.failures_count),
             ("exec_losses_total", self.losses_count),

@@ -67,7 +67,7 @@ pub struct InstanceSummary {
     pub workflow: Arc<str>,
     /// Its version.
     pub version: u64,
-    /// `scheduled`, `running`, `compensating`, `completed`, `failed`, `timed_out` or `cancelled`.
+    /// `scheduled`, `running`, `paused`, `compensating`, `completed`, `failed`, `timed_out` or `cancelled`.
     pub status: &'static str,
     /// The rule that started it.
     pub rule: Option<Arc<str>>,
@@ -264,6 +264,11 @@ pub enum Blocker {
         fencing_token: u64,
         /// When the attempt times out.
         timeout_at_us: Option<u64>,
+    },
+    /// Its workflow is paused.
+    Paused {
+        /// Why.
+        reason: Arc<str>,
     },
     /// It waits for a signal.
     WaitingForSignal {

@@ -58,6 +58,10 @@ impl Machine {
             },
             _ => Vec::new(),
         };
+        let mut blockers = blockers;
+        if let Some(pause) = instance.pause.as_ref().filter(|_| matches!(task.status, State::Pending | State::BackingOff)) {
+            blockers.insert(0, Blocker::Paused { reason: pause.reason.clone() });
+        }
         let name = instance.program.steps[usize::from(at.index)].id.clone();
         Some(WhyView { task: id, group: self.group, name, status: task.status.as_str(), blockers })
     }

@@ -77,6 +77,11 @@ pub enum Step {
     Define {
         workflow: u8,
     },
+    /// Pause, resume, or retry in one of two versions.
+    Operate {
+        which: u8,
+        operation: u8,
+    },
     /// A signal by one of two keys, or to one of the instances.
     Signal {
         which: u8,
@@ -107,6 +112,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, accept)| Step::Ack { which, accept }),
         1 => (any::<u16>(), 0_u8..10).prop_map(|(bytes, finished)| Step::Configure { bytes, finished }),
         1 => (0_u8..7).prop_map(|workflow| Step::Define { workflow }),
+        3 => (any::<u8>(), 0_u8..5).prop_map(|(which, operation)| Step::Operate { which, operation }),
         2 => (any::<u8>(), any::<bool>(), 0_u8..30, key()).prop_map(|(which, keyed, ttl, key)| Step::Signal { which, keyed, ttl, key }),
     ]
 }
@@ -242,6 +248,18 @@ impl Story {
                 let instance = *self.instances.get(pick(*which, self.instances.len()))?;
                 Command::Cancel(Cancel { namespace: namespace(), instance, reason: "r".into() })
             }
+            Step::Operate { which, operation } => {
+                let instance = *self.instances.get(pick(*which, self.instances.len()))?;
+                let input = Octets::from(&json!({"n": 2, "padding": "i".repeat(self.payload_padding)}));
+                let operation = match operation {
+                    0 => Operation::Pause,
+                    1 => Operation::Resume,
+                    2 => Operation::Retry { from: None, input: Some(input), version: None },
+                    3 => Operation::Retry { from: Some(Arc::from("b")), input: None, version: None },
+                    _ => Operation::Retry { from: None, input: None, version: Some(2) },
+                };
+                Command::Operate(Box::new(Operate { namespace: namespace(), instance, operation, reason: "o".into() }))
+            }
             Step::Signal { which, keyed, ttl, key } => Command::Signal(Box::new(Signal {
                 namespace: namespace(),
                 name: Arc::from("go"),
@@ -305,6 +323,13 @@ impl Story {
             Command::TaskDone(done) => Some(done.task).filter(|_| matches!(done.outcome, TaskOutcome::Completed { .. })),
             _ => None,
         };
+        if let Command::Operate(operate) = &command {
+            // A retry has tasks done anew: their results are accepted once more.
+            let tasks = self.world.machine.instance(operate.instance).map_or_else(Vec::new, |view| view.tasks);
+            for task in tasks {
+                self.accepted.remove(&task.id);
+            }
+        }
         let open_before = reported.and_then(|task| self.world.machine.task(task)).is_some_and(|task| task.output.is_none());
         self.world.apply_once(command);
         let is_accepted = |task: &TaskId| self.world.machine.task(*task).is_some_and(|task| task.output.is_some());

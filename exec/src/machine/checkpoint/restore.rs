@@ -218,7 +218,10 @@ impl Restoring {
             Some(message) => {
                 let message = parts.messages.get_mut(&message).ok_or_else(|| RestoreError::bad(key, "its message is missing"))?;
                 message.instances_left_count += 1;
-                message.derived.as_ref().unwrap_or(&message.payload).clone()
+                match record.payload {
+                    Text::None => message.derived.as_ref().unwrap_or(&message.payload).clone(),
+                    own => text(TextKind::Payload, ORIGIN, own).unwrap_or_default(),
+                }
             }
         };
         let params = text(TextKind::Params, ORIGIN, record.params).unwrap_or_default();
@@ -238,6 +241,7 @@ impl Restoring {
                     message: record.message,
                     rule,
                     payload,
+                    is_payload_changed: record.seldom.is_payload_changed,
                     params,
                     timeout_ms: record.timeout_ms,
                     retry: record.retry,
@@ -250,6 +254,7 @@ impl Restoring {
                 timer: record.timer,
                 tasks,
                 open_count,
+                pause: record.seldom.pause,
                 verdict: record.verdict,
                 failure: record.failure,
                 history: History::restored(record.history, record.history_dropped_count),
@@ -381,6 +386,7 @@ fn task_of(index: u16, record: TaskRecord, text: &mut impl FnMut(TextKind, u16, 
         idempotency_key: record.idempotency_key,
         failure: record.failure,
         out_seq: record.out_seq,
+        rerun: record.rerun,
     }
 }
 
