@@ -150,14 +150,7 @@ pub(crate) async fn retry(
 }
 
 /// A command on one instance whose body says at most why.
-async fn with_reason(
-    shim: &Shim,
-    kind: CommandKind,
-    id: &str,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+async fn with_reason(shim: &Shim, kind: CommandKind, id: &str, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let params = Params::read(uri, &["dry_run"])?;
     let mut command = command(kind, headers, &params)?;
     command.id = Some(params::id(id, InstanceId::uuid)?);

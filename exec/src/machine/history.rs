@@ -50,9 +50,17 @@ impl History {
         bytes
     }
 
-    /// Gives the tasks other places: those of another version of the definition.
+    /// Gives the tasks other places, those of another version of the definition. What is said of a task without one is dropped.
     pub fn renumber(&mut self, place: impl Fn(u16) -> Option<u16>) {
-        self.entries.iter_mut().for_each(|entry| entry.task = entry.task.and_then(&place));
+        let count = self.entries.len();
+        self.entries.retain_mut(|entry| match entry.task {
+            None => true,
+            Some(index) => {
+                entry.task = place(index);
+                entry.task.is_some()
+            }
+        });
+        self.dropped_count += (count - self.entries.len()) as u64;
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Transition> {

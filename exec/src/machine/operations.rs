@@ -210,10 +210,10 @@ fn check_retry(instance: &Instance, retry: &Retry) -> Result<(), Refusal> {
         let (more, fewer) = (program.steps.len(), instance.program.steps.len());
         return Err(bad(format!("version {} has {more} tasks, the instance has room for {fewer}; start it anew", program.version)));
     }
-    let has_run = |index: usize| instance.history.iter().any(|transition| transition.task == Some(index as u16));
+    let has_run = |index: usize| instance.history.iter().any(|transition| transition.task == Some(index as u16) && transition.attempt > 0);
     let gone = instance.program.steps.iter().enumerate().find(|(index, step)| has_run(*index) && place(&step.id).is_none());
     match gone {
-        Some((_, step)) => Err(bad(format!("version {} has no task `{}`, which is in the history", program.version, step.id))),
+        Some((_, step)) => Err(bad(format!("version {} has no task `{}`, which has run", program.version, step.id))),
         None => Ok(()),
     }
 }
