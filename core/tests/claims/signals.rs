@@ -52,7 +52,7 @@ fn meet(world: &mut World, client: ClientId, from: u32, to: u32, early: bool) {
         world.ask(client, &payment).reply();
     }
     assert_eq!(world.ask(client, &payment).reply().body["repeat"], true);
-    world.run_ms(6_000);
+    world.run_ms(20_000);
     let view = world.look(client, QueryKind::Instance, Some(instance));
     assert_eq!((&view["tasks"][0]["status"], &view["tasks"][0]["output"]["amount"]), (&"completed".into(), &5.into()), "{view:#}");
     assert_eq!(world.count(|stats| stats.signals_kept + stats.signals_awaited), 1, "only `own` waits");
