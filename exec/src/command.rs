@@ -12,7 +12,7 @@ use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Wor
 use distric_rules::RetryPolicy;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Settings;
+use crate::machine::{OutBody, Settings};
 use crate::octets::Octets;
 
 /// One entry of a work group's log. Applied by [`crate::Machine::apply`].
@@ -50,6 +50,12 @@ pub enum Command {
     Configure(Settings),
     /// Nothing; advances machine time only.
     Noop,
+    /// A signal for whoever waits for it. Answered: [`crate::Reply::Signalled`] or `Refused`.
+    Signal(Box<Signal>),
+    /// A record of another group's outbox that needs no decision of rules.
+    Relay(Box<Relay>),
+    /// What an operator does to an instance. Answered: [`crate::Reply::Done`], `Undefined` or `Refused`.
+    Operate(Box<Operate>),
 }
 
 /// A workflow definition for this group. Immutable: a second one for the same version must have the same body.
@@ -297,6 +303,69 @@ pub struct In {
     pub body: Ingest,
 }
 
+/// A signal for a task of type `wait_for_signal`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Whose signal it is.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The key that it correlates by: its slot belongs to this group. Absent: it is for one instance.
+    pub key: Option<Arc<str>>,
+    /// The instance that it is for, without a key.
+    pub instance: Option<InstanceId>,
+    /// What it carries: JSON text; empty for `null`.
+    pub payload: Octets,
+    /// How long it is kept while nobody waits for it, milliseconds; [`crate::machine::SIGNAL_TTL_MS_DEFAULT`] when absent.
+    pub ttl_ms: Option<u64>,
+    /// The idempotency key, when one was given.
+    pub idempotency_key: Option<Arc<str>>,
+    /// A hash of what was sent, to tell a resend from another signal under the same key.
+    pub payload_hash: u64,
+}
+
+/// An outbox record of another group (or this one) that is applied as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// The group whose outbox it is in.
+    pub from: GroupId,
+    /// Its number there.
+    pub seq: u64,
+    /// What it says. A `Publish` is none of these: it goes through [`In`].
+    pub body: OutBody,
+}
+
+/// What an operator does to an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operate {
+    /// Whose instance it must be; another namespace's is not found.
+    pub namespace: Namespace,
+    /// The instance.
+    pub instance: InstanceId,
+    /// What.
+    pub operation: Operation,
+    /// Why, for its history.
+    pub reason: String,
+}
+
+/// The operations on an instance beside its [`Cancel`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Starts nothing new until it is resumed.
+    Pause,
+    /// Goes on.
+    Resume,
+    /// Takes an instance that failed, timed out or was cancelled back to where that happened.
+    Retry {
+        /// From this task on, although it may have completed. Absent: what completed stays.
+        from: Option<Arc<str>>,
+        /// Another input: JSON text.
+        input: Option<Octets>,
+        /// Another version of its definition, resolved.
+        version: Option<u64>,
+    },
+}
+
 /// The end of one outbox record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutAck {
@@ -316,6 +385,8 @@ pub enum OutResult {
         /// The workflows that it started there. Empty as well when the target has forgotten them.
         instances: Vec<(Arc<str>, InstanceId)>,
     },
+    /// It is done.
+    Done,
     /// It can never be taken in.
     Refused {
         /// A short stable name.
@@ -383,6 +454,9 @@ impl Command {
             Self::RaiseVersion(_) => "raise_version",
             Self::Configure(_) => "configure",
             Self::Noop => "noop",
+            Self::Signal(_) => "signal",
+            Self::Relay(_) => "relay",
+            Self::Operate(_) => "operate",
         }
     }
 }

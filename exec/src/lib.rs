@@ -14,6 +14,6 @@ pub mod octets;
 pub use command::Command;
 pub use machine::{
     Assignment, CHECKPOINT_FORMAT, Context, Effect, Event, InResult, Machine, Out, OutBody, Published, Refusal, RefusalCode, Reply,
-    RestoreError, Settings, Stats, Verdict,
+    RestoreError, Sent, Settings, Stats, Verdict,
 };
 pub use octets::Octets;

@@ -20,7 +20,7 @@ fn publisher(group: u32) -> World {
 
 /// What the leader of the target does with an outbox record: it asks its catalog, which starts `w` here.
 fn ingest_of(out: &Out, workflows: &[&str]) -> Ingest {
-    let OutBody::Publish(message) = &out.body;
+    let OutBody::Publish(message) = &out.body else { panic!("{out:?}") };
     Ingest {
         namespace: message.namespace.clone(),
         message_id: message.message_id,

@@ -4,8 +4,9 @@ mod support;
 
 use std::path::Path;
 
+use distric_exec::command::{Command, Signal};
 use distric_exec::definition::{KnownTypes, check_workflows};
-use distric_exec::{Reply, Verdict};
+use distric_exec::{Octets, Reply, Verdict};
 use distric_model::InstanceId;
 use serde_json::{Value, json};
 use support::*;
@@ -29,6 +30,31 @@ fn begin(file: &str, workflow: &str, input: Value) -> (World, InstanceId) {
         Reply::Accepted { instances, .. } => (world, instances[0].1),
         other => panic!("not accepted: {other:?}"),
     }
+}
+
+#[test]
+fn signals() {
+    let order = json!({ "order": "o-17" });
+    let (mut world, paid) = begin("signals.yaml", "order", order.clone());
+    let mut message = world.message(order);
+    message.actions = vec![action("order")];
+    let Reply::Accepted { instances, .. } = world.ingest(message) else { panic!() };
+    let unpaid = instances[0].1;
+    carry(&mut [&mut world], |_| 0);
+    let payment = Signal {
+        namespace: namespace(),
+        name: "payment".into(),
+        key: Some("o-17".into()),
+        instance: None,
+        payload: Octets::from(&json!({ "amount": 12.5 })),
+        ttl_ms: None,
+        idempotency_key: None,
+        payload_hash: 0,
+    };
+    assert_eq!(world.apply(Command::Signal(Box::new(payment))), Some(Reply::Signalled { delivered: true, repeat: false }));
+    assert_eq!(json_of(&world.take("pack").config)["message"], json!("o-17 is paid: 12.5"));
+    world.advance_ms(3_600_000);
+    assert_eq!((world.task(paid, "remind").status, world.task(unpaid, "remind").status), ("skipped", "assigned"));
 }
 
 #[test]

@@ -5,7 +5,8 @@ mod support;
 use std::sync::Arc;
 
 use distric_exec::command::*;
-use distric_exec::{Octets, Settings};
+use distric_exec::machine::SignalKey;
+use distric_exec::{Octets, OutBody, Sent, Settings};
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp};
 use support::{namespace, worker};
 
@@ -63,6 +64,10 @@ fn one_of_each() -> Vec<Command> {
         Command::TaskDone(Box::new(TaskDone { task, attempt: 2, fencing_token: 17, outcome, renew_credit: true }))
     };
     let instance = InstanceId::new(at, slot, 3);
+    let task = TaskId::new(at, slot, 2);
+    let key = SignalKey { namespace: namespace(), key: Arc::from("k"), name: Arc::from("n") };
+    let operate = |operation| Command::Operate(Box::new(Operate { namespace: namespace(), instance, operation, reason: "r".into() }));
+    let relay = |body| Command::Relay(Box::new(Relay { from: GroupId(4), seq: 5, body }));
     vec![
         Command::Define(Define { namespace: namespace(), workflow: Arc::from("w"), version: 3, body: Octets::from("{\"id\":\"w\"}") }),
         Command::Ingest(Box::new(ingest.clone())),
@@ -86,6 +91,23 @@ fn one_of_each() -> Vec<Command> {
         Command::RaiseVersion(2),
         Command::Configure(Settings::default()),
         Command::Noop,
+        Command::Signal(Box::new(Signal {
+            namespace: namespace(),
+            name: Arc::from("n"),
+            key: Some(Arc::from("k")),
+            instance: Some(instance),
+            payload: Octets::from("1"),
+            ttl_ms: Some(2),
+            idempotency_key: Some(Arc::from("i")),
+            payload_hash: 3,
+        })),
+        relay(OutBody::Await { key: key.clone(), task, round: 1 }),
+        relay(OutBody::StopAwaiting { task, round: 1 }),
+        relay(OutBody::Deliver { task, signal: Box::new(Sent { key, payload: Octets::from("1"), expires_at: at }) }),
+        Command::OutAck(OutAck { seq: 7, result: OutResult::Done }),
+        operate(Operation::Pause),
+        operate(Operation::Resume),
+        operate(Operation::Retry { from: Some(Arc::from("a")), input: Some(Octets::from("1")), version: Some(2) }),
     ]
 }
 

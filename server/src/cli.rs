@@ -34,6 +34,8 @@ pub enum Verb {
     Run(RunArgs),
     /// Start one task without a workflow and follow it to the end.
     Submit(SubmitArgs),
+    /// Send a signal to the task that waits for it.
+    Signal(SignalArgs),
     /// Work with rule files.
     #[command(subcommand)]
     Rules(RulesVerb),
@@ -273,6 +275,78 @@ pub struct SubmitArgs {
     pub no_follow: bool,
 }
 
+/// `distric workflows cancel|pause|resume`.
+#[derive(Args, Clone, Debug)]
+pub struct InstanceArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The instance.
+    #[arg(value_name = "ID")]
+    pub id: uuid::Uuid,
+    /// Why, for its history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `distric workflows retry`.
+#[derive(Args, Clone, Debug)]
+pub struct RetryArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The instance.
+    #[arg(value_name = "ID", required_unless_present = "status")]
+    pub id: Option<uuid::Uuid>,
+    /// Every instance with this status: failed, timed_out or cancelled.
+    #[arg(long, value_name = "STATUS", conflicts_with = "id")]
+    pub status: Option<String>,
+    /// Of those, only the instances of this workflow.
+    #[arg(long, value_name = "WORKFLOW", requires = "status")]
+    pub workflow: Option<String>,
+    /// Only say which instances it would be.
+    #[arg(long, requires = "status")]
+    pub dry_run: bool,
+    /// From this task on, although it may have completed.
+    #[arg(long, value_name = "TASK")]
+    pub from: Option<String>,
+    /// Another input as JSON; `@FILE` reads a file, `-` reads stdin.
+    #[arg(long, value_name = "JSON")]
+    pub input: Option<String>,
+    /// Another version of the definition.
+    #[arg(long, value_name = "N")]
+    pub version: Option<u64>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `distric signal`.
+#[derive(Args, Clone, Debug)]
+pub struct SignalArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The signal's name.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The key that the waiting task gave.
+    #[arg(long, value_name = "KEY", required_unless_present = "instance", conflicts_with = "instance")]
+    pub key: Option<String>,
+    /// The instance, for a task that waits without a key.
+    #[arg(long, value_name = "ID")]
+    pub instance: Option<uuid::Uuid>,
+    /// What it carries as JSON; `@FILE` reads a file, `-` reads stdin.
+    #[arg(long, value_name = "JSON", default_value = "null")]
+    pub payload: String,
+    /// How long it is kept while nobody waits, such as `10m`; 24h when not given.
+    #[arg(long, value_name = "DURATION")]
+    pub ttl: Option<String>,
+    /// Two signals with one key take effect once.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+}
+
 /// `distric rules …`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RulesVerb {
@@ -326,6 +400,14 @@ pub enum WorkflowsVerb {
         #[arg(long)]
         any_task_type: bool,
     },
+    /// End an instance early.
+    Cancel(InstanceArgs),
+    /// Start nothing new in an instance; what runs goes on.
+    Pause(InstanceArgs),
+    /// Let a paused instance go on.
+    Resume(InstanceArgs),
+    /// Take instances that failed back to where they failed: one by its id, or all that a query finds.
+    Retry(RetryArgs),
 }
 
 /// `distric config …`.

@@ -1,4 +1,4 @@
-//! `/api/v1/workflows`: instances of workflows: list, look at, start, cancel.
+//! `/api/v1/workflows`: instances of workflows: list, look at, start, cancel, pause, resume, retry, signal; `/api/v1/signals`: signals by key.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use distric_model::InstanceId;
 use distric_model::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
 use distric_sdk::Query;
 use distric_wire::client::{CommandKind, QueryKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::Shim;
@@ -34,6 +34,24 @@ struct StartBody<'a> {
 #[serde(deny_unknown_fields)]
 struct CancelBody {
     reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryBody<'a> {
+    from: Option<String>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+    version: Option<u64>,
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Retried<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<&'a RawValue>,
 }
 
 /// `GET /api/v1/workflows`.
@@ -79,13 +97,67 @@ pub(crate) async fn cancel(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["dry_run"])?;
-    let mut command = command(CommandKind::CancelInstance, &headers, &params)?;
+    with_reason(&shim, CommandKind::CancelInstance, &id, &uri, &headers, body).await
+}
+
+/// `POST /api/v1/workflows/{id}/pause`, with an optional `{"reason": "..."}`.
+pub(crate) async fn pause(
+    State(shim): State<Arc<Shim>>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    with_reason(&shim, CommandKind::PauseInstance, &id, &uri, &headers, body).await
+}
+
+/// `POST /api/v1/workflows/{id}/resume`, with an optional `{"reason": "..."}`.
+pub(crate) async fn resume(
+    State(shim): State<Arc<Shim>>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    with_reason(&shim, CommandKind::ResumeInstance, &id, &uri, &headers, body).await
+}
+
+/// `POST /api/v1/workflows/{id}/retry`, with an optional `{"from", "input", "version", "reason"}`.
+pub(crate) async fn retry(
+    State(shim): State<Arc<Shim>>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let params = Params::read(&uri, &[])?;
+    let mut command = command(CommandKind::RetryInstance, &headers, &params)?;
     command.id = Some(params::id(&id, InstanceId::uuid)?);
-    let limit = body::BodyLimit { name: "cancel_bytes_max", bytes_max: 4 * TEXT_BYTES_MAX, timeout_ms: shim.limits.body_timeout_ms };
-    let bytes = body::read(&headers, body, limit).await?;
+    let bytes = body::read(&headers, body, document_limit(&shim)).await?;
     if !bytes.is_empty() {
         body::media_type(&headers, &[JSON])?;
+        let text = body::check_utf8(&bytes)?;
+        let RetryBody { from, input, version, reason } = serde_json::from_str(text).map_err(|error| body::bad_json(text, &error))?;
+        if let Some(reason) = reason {
+            bounded("reason", &reason, TEXT_BYTES_MAX)?;
+            command.reason = Some(reason);
+        }
+        command.if_match = version.or(command.if_match);
+        let said = Retried { from, input };
+        command.body = Some(Bytes::from(serde_json::to_vec(&said).expect("text and parsed JSON can be written")));
+    }
+    Ok(respond(StatusCode::OK, shim.client.command(command).await?))
+}
+
+/// A command on one instance whose body says at most why.
+async fn with_reason(shim: &Shim, kind: CommandKind, id: &str, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let params = Params::read(uri, &["dry_run"])?;
+    let mut command = command(kind, headers, &params)?;
+    command.id = Some(params::id(id, InstanceId::uuid)?);
+    let limit = body::BodyLimit { name: "cancel_bytes_max", bytes_max: 4 * TEXT_BYTES_MAX, timeout_ms: shim.limits.body_timeout_ms };
+    let bytes = body::read(headers, body, limit).await?;
+    if !bytes.is_empty() {
+        body::media_type(headers, &[JSON])?;
         let text = body::check_utf8(&bytes)?;
         let CancelBody { reason } = serde_json::from_str(text).map_err(|error| body::bad_json(text, &error))?;
         if let Some(reason) = reason {
@@ -94,4 +166,57 @@ pub(crate) async fn cancel(
         }
     }
     Ok(respond(StatusCode::OK, shim.client.command(command).await?))
+}
+
+fn document_limit(shim: &Shim) -> body::BodyLimit {
+    body::BodyLimit { name: "document_bytes_max", bytes_max: shim.limits.document_bytes_max, timeout_ms: shim.limits.body_timeout_ms }
+}
+
+/// `POST /api/v1/signals/{name}` with `{"key": "…", "payload": …, "ttl": "…"}`.
+pub(crate) async fn signal(
+    State(shim): State<Arc<Shim>>,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    send_signal(&shim, name, None, &uri, &headers, body).await
+}
+
+/// `POST /api/v1/workflows/{id}/signals/{name}` with an optional `{"payload": …, "ttl": "…"}`.
+pub(crate) async fn signal_instance(
+    State(shim): State<Arc<Shim>>,
+    Path((id, name)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let id = params::id(&id, InstanceId::uuid)?;
+    send_signal(&shim, name, Some(id), &uri, &headers, body).await
+}
+
+async fn send_signal(
+    shim: &Shim,
+    name: String,
+    id: Option<uuid::Uuid>,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let params = Params::read(uri, &[])?;
+    let mut command = command(CommandKind::Signal, headers, &params)?;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(Problem::argument("name", format!("must be 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    command.name = Some(name);
+    command.id = id;
+    let limit =
+        body::BodyLimit { name: "document_bytes_max", bytes_max: shim.limits.document_bytes_max, timeout_ms: shim.limits.body_timeout_ms };
+    let bytes = body::read(headers, body, limit).await?;
+    if !bytes.is_empty() {
+        body::media_type(headers, &[JSON])?;
+        body::check_utf8(&bytes)?;
+        command.body = Some(bytes);
+    }
+    Ok(respond(StatusCode::ACCEPTED, shim.client.command(command).await?))
 }

@@ -245,6 +245,16 @@ async fn every_command_has_its_route() {
         ("POST /api/v1/catalog".to_owned(), r#"{"rules": "rules: []"}"#, 200, (CommandKind::ApplyCatalog, None)),
         (format!("POST /api/v1/workflows/{ID}/cancel"), r#"{"reason": "test"}"#, 200, (CommandKind::CancelInstance, None)),
         (format!("POST /api/v1/workflows/{ID}/cancel"), "", 200, (CommandKind::CancelInstance, None)),
+        (format!("POST /api/v1/workflows/{ID}/pause"), r#"{"reason": "test"}"#, 200, (CommandKind::PauseInstance, None)),
+        (format!("POST /api/v1/workflows/{ID}/resume"), "", 200, (CommandKind::ResumeInstance, None)),
+        (
+            format!("POST /api/v1/workflows/{ID}/retry"),
+            r#"{"from": "a", "input": [1], "version": 2}"#,
+            200,
+            (CommandKind::RetryInstance, None),
+        ),
+        (format!("POST /api/v1/workflows/{ID}/signals/paid"), "", 202, (CommandKind::Signal, Some("paid"))),
+        ("POST /api/v1/signals/paid".to_owned(), r#"{"key": "o-1", "payload": 5}"#, 202, (CommandKind::Signal, Some("paid"))),
         ("POST /api/v1/workflows".to_owned(), r#"{"workflow": "w-1", "version": 2}"#, 202, (CommandKind::StartWorkflow, Some("w-1"))),
     ] {
         let got = ask(&fake, &line, &[JSON], body).await;

@@ -7,6 +7,7 @@ mod definitions;
 mod liveness;
 mod queries;
 mod sessions;
+mod signals;
 mod soak;
 mod starting;
 mod submit;

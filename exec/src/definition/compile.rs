@@ -40,6 +40,15 @@ pub enum Work {
     },
     /// Completes, with output `null`, when its time has come.
     Wait(Wait),
+    /// Completes with what a signal carries, or times out.
+    WaitForSignal {
+        /// The signal's name: text.
+        name: Template,
+        /// The key that it correlates by: text. Absent: signals to this instance.
+        key: Option<Template>,
+        /// How long it waits. Absent: as long as the instance may.
+        timeout: Option<Wait>,
+    },
     /// Completes at once with the output `{"branch": name}`: the first case whose condition holds, else the default, else null.
     Branch {
         /// The cases, in order.
@@ -161,6 +170,14 @@ impl Parts<'_> {
     fn work(&self) -> Result<Work, CompileError> {
         Ok(match &*self.task.task_type {
             "wait" => Work::Wait(self.wait()?),
+            "wait_for_signal" => Work::WaitForSignal {
+                name: self.required("name")?,
+                key: self.member("key")?,
+                timeout: match self.member("timeout")? {
+                    Some(_) => Some(self.duration("timeout")?),
+                    None => None,
+                },
+            },
             "branch" => self.branch()?,
             "fail" => Work::Fail {
                 code: self.member("code")?.unwrap_or_else(|| Template::constant(Value::from(FAIL_CODE_DEFAULT))),
@@ -181,13 +198,17 @@ impl Parts<'_> {
         if let Some(until) = self.member("until")? {
             return Ok(Wait::Until(until));
         }
-        let template = self.required("duration")?;
+        self.duration("duration")
+    }
+
+    fn duration(&self, name: &str) -> Result<Wait, CompileError> {
+        let template = self.required(name)?;
         if !template.is_constant() {
             return Ok(Wait::For(template));
         }
-        parse_duration_ms(&Node::from_json(&self.config("duration")))
+        parse_duration_ms(&Node::from_json(&self.config(name)))
             .map(Wait::ForMs)
-            .map_err(|message| self.error("config.duration", message))
+            .map_err(|message| self.error(&format!("config.{name}"), message))
     }
 
     fn branch(&self) -> Result<Work, CompileError> {

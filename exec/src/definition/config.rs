@@ -2,7 +2,7 @@
 //!
 //! A string that holds an expression has its value only at run time, so only constants are checked here beyond their type.
 
-use distric_model::limits::HEADERS_MAX;
+use distric_model::limits::{HEADERS_MAX, NAME_BYTES_MAX};
 use distric_rules::document::{Cursor, Members, Node, NodeValue, Problems};
 use distric_rules::duration::{duration_text, read_duration_ms};
 use distric_rules::parse_duration_ms;
@@ -40,7 +40,7 @@ pub(super) fn canonical(task_type: &str, mut config: Value) -> Value {
                 }
             }
         }
-        "http" | "webhook" => {
+        "http" | "webhook" | "wait_for_signal" => {
             if let Some(timeout) = members.get_mut("timeout").filter(|timeout| !holds_expression(timeout))
                 && let Ok(ms) = parse_duration_ms(&Node::from_json(timeout))
             {
@@ -76,6 +76,7 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
         }
         "webhook" => (&["url", "body", "headers", "secret", "expect_status", "timeout"], &["tls", "auth", "proxy"]),
         "wait" => (&["duration", "for", "until"], &NO_KEYS),
+        "wait_for_signal" => (&["name", "key", "timeout"], &NO_KEYS),
         "branch" => (&["cases", "default"], &NO_KEYS),
         "fail" => (&["code", "message"], &NO_KEYS),
         "publish" => (&["event_type", "payload", "routing_key", "headers"], &["delay", "namespace"]),
@@ -90,6 +91,7 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
         "log" => check.log(),
         "http" | "webhook" => check.request(task_type == "http"),
         "wait" => check.wait(),
+        "wait_for_signal" => check.wait_for_signal(),
         "branch" => check.branch(),
         "fail" => check.fail(),
         _ => check.publish(),
@@ -209,6 +211,20 @@ impl<'a> Check<'a, '_> {
                     until.error(self.problems, "not an instant", Some(EXPECTED_INSTANT));
                 }
             }
+        }
+    }
+
+    fn wait_for_signal(mut self) {
+        let name = self.config.required(self.problems, "name");
+        self.text(name.clone());
+        if let Some(name) = name.filter(|name| !is_expression(name))
+            && name.node.as_str().is_some_and(|text| !(1..=NAME_BYTES_MAX).contains(&text.len()))
+        {
+            name.error(self.problems, "not the name of a signal", Some(&format!("1 to {NAME_BYTES_MAX} bytes")));
+        }
+        self.text(self.config.get("key"));
+        if let Some(timeout) = self.constant("timeout") {
+            read_duration_ms(&timeout, self.problems, 1);
         }
     }
 

@@ -148,7 +148,7 @@ impl Strategy {
 }
 
 /// The task types that run inside the machine, without a worker.
-pub const MACHINE_TYPES: [&str; 4] = ["wait", "branch", "fail", "publish"];
+pub const MACHINE_TYPES: [&str; 5] = ["wait", "wait_for_signal", "branch", "fail", "publish"];
 /// The task types of the machine that mean something as a compensation.
 const COMPENSATION_MACHINE_TYPES: [&str; 1] = ["publish"];
 /// What follows a task's id in the id of its compensation. No id of a user holds it.
@@ -156,7 +156,7 @@ pub const COMPENSATION_SUFFIX: &str = ":compensate";
 /// The task types that every worker offers.
 pub const WORKER_TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
 /// Words of the language that are task types in other versions.
-const UNSUPPORTED_TYPES: [&str; 8] = ["aggregate", "sql", "for_each", "while", "sub_workflow", "wait_for_signal", "shell", "exec"];
+const UNSUPPORTED_TYPES: [&str; 7] = ["aggregate", "sql", "for_each", "while", "sub_workflow", "shell", "exec"];
 
 /// The task types, beside the built-in ones, that a workflow may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

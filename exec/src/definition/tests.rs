@@ -264,7 +264,7 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
             "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
             "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, idempotency_key)",
             "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
-            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, branch, fail, publish)",
+            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, wait_for_signal, branch, fail, publish)",
         ],
     );
     refuse(
@@ -278,12 +278,32 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
 }
 
 #[test]
+fn a_wait_for_a_signal_has_a_name_and_may_have_a_key_and_a_limit() {
+    let definition = accept(
+        "workflow: { id: w, tasks: [{ id: a, type: wait_for_signal, config: { name: paid, key: '${input.order}', timeout: 90 } }] }",
+    );
+    assert_eq!(definition.tasks[0].config, json!({ "name": "paid", "key": "${input.order}", "timeout": "90s" }));
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+    definition.compile().unwrap();
+    refuse_tasks(
+        &["{ id: a, type: wait_for_signal, config: { key: 5, timeout: 0, ttl: 1 }, timeout: 5 }"],
+        &[
+            "f.yaml:4:47: workflow.tasks[0].config: `name` is missing",
+            "f.yaml:4:54: workflow.tasks[0].config.key: found a number (expected a string)",
+            "f.yaml:4:66: workflow.tasks[0].config.timeout: the duration is too short (expected at least 1ms)",
+            "f.yaml:4:69: workflow.tasks[0].config.ttl: unknown key `ttl` (expected one of name, key, timeout)",
+            "f.yaml:4:79: workflow.tasks[0].timeout: `timeout` means nothing for a `wait_for_signal`, which runs without a worker",
+        ],
+    );
+}
+
+#[test]
 fn task_types_are_known() {
     refuse_tasks(
         &["{ id: a, type: htp }", "{ id: b, type: payment_validator }"],
         &[
-            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, branch, fail, publish)",
-            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, wait, branch, fail, publish)",
+            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, wait_for_signal, branch, fail, publish)",
+            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, wait, wait_for_signal, branch, fail, publish)",
         ],
     );
     let text = "workflow: { id: w, tasks: [{ id: a, type: payment_validator, config: { threshold: '${params.max}', any: [1] } }] }";

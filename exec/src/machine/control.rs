@@ -1,4 +1,4 @@
-//! Control tasks: those that the machine runs itself, without a worker: `wait`, `branch`, `fail`, `publish`.
+//! Control tasks: those that the machine runs itself, without a worker: `wait`, `wait_for_signal`, `branch`, `fail`, `publish`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use distric_rules::expr::{Budget, Scope, Template};
 use serde_json::json;
 
 use super::Machine;
-use super::effects::{Effect, OutBody, Published};
+use super::effects::{OutBody, Published};
 use super::instances::{Failure, Instance, TaskAt};
 use super::rendering::expression_failure;
 use super::state::State;
@@ -24,6 +24,12 @@ enum Step {
     Complete(Octets),
     Fail(Failure),
     Publish(Box<Message>),
+    /// Waits for a signal with this name and, when it has one, key; until then at most.
+    WaitForSignal {
+        name: String,
+        key: Option<String>,
+        until: Option<Timestamp>,
+    },
 }
 
 /// A message as its task describes it.
@@ -48,13 +54,12 @@ impl Machine {
             instance.move_task(turn, at.index, State::Running, None);
         });
         match step {
-            Ok(Step::WaitUntil(due)) if due > now => {
-                let timer = self.timers.set(due, Timer::WaitEnd(at));
-                if let Some(instance) = self.instances.get_mut(&at.instance) {
-                    let task = &mut instance.tasks[usize::from(at.index)];
-                    task.timer = Some(timer);
-                    task.next_attempt_at = Some(due);
+            Ok(Step::WaitUntil(due)) if due > now => self.set_wait_timer(at, due),
+            Ok(Step::WaitForSignal { name, key, until }) => {
+                if let Some(due) = until {
+                    self.set_wait_timer(at, due);
                 }
+                self.wait_for_signal(turn, at, Arc::from(name), key.map(Arc::from));
             }
             Ok(Step::WaitUntil(_)) => self.complete(turn, at, Octets::from("null")),
             Ok(Step::Complete(output)) => self.complete(turn, at, output),
@@ -63,8 +68,19 @@ impl Machine {
         }
     }
 
-    /// A `wait` is over.
+    fn set_wait_timer(&mut self, at: TaskAt, due: Timestamp) {
+        let timer = self.timers.set(due, Timer::WaitEnd(at));
+        if let Some(task) = self.task_mut(at) {
+            task.timer = Some(timer);
+            task.next_attempt_at = Some(due);
+        }
+    }
+
+    /// A `wait` is over, or a `wait_for_signal` got none.
     pub(super) fn end_wait(&mut self, turn: &mut Turn<'_>, at: TaskAt) {
+        if self.awaits_signal(at) {
+            return self.time_out_wait(turn, at);
+        }
         let Some(task) = self.task_mut(at) else { return };
         if task.status == State::Running {
             task.timer = None;
@@ -79,17 +95,15 @@ impl Machine {
             return self.fail_for_good(turn, at, failure, State::Failed);
         }
         let published = self.published(turn, instance, at, message, hops);
-        let out = self.outbox.add(published.message_id.slot(), OutBody::Publish(Box::new(published)), at);
-        self.state_bytes += super::outbox::out_bytes(&out);
+        let seq = self.send_out(turn, published.message_id.slot(), OutBody::Publish(Box::new(published)), Some(at));
         if let Some(task) = self.task_mut(at) {
-            task.out_seq = Some(out.seq);
+            task.out_seq = Some(seq);
         }
-        turn.out.push(Effect::Out(out));
     }
 
     fn published(&self, turn: &mut Turn<'_>, instance: &Instance, at: TaskAt, message: Message, hops: u8) -> Published {
         let namespace = instance.program.namespace.clone();
-        let idempotency_key: Arc<str> = Arc::from(at.id().to_string());
+        let idempotency_key = super::tasks::default_key(at, instance.tasks[usize::from(at.index)].rerun);
         let key = message.routing_key.as_deref().unwrap_or(&idempotency_key);
         let slot = Slot::of(namespace.as_str(), key.as_bytes());
         Published {
@@ -114,6 +128,17 @@ impl Machine {
             return;
         };
         self.state_bytes -= super::outbox::out_bytes(&out);
+        match (&out.body, at) {
+            (OutBody::Publish(_), Some(at)) => self.publish_acknowledged(turn, at, ack),
+            (OutBody::Await { key, task, round }, Some(at)) => self.await_acknowledged(turn, at, key, *task, *round),
+            (OutBody::Deliver { signal, .. }, _) if matches!(ack.result, OutResult::Refused { .. }) => {
+                self.signal_came_back(turn, (**signal).clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn publish_acknowledged(&mut self, turn: &mut Turn<'_>, at: TaskAt, ack: OutAck) {
         let waits = |task: &mut super::instances::Task| task.status == State::Running && task.out_seq == Some(ack.seq);
         if !self.task_mut(at).is_some_and(waits) {
             return;
@@ -124,6 +149,7 @@ impl Machine {
                 let output = json!({ "message_id": message_id.to_string(), "workflows": workflows, "instances": ids });
                 self.complete(turn, at, Octets::from(&output));
             }
+            OutResult::Done => self.complete(turn, at, Octets::from("null")),
             OutResult::Refused { code, reason } => self.fail_for_good(turn, at, Failure::new(&code, &reason), State::Failed),
         }
     }
@@ -137,6 +163,17 @@ fn step_of(work: &Work, now: Timestamp, scope: &Scope<'_>, budget: &mut Budget) 
         Work::Wait(wait) => {
             let due = wait.due(now, scope, budget).map_err(|error| expression_failure("config", &error))?;
             Ok(Step::WaitUntil(due))
+        }
+        Work::WaitForSignal { name, key, timeout } => {
+            let name = text("config.name", name, budget)?;
+            let key = key.as_ref().map(|key| text("config.key", key, budget)).transpose()?;
+            if !(1..=NAME_BYTES_MAX).contains(&name.len()) || key.as_ref().is_some_and(|key| !(1..=KEY_BYTES_MAX).contains(&key.len())) {
+                let message = format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes, its key 1 to {KEY_BYTES_MAX}");
+                return Err(Failure::new("expression_error", &message));
+            }
+            let until = timeout.as_ref().map(|timeout| timeout.due(now, scope, budget)).transpose();
+            let until = until.map_err(|error| expression_failure("config.timeout", &error))?;
+            Ok(Step::WaitForSignal { name, key, until })
         }
         Work::Branch { cases, default } => {
             for case in cases {

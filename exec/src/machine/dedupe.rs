@@ -37,6 +37,7 @@ impl Key {
 pub(super) enum Outcome {
     Message { message_id: MessageId, catalog_version: u64, rules: Arc<[Arc<str>]>, instances: Arc<[(Arc<str>, InstanceId)]> },
     Start { instance: InstanceId },
+    Signal { delivered: bool },
 }
 
 impl Outcome {
@@ -50,6 +51,7 @@ impl Outcome {
                 instances: instances.clone(),
                 repeat: true,
             },
+            Self::Signal { delivered } => Reply::Signalled { delivered: *delivered, repeat: true },
             Self::Start { instance } => Reply::Started { instance: *instance, repeat: true },
         }
     }
@@ -108,7 +110,7 @@ impl Dedupe {
         }
         let message_id = match remembered.outcome {
             Outcome::Message { message_id, .. } => Some(message_id),
-            Outcome::Start { .. } => None,
+            Outcome::Start { .. } | Outcome::Signal { .. } => None,
         };
         Some(Reply::Conflict { message_id })
     }

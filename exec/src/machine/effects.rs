@@ -7,13 +7,14 @@ use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Tim
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::signals::SignalKey;
 use crate::command::OutResult;
 use crate::octets::Octets;
 
 /// One thing to do. Effects of one apply come in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Answers whoever proposed the entry. Exactly one per `Define`, `Ingest`, `Start`, `TaskDone` and `Cancel`; none for other commands.
+    /// Answers whoever proposed the entry. Exactly one per `Define`, `Ingest`, `Start`, `TaskDone`, `Cancel`, `Signal` and `Operate`; none for other commands.
     Reply(Reply),
     /// Sends a task to its worker.
     Dispatch(Box<Assignment>),
@@ -68,6 +69,13 @@ pub enum Reply {
     Started {
         /// Its instance.
         instance: InstanceId,
+        /// An earlier send did it.
+        repeat: bool,
+    },
+    /// The signal is in, now or since an earlier send.
+    Signalled {
+        /// A task got it, or has it on its way; else it is kept.
+        delivered: bool,
         /// An earlier send did it.
         repeat: bool,
     },
@@ -270,6 +278,40 @@ pub struct Out {
 pub enum OutBody {
     /// A message that a workflow publishes: the target's leader asks its catalog, then proposes it as [`crate::command::In`].
     Publish(Box<Published>),
+    /// A task waits for a signal by a key whose home is the target.
+    Await {
+        /// The signal and its key.
+        key: SignalKey,
+        /// The task.
+        task: TaskId,
+        /// Which of its lives waits: one more each time that an operator has it done anew.
+        round: u32,
+    },
+    /// A task does not wait any more.
+    StopAwaiting {
+        /// The task.
+        task: TaskId,
+        /// Which of its lives.
+        round: u32,
+    },
+    /// A signal for a task of the target.
+    Deliver {
+        /// The task.
+        task: TaskId,
+        /// The signal.
+        signal: Box<Sent>,
+    },
+}
+
+/// A signal on its way to a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The signal and its key.
+    pub key: SignalKey,
+    /// What it carries: JSON text.
+    pub payload: Octets,
+    /// Until when it is kept when its task has ended meanwhile.
+    pub expires_at: Timestamp,
 }
 
 /// A message that a workflow publishes.

@@ -50,6 +50,19 @@ impl History {
         bytes
     }
 
+    /// Gives the tasks other places, those of another version of the definition. What is said of a task without one is dropped.
+    pub fn renumber(&mut self, place: impl Fn(u16) -> Option<u16>) {
+        let count = self.entries.len();
+        self.entries.retain_mut(|entry| match entry.task {
+            None => true,
+            Some(index) => {
+                entry.task = place(index);
+                entry.task.is_some()
+            }
+        });
+        self.dropped_count += (count - self.entries.len()) as u64;
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Transition> {
         self.entries.iter()
     }

@@ -12,11 +12,11 @@ use serde::de::IgnoredAny;
 
 use super::Machine;
 use super::dedupe::{Key, Outcome};
-use super::effects::{Effect, InResult, Refusal, RefusalCode, Reply};
+use super::effects::{Effect, InResult, OutBody, Refusal, RefusalCode, Reply};
 use super::instances::Origin;
 use super::programs::Program;
 use super::turn::Turn;
-use crate::command::{In, Ingest, OutResult, Start, StartAction};
+use crate::command::{In, Ingest, OutResult, Relay, Start, StartAction};
 use crate::octets::Octets;
 
 /// Most workflows that one message starts.
@@ -149,7 +149,7 @@ impl Machine {
     }
 
     /// Whether there is room for something new. Errors: which limit is met.
-    fn check_room(&self, key: Option<&Key>, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, key: Option<&Key>, now: Timestamp) -> Result<(), Refusal> {
         if self.held_bytes() >= self.settings.state_bytes_max {
             return Err(Refusal {
                 code: RefusalCode::StorageFull,
@@ -184,6 +184,7 @@ impl Machine {
             message: None,
             rule: None,
             payload: start.input,
+            is_payload_changed: false,
             params: Octets::default(),
             timeout_ms: start.timeout_ms,
             retry: start.retry,
@@ -208,6 +209,30 @@ impl Machine {
             InResult::Later(refusal(RefusalCode::StorageFull, "too many records of the source are ahead of a missing one".into()))
         };
         turn.out.push(Effect::InApplied { from, seq, result });
+    }
+
+    /// Takes in a record that needs no decision, unless it was before.
+    pub(super) fn apply_relay(&mut self, turn: &mut Turn<'_>, relay: Relay) {
+        let Relay { from, seq, body } = relay;
+        let result = if self.inbox.has_seen(from, seq) {
+            InResult::Final(self.seen_relay(seq, &body))
+        } else if self.inbox.has_room(from, seq) {
+            self.inbox.note(from, seq);
+            InResult::Final(self.apply_unseen_relay(turn, seq, body))
+        } else {
+            InResult::Later(refusal(RefusalCode::StorageFull, "too many records of the source are ahead of a missing one".into()))
+        };
+        turn.out.push(Effect::InApplied { from, seq, result });
+    }
+
+    fn apply_unseen_relay(&mut self, turn: &mut Turn<'_>, seq: u64, body: OutBody) -> OutResult {
+        match body {
+            OutBody::Await { key, task, round } => self.await_here(turn, key, task, round),
+            OutBody::StopAwaiting { task, round } => self.forget_waiter(task, round),
+            OutBody::Deliver { task, signal } => return self.take_delivery(turn, seq, task, signal.payload),
+            OutBody::Publish(_) => return OutResult::Refused { code: "bad_argument".into(), reason: "a message needs a decision".into() },
+        }
+        OutResult::Done
     }
 
     fn apply_unseen(&mut self, turn: &mut Turn<'_>, from: GroupId, seq: u64, body: Ingest) -> InResult {
@@ -247,6 +272,7 @@ fn origin_of(ingest: &Ingest, action: &StartAction, payload: Octets) -> Origin {
         message: Some(ingest.message_id),
         rule: Some(action.rule.clone()),
         payload,
+        is_payload_changed: false,
         params: action.params.clone(),
         timeout_ms: action.timeout_ms,
         retry: action.retry,

@@ -13,6 +13,7 @@ use super::checkpoint::StoredText;
 use super::compensation::{is_open, left_undone};
 use super::effects::{Effect, Event};
 use super::history::{History, Transition};
+use super::operations::Pause;
 use super::programs::Program;
 use super::state::State;
 use super::timers::{Timer, TimerKey};
@@ -72,6 +73,8 @@ pub(super) struct Instance {
     pub tasks: Vec<Task>,
     /// Tasks that have not ended.
     pub open_count: usize,
+    /// It starts nothing now.
+    pub pause: Option<Pause>,
     /// How it will end, when that is decided before its last task has ended.
     pub verdict: Option<State>,
     pub failure: Option<Failure>,
@@ -92,6 +95,8 @@ pub(super) struct Origin {
     pub rule: Option<Arc<str>>,
     /// The message's payload, after transforms; or the input of a start. Shared with the message.
     pub payload: Octets,
+    /// The payload is that of a retry, not the message's.
+    pub is_payload_changed: bool,
     /// The action's parameters; empty for none.
     pub params: Octets,
     pub timeout_ms: Option<u64>,
@@ -128,6 +133,8 @@ pub(super) struct Task {
     pub failure: Option<Failure>,
     /// The outbox record that it waits for.
     pub out_seq: Option<u64>,
+    /// How often an operator had it done anew.
+    pub rerun: u32,
 }
 
 /// What an instance, and each of its tasks, is charged beside its content. Constants of the format: replicas must agree.
@@ -215,6 +222,7 @@ impl Machine {
             timer: None,
             tasks: Vec::new(),
             open_count: 0,
+            pause: None,
             verdict: None,
             failure: None,
             history: History::default(),
@@ -253,7 +261,7 @@ impl Machine {
     /// The tasks appear; those that depend on nothing are considered.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get(&id) else { return };
-        if instance.status != State::Scheduled {
+        if instance.status != State::Scheduled || instance.pause.is_some() {
             return;
         }
         let program = instance.program.clone();
@@ -276,7 +284,15 @@ impl Machine {
     /// A task whose dependencies have changed: does it run, wait, or is it skipped?
     pub(super) fn consider(&mut self, turn: &mut Turn<'_>, at: TaskAt) {
         let Some(instance) = self.instances.get(&at.instance) else { return };
-        if instance.tasks.get(usize::from(at.index)).is_none_or(|task| task.status != State::Pending) {
+        let Some(task) = instance.tasks.get(usize::from(at.index)) else { return };
+        // A paused instance considers everything when it goes on: tasks that were held among it.
+        if instance.pause.is_some() {
+            return;
+        }
+        if task.status == State::BackingOff && task.timer.is_none() {
+            return self.make_ready(turn, at, None);
+        }
+        if task.status != State::Pending {
             return;
         }
         if !instance.may_start(at.index) {
@@ -341,6 +357,7 @@ impl Machine {
             return;
         }
         let reason = failure.message.clone();
+        instance.pause = None;
         // What was decided stays decided; the clean-up that was going on is cut short.
         if instance.verdict.is_none() {
             instance.verdict = Some(verdict);
@@ -389,6 +406,7 @@ impl Machine {
             if let (Some(failure), Some(undone)) = (&instance.failure, left_undone(instance)) {
                 instance.failure = Some(Failure::new(&failure.code, &format!("{}; {undone}", failure.message)));
             }
+            instance.pause = None;
             instance.ended_at = Some(turn.now);
             let from = std::mem::replace(&mut instance.status, to);
             let reason = instance.failure.as_ref().map(Failure::line);
@@ -398,6 +416,7 @@ impl Machine {
             State::Completed => self.stats.instances_completed_count += 1,
             _ => self.stats.instances_failed_count += 1,
         }
+        self.forget_signals_to(id);
         self.open_count -= 1;
         self.retention.instance_ended(turn.now, id);
         if self.retention.finished_count() > self.settings.history_instances_max {
@@ -407,7 +426,13 @@ impl Machine {
 }
 
 impl Task {
-    fn pending(waiting_count: u16) -> Self {
+    /// What its texts are charged.
+    pub fn texts_bytes(&self) -> u64 {
+        let texts = [&self.input, &self.config, &self.output].into_iter().flatten().map(|text| text.len());
+        (texts.sum::<usize>() + self.idempotency_key.as_ref().map_or(0, |key| key.len())) as u64
+    }
+
+    pub fn pending(waiting_count: u16) -> Self {
         Self {
             status: State::Pending,
             attempt: 0,
@@ -427,6 +452,7 @@ impl Task {
             output: None,
             failure: None,
             out_seq: None,
+            rerun: 0,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod effects;
 mod history;
 mod ingest;
 mod instances;
+mod operations;
 mod outbox;
 mod placement;
 mod programs;
@@ -21,6 +22,7 @@ mod queries;
 mod rendering;
 mod retention;
 pub mod settings;
+mod signals;
 mod state;
 pub mod stats;
 mod tasks;
@@ -39,7 +41,7 @@ use self::checkpoint::record::TextKind;
 pub use self::checkpoint::record::{CHECKPOINT_FORMAT, RestoreError};
 use self::checkpoint::tracked::{Tracked, TrackedQueue};
 use self::dedupe::{Dedupe, Key};
-pub use self::effects::{Assignment, Effect, Event, InResult, Out, OutBody, Published, Refusal, RefusalCode, Reply, Verdict};
+pub use self::effects::{Assignment, Effect, Event, InResult, Out, OutBody, Published, Refusal, RefusalCode, Reply, Sent, Verdict};
 pub use self::history::HISTORY_ENTRIES_MAX;
 pub use self::ingest::ACTIONS_PER_MESSAGE_MAX;
 use self::ingest::Message;
@@ -53,6 +55,8 @@ pub use self::queries::{InstanceFilter, PAGE_ITEMS_MAX, PAGE_SCAN_MAX, TaskFilte
 use self::retention::Retention;
 pub use self::retention::{FORGOTTEN_PER_ENTRY_MAX, SWEEP_GRANULARITY_MS};
 pub use self::settings::Settings;
+use self::signals::Signals;
+pub use self::signals::{SIGNAL_TTL_MS_DEFAULT, SIGNAL_TTL_MS_MAX, SIGNALS_PER_KEY_MAX, SignalKey};
 use self::state::State;
 pub use self::stats::Stats;
 pub use self::tasks::{RETRY_AFTER_MS_MAX, TASK_LOSSES_MAX};
@@ -98,6 +102,7 @@ pub struct Machine {
     dedupe: Dedupe,
     outbox: Outbox,
     inbox: Inbox,
+    signals: Signals,
     retention: Retention,
     /// What is left to do, in order. Drained by every entry as far as its bound allows.
     errands: TrackedQueue<Errand>,
@@ -141,6 +146,7 @@ impl Machine {
             dedupe: Dedupe::default(),
             outbox: Outbox::default(),
             inbox: Inbox::default(),
+            signals: Signals::default(),
             retention: Retention::default(),
             errands: TrackedQueue::default(),
             is_tick_unfinished: false,
@@ -192,6 +198,15 @@ impl Machine {
             Command::In(record) => self.apply_in(turn, *record),
             Command::OutAck(ack) => self.apply_out_ack(turn, ack),
             Command::Cancel(cancel) => self.apply_cancel(turn, &cancel),
+            Command::Signal(signal) => {
+                let reply = self.signal(turn, *signal);
+                turn.reply(reply);
+            }
+            Command::Operate(operate) => {
+                let reply = self.apply_operate(turn, *operate);
+                turn.reply(reply);
+            }
+            Command::Relay(relay) => self.apply_relay(turn, *relay),
             Command::RaiseVersion(version) => self.version = self.version.max(version),
             Command::Configure(settings) => {
                 self.settings = settings;
@@ -304,6 +319,8 @@ impl Machine {
             workers_up: self.workers.up_count() as u64,
             timers: self.timers.len() as u64,
             out_pending: self.outbox.len() as u64,
+            signals_awaited: self.signals.counts().0 as u64,
+            signals_kept: self.signals.counts().1 as u64,
             dedupe_keys: self.dedupe.len() as u64,
             state_bytes: self.held_bytes(),
             ..self.stats
@@ -391,7 +408,7 @@ impl Machine {
                 Timer::AttemptTimeout(task) => self.time_out_attempt(turn, task),
                 Timer::BackoffEnd(task) => {
                     if self.task_mut(task).is_some_and(|task| task.status == State::BackingOff) {
-                        self.make_ready(turn, task, None);
+                        self.next_attempt(turn, task, None);
                     }
                 }
                 Timer::WaitEnd(task) => self.end_wait(turn, task),
@@ -415,7 +432,7 @@ impl Serialize for Machine {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let log = (self.group, self.version, self.applied_index, self.now, &self.settings, self.state_bytes);
         let work = (&self.programs, &self.messages, &self.instances, &self.retention, &self.errands, self.is_tick_unfinished);
-        let rest = (&self.queues, &self.workers, &self.timers, &self.dedupe, &self.outbox, &self.inbox);
+        let rest = (&self.queues, &self.workers, &self.timers, &self.dedupe, &self.outbox, &self.inbox, &self.signals);
         (log, work, rest).serialize(serializer)
     }
 }

@@ -22,13 +22,13 @@ pub const IN_AHEAD_MAX: usize = 65_536;
 /// Records that their targets have not acknowledged.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Outbox {
-    pending: Tracked<u64, (Arc<Out>, TaskAt)>,
+    pending: Tracked<u64, (Arc<Out>, Option<TaskAt>)>,
     added_count: u64,
 }
 
 impl Outbox {
     /// An outbox from its records, after so many were ever added.
-    pub fn restored(pending: BTreeMap<u64, (Arc<Out>, TaskAt)>, added_count: u64) -> Self {
+    pub fn restored(pending: BTreeMap<u64, (Arc<Out>, Option<TaskAt>)>, added_count: u64) -> Self {
         Self { pending: Tracked::restored(pending), added_count }
     }
 
@@ -42,13 +42,13 @@ impl Outbox {
         &mut self,
         out: &mut Vec<Change>,
         key_of: impl Fn(&u64) -> Vec<u8>,
-        value_of: impl Fn(&(Arc<Out>, TaskAt)) -> Vec<u8>,
+        value_of: impl Fn(&(Arc<Out>, Option<TaskAt>)) -> Vec<u8>,
     ) {
         self.pending.take_changes(out, key_of, |_, record, _| value_of(record));
     }
 
-    /// Adds a record for the group of a slot; `task` waits for its acknowledgement.
-    pub fn add(&mut self, to: Slot, body: OutBody, task: TaskAt) -> Arc<Out> {
+    /// Adds a record for the group of a slot; `task`, when there is one, waits for its acknowledgement.
+    pub fn add(&mut self, to: Slot, body: OutBody, task: Option<TaskAt>) -> Arc<Out> {
         self.added_count += 1;
         let out = Arc::new(Out { seq: self.added_count, to, body });
         self.pending.insert(out.seq, (out.clone(), task));
@@ -56,7 +56,7 @@ impl Outbox {
     }
 
     /// Removes a record. `None` when it is not there: acknowledged before.
-    pub fn remove(&mut self, seq: u64) -> Option<(Arc<Out>, TaskAt)> {
+    pub fn remove(&mut self, seq: u64) -> Option<(Arc<Out>, Option<TaskAt>)> {
         self.pending.remove(&seq)
     }
 
@@ -72,9 +72,16 @@ impl Outbox {
 
 /// What a record is charged.
 pub(super) fn out_bytes(out: &Out) -> u64 {
-    let OutBody::Publish(message) = &out.body;
-    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (message.payload.len() + headers) as u64 + OUT_BYTES_AROUND
+    let content = match &out.body {
+        OutBody::Publish(message) => {
+            let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+            message.payload.len() + headers
+        }
+        OutBody::Await { key, .. } => key.name.len() + key.key.len(),
+        OutBody::StopAwaiting { .. } => 0,
+        OutBody::Deliver { signal, .. } => signal.payload.len() + signal.key.name.len() + signal.key.key.len(),
+    };
+    content as u64 + OUT_BYTES_AROUND
 }
 
 /// Tree node share and envelope of one record.

@@ -266,6 +266,13 @@ impl Reads {
             Work::Worker { config } => note(config.paths()),
             Work::Wait(Wait::For(template) | Wait::Until(template)) => note(template.paths()),
             Work::Wait(Wait::ForMs(_)) => {}
+            Work::WaitForSignal { name, key, timeout } => {
+                let timeout = timeout.iter().filter_map(|timeout| match timeout {
+                    Wait::For(template) | Wait::Until(template) => Some(template),
+                    Wait::ForMs(_) => None,
+                });
+                [name].into_iter().chain(key).chain(timeout).for_each(|template| note(template.paths()));
+            }
             Work::Branch { cases, .. } => cases.iter().for_each(|case| note(case.when.paths())),
             Work::Fail { code, message } => [code, message].into_iter().for_each(|template| note(template.paths())),
             Work::Publish { event_type, payload, routing_key, headers } => {

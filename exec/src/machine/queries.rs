@@ -118,7 +118,7 @@ impl Machine {
             limit,
             |(id, _)| id.to_string(),
             |(_, instance)| {
-                let has_status = filter.status.as_deref().is_none_or(|status| status == instance.status.as_str());
+                let has_status = filter.status.as_deref().is_none_or(|status| status == public_status(instance));
                 let of_workflow = filter.workflow.as_deref().is_none_or(|workflow| workflow == &*instance.program.workflow);
                 let wanted = has_status && of_workflow && is_wanted(filter.namespace.as_ref(), &instance.program.namespace);
                 wanted.then(|| summary(instance))
@@ -186,7 +186,7 @@ fn summary(instance: &Instance) -> InstanceSummary {
         namespace: instance.program.namespace.clone(),
         workflow: instance.program.workflow.clone(),
         version: instance.program.version,
-        status: instance.status.as_str(),
+        status: public_status(instance),
         rule: instance.origin.rule.clone(),
         message_id: instance.origin.message,
         created_at_us: instance.created_at.as_us(),
@@ -195,6 +195,11 @@ fn summary(instance: &Instance) -> InstanceSummary {
         error: instance.failure.as_ref().map(error_view),
         revision: instance.revision,
     }
+}
+
+/// The status that people see: a pause hides what it holds up.
+fn public_status(instance: &Instance) -> &'static str {
+    if instance.pause.is_some() { State::Paused.as_str() } else { instance.status.as_str() }
 }
 
 pub(super) fn error_view(failure: &Failure) -> ErrorView {

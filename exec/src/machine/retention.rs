@@ -49,7 +49,7 @@ impl Machine {
         let keys = self.dedupe.next_due(self.settings.dedupe_window_ms);
         let granularity_us = SWEEP_GRANULARITY_MS * 1_000;
         let round_up = |due: Timestamp| Timestamp::from_us(due.as_us().div_ceil(granularity_us).saturating_mul(granularity_us));
-        history.into_iter().chain(keys).min().map(round_up)
+        history.into_iter().chain(keys).chain(self.signals.next_due()).min().map(round_up)
     }
 
     /// Forgets what is due, within bounds. Returns whether more is.
@@ -66,7 +66,8 @@ impl Machine {
             left_count -= 1;
         }
         let more_keys = self.dedupe.forget(now, self.settings.dedupe_window_ms, FORGOTTEN_PER_ENTRY_MAX);
-        more_keys || self.has_finished_beyond(is_due) || self.has_kept_beyond(is_due)
+        let more_signals = self.forget_due_signals(now, FORGOTTEN_PER_ENTRY_MAX);
+        more_keys || more_signals || self.has_finished_beyond(is_due) || self.has_kept_beyond(is_due)
     }
 
     fn has_finished_beyond(&self, is_due: impl Fn(Timestamp) -> bool) -> bool {
@@ -81,7 +82,11 @@ impl Machine {
 
     /// Forgets the instance that ended first, and its message with the last of its instances.
     pub(super) fn forget_oldest_instance(&mut self) {
-        let Some((_, id)) = self.retention.finished.pop_front() else { return };
+        let Some((at, id)) = self.retention.finished.pop_front() else { return };
+        // One that was retried meanwhile is in the queue again, with its later end, or has not ended.
+        if self.instances.get(&id).is_none_or(|instance| instance.ended_at != Some(at)) {
+            return;
+        }
         let Some(instance) = self.instances.remove(&id) else { return };
         self.state_bytes -= instance.bytes;
         self.texts_gone.extend(instance.stored_texts.iter().map(|(kind, index, _)| (id, *kind, *index)));

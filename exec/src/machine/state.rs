@@ -27,11 +27,13 @@ pub(super) enum State {
     Compensating,
     /// A task that was undone.
     Compensated,
+    /// An instance that starts nothing. In histories only: the state that it comes back to is kept beside it.
+    Paused,
 }
 
 impl State {
     /// All of them: a state's place here is its number in records. New ones go last.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Scheduled,
         Self::Running,
         Self::Pending,
@@ -45,6 +47,7 @@ impl State {
         Self::Skipped,
         Self::Compensating,
         Self::Compensated,
+        Self::Paused,
     ];
 
     /// Its name in queries and events.
@@ -63,6 +66,7 @@ impl State {
             Self::Skipped => "skipped",
             Self::Compensating => "compensating",
             Self::Compensated => "compensated",
+            Self::Paused => "paused",
         }
     }
 

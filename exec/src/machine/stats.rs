@@ -19,6 +19,8 @@ pub struct Stats {
     pub instances_completed_count: u64,
     /// Instances failed, timed out or cancelled.
     pub instances_failed_count: u64,
+    /// Ended instances taken back to where they failed.
+    pub reruns_count: u64,
     /// Attempts dispatched.
     pub dispatches_count: u64,
     /// Attempts that failed or timed out.
@@ -49,6 +51,10 @@ pub struct Stats {
     pub timers: u64,
     /// Outbox records not acknowledged, now.
     pub out_pending: u64,
+    /// Tasks, of all groups, that wait here for a signal, now.
+    pub signals_awaited: u64,
+    /// Signals kept that nobody waits for, now.
+    pub signals_kept: u64,
     /// Idempotency keys remembered, now.
     pub dedupe_keys: u64,
     /// Bytes of state by this room's own accounting, now.
@@ -57,7 +63,7 @@ pub struct Stats {
 
 impl Stats {
     /// All values with their names, in a fixed order: counters end in `_total`.
-    pub fn rows(&self) -> [(&'static str, u64); 25] {
+    pub fn rows(&self) -> [(&'static str, u64); 28] {
         [
             ("exec_commands_total", self.commands_count),
             ("exec_commands_ignored_total", self.commands_ignored_count),
@@ -67,6 +73,7 @@ impl Stats {
             ("exec_instances_started_total", self.instances_started_count),
             ("exec_instances_completed_total", self.instances_completed_count),
             ("exec_instances_failed_total", self.instances_failed_count),
+            ("exec_reruns_total", self.reruns_count),
             ("exec_dispatches_total", self.dispatches_count),
             ("exec_failures_total", self.failures_count),
             ("exec_losses_total", self.losses_count),
@@ -82,6 +89,8 @@ impl Stats {
             ("exec_workers_up", self.workers_up),
             ("exec_timers", self.timers),
             ("exec_out_pending", self.out_pending),
+            ("exec_signals_awaited", self.signals_awaited),
+            ("exec_signals_kept", self.signals_kept),
             ("exec_dedupe_keys", self.dedupe_keys),
             ("exec_state_bytes", self.state_bytes),
         ]

@@ -57,6 +57,14 @@ impl Machine {
         }
     }
 
+    /// A task that was attempted is ready again, unless its instance is paused.
+    pub(super) fn next_attempt(&mut self, turn: &mut Turn<'_>, at: TaskAt, reason: Option<Arc<str>>) {
+        if self.is_paused(at.instance) {
+            return self.hold(turn, at, reason.unwrap_or_else(|| Arc::from("its workflow is paused")));
+        }
+        self.make_ready(turn, at, reason);
+    }
+
     /// A task is ready for its next attempt: it goes to a worker at once, or into its queue.
     pub(super) fn make_ready(&mut self, turn: &mut Turn<'_>, at: TaskAt, reason: Option<Arc<str>>) {
         if let Err(failure) = self.prepare(at) {
@@ -136,7 +144,7 @@ impl Machine {
             input: self.input_of(instance, at.index),
             config: self.config_of(instance, at.index),
             timeout_ms: step.timeout_ms,
-            idempotency_key: task.idempotency_key.clone().unwrap_or_else(|| Arc::from(at.id().to_string())),
+            idempotency_key: task.idempotency_key.clone().unwrap_or_else(|| default_key(at, task.rerun)),
             traceparent: instance.origin.traceparent.clone(),
         })
     }
@@ -181,7 +189,7 @@ impl Machine {
             TaskOutcome::Returned { reason } => {
                 task.attempt -= 1;
                 let reason = super::history::reason(&format!("returned by its worker: {reason}"));
-                self.make_ready(turn, at, Some(reason));
+                self.next_attempt(turn, at, Some(reason));
             }
         }
         Verdict::Accepted
@@ -268,7 +276,7 @@ impl Machine {
             let message = format!("{} workers were lost while they ran it", task.losses_count);
             return self.fail_for_good(turn, at, Failure::new("worker_lost", &message), State::Failed);
         }
-        self.make_ready(turn, at, Some(Arc::from("its worker was lost")));
+        self.next_attempt(turn, at, Some(Arc::from("its worker was lost")));
     }
 
     /// An attempt has taken too long. Its worker is told to stop, and another attempt may begin.
@@ -290,6 +298,7 @@ impl Machine {
         self.timers.remove(task.timer.take());
         match task.status {
             State::Ready => self.unqueue(at),
+            State::Running => self.stop_awaiting(turn, at),
             State::Assigned => {
                 let fencing_token = task.token;
                 if let Some(worker) = self.workers.cancel(fencing_token) {
@@ -303,6 +312,14 @@ impl Machine {
     fn unqueue(&mut self, at: TaskAt) {
         let Some(instance) = self.instances.get(&at.instance) else { return };
         self.queues.remove(instance.program.steps[usize::from(at.index)].class, queue_key(instance, at.index));
+    }
+}
+
+/// What a task names itself with outwardly: stable over attempts, new when an operator has it done anew.
+pub(super) fn default_key(at: TaskAt, rerun: u32) -> Arc<str> {
+    match rerun {
+        0 => Arc::from(at.id().to_string()),
+        rerun => Arc::from(format!("{}-{rerun}", at.id())),
     }
 }
 

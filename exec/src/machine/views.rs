@@ -67,7 +67,7 @@ pub struct InstanceSummary {
     pub workflow: Arc<str>,
     /// Its version.
     pub version: u64,
-    /// `scheduled`, `running`, `compensating`, `completed`, `failed`, `timed_out` or `cancelled`.
+    /// `scheduled`, `running`, `paused`, `compensating`, `completed`, `failed`, `timed_out` or `cancelled`.
     pub status: &'static str,
     /// The rule that started it.
     pub rule: Option<Arc<str>>,
@@ -264,6 +264,20 @@ pub enum Blocker {
         fencing_token: u64,
         /// When the attempt times out.
         timeout_at_us: Option<u64>,
+    },
+    /// Its workflow is paused.
+    Paused {
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// It waits for a signal.
+    WaitingForSignal {
+        /// The signal's name.
+        name: Arc<str>,
+        /// The key that it correlates by; the instance's id without one.
+        key: Arc<str>,
+        /// When it stops waiting, when it does.
+        until_us: Option<u64>,
     },
     /// It waits for its time.
     WaitingUntil {

@@ -46,6 +46,11 @@ impl Machine {
                 })
                 .into_iter()
                 .collect(),
+            State::Running if self.awaits_signal(at) => {
+                let until_us = task.next_attempt_at.map(distric_model::Timestamp::as_us);
+                let awaited = self.awaited(at).map(|(key, _)| Blocker::WaitingForSignal { name: key.name, key: key.key, until_us });
+                awaited.into_iter().chain(task.out_seq.map(|seq| Blocker::WaitingForDelivery { seq })).collect()
+            }
             State::Running => match (task.out_seq, task.next_attempt_at) {
                 (Some(seq), _) => vec![Blocker::WaitingForDelivery { seq }],
                 (None, Some(until)) => vec![Blocker::WaitingUntil { until_us: until.as_us() }],
@@ -53,6 +58,10 @@ impl Machine {
             },
             _ => Vec::new(),
         };
+        let mut blockers = blockers;
+        if let Some(pause) = instance.pause.as_ref().filter(|_| matches!(task.status, State::Pending | State::BackingOff)) {
+            blockers.insert(0, Blocker::Paused { reason: pause.reason.clone() });
+        }
         let name = instance.program.steps[usize::from(at.index)].id.clone();
         Some(WhyView { task: id, group: self.group, name, status: task.status.as_str(), blockers })
     }

@@ -9,10 +9,10 @@ pub mod story;
 use std::sync::Arc;
 
 use distric_exec::command::{
-    Cancel, Command, Define, Ingest, StartAction, TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp,
+    Cancel, Command, Define, Ingest, OutAck, Relay, StartAction, TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp,
 };
 use distric_exec::machine::views::{InstanceView, TaskView};
-use distric_exec::{Assignment, Context, Effect, Event, Machine, Octets, Reply, Settings, Verdict};
+use distric_exec::{Assignment, Context, Effect, Event, InResult, Machine, Octets, Out, Reply, Settings, Verdict};
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp, WorkerId};
 use serde_json::{Value, json};
 
@@ -31,6 +31,8 @@ pub struct World {
     /// The draw of the next entry.
     pub draw: u64,
     messages_count: u64,
+    /// How many of `effects` were looked at for outbox records.
+    carried_count: usize,
 }
 
 pub fn namespace() -> Namespace {
@@ -64,7 +66,29 @@ impl World {
             events: Vec::new(),
             draw: DRAW_MIDDLE,
             messages_count: 0,
+            carried_count: 0,
         }
+    }
+
+    /// The outbox records that were not taken yet.
+    pub fn take_outs(&mut self) -> Vec<Arc<Out>> {
+        let outs = self.effects[self.carried_count..].iter().filter_map(|effect| match effect {
+            Effect::Out(out) => Some(out.clone()),
+            _ => None,
+        });
+        let outs = outs.collect();
+        self.carried_count = self.effects.len();
+        outs
+    }
+
+    /// Applies a record of another world's outbox. Returns what became of it.
+    pub fn relay(&mut self, from: GroupId, out: &Out) -> InResult {
+        self.apply(Command::Relay(Box::new(Relay { from, seq: out.seq, body: out.body.clone() })));
+        let applied = self.effects.iter().rev().find_map(|effect| match effect {
+            Effect::InApplied { result, .. } => Some(result.clone()),
+            _ => None,
+        });
+        applied.expect("a relay is looked at")
     }
 
     /// Applies one command and returns its reply.
@@ -310,4 +334,23 @@ pub fn job_with(id: &str, depends_on: &[&str], members: Value) -> Value {
 
 pub fn json_of(octets: &Octets) -> Value {
     octets.to_json().expect("it is JSON")
+}
+
+/// Carries outbox records that need no decision between worlds until none is left, each to the first world that `home` names.
+pub fn carry(worlds: &mut [&mut World], home: impl Fn(&Out) -> usize) {
+    loop {
+        let mut is_quiet = true;
+        for from in 0..worlds.len() {
+            let group = worlds[from].machine.group();
+            for out in worlds[from].take_outs() {
+                is_quiet = false;
+                if let InResult::Final(result) = worlds[home(&out)].relay(group, &out) {
+                    worlds[from].apply(Command::OutAck(OutAck { seq: out.seq, result }));
+                }
+            }
+        }
+        if is_quiet {
+            return;
+        }
+    }
 }

@@ -77,13 +77,25 @@ pub enum Step {
     Define {
         workflow: u8,
     },
+    /// Pause, resume, or retry in one of two versions.
+    Operate {
+        which: u8,
+        operation: u8,
+    },
+    /// A signal by one of two keys, or to one of the instances.
+    Signal {
+        which: u8,
+        keyed: bool,
+        ttl: u8,
+        key: Option<u8>,
+    },
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
     let key = || proptest::option::of(0_u8..4);
     prop_oneof![
-        8 => (0_u8..6, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
-        1 => (0_u8..6, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
+        8 => (0_u8..7, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
+        1 => (0_u8..7, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
         2 => (0_u8..3, 0_u8..3, 0_u8..5, 0_u8..3).prop_map(|(worker, generation, slots, types)| Step::Up { worker, generation, slots, types }),
         4 => (0_u8..3, 0_u8..3, -4_i8..8).prop_map(|(worker, generation, amount)| Step::Credit { worker, generation, amount }),
         1 => (0_u8..3, 0_u8..3).prop_map(|(worker, generation)| Step::Down { worker, generation }),
@@ -99,7 +111,9 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(|which| Step::Deliver { which }),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, accept)| Step::Ack { which, accept }),
         1 => (any::<u16>(), 0_u8..10).prop_map(|(bytes, finished)| Step::Configure { bytes, finished }),
-        1 => (0_u8..6).prop_map(|workflow| Step::Define { workflow }),
+        1 => (0_u8..7).prop_map(|workflow| Step::Define { workflow }),
+        3 => (any::<u8>(), 0_u8..5).prop_map(|(which, operation)| Step::Operate { which, operation }),
+        2 => (any::<u8>(), any::<bool>(), 0_u8..30, key()).prop_map(|(which, keyed, ttl, key)| Step::Signal { which, keyed, ttl, key }),
     ]
 }
 
@@ -129,6 +143,11 @@ pub fn definition(workflow: u8) -> Value {
             ]);
             return json!({"id": "w5", "timeout": "20s", "on_failure": "compensate", "tasks": tasks});
         }
+        6 => json!([
+            {"id": "s", "type": "wait_for_signal", "config": {"name": "go", "key": "k${input.n}", "timeout": "9s"}, "critical": false},
+            {"id": "own", "type": "wait_for_signal", "config": {"name": "go"}},
+            job_with("a", &["s", "own"], json!({"join": "any", "config": {"got": "${tasks.s.output}"}})),
+        ]),
         _ => json!([
             {"id": "b", "type": "branch", "config": {"cases": [{"when": "input.n > 1", "name": "x"}], "default": "y"}},
             {"id": "f", "type": "fail", "config": {"message": "no"}, "depends_on": ["b"], "when": "tasks.b.output.branch == 'x'"},
@@ -159,7 +178,7 @@ impl Story {
             outs: Vec::new(),
             accepted: BTreeSet::new(),
         };
-        for workflow in [0, 1, 2, 3, 5] {
+        for workflow in [0, 1, 2, 3, 5, 6] {
             story.tell(&Step::Define { workflow });
         }
         story.tell(&Step::Up { worker: 0, generation: 0, slots: 4, types: 1 });
@@ -229,6 +248,28 @@ impl Story {
                 let instance = *self.instances.get(pick(*which, self.instances.len()))?;
                 Command::Cancel(Cancel { namespace: namespace(), instance, reason: "r".into() })
             }
+            Step::Operate { which, operation } => {
+                let instance = *self.instances.get(pick(*which, self.instances.len()))?;
+                let input = Octets::from(&json!({"n": 2, "padding": "i".repeat(self.payload_padding)}));
+                let operation = match operation {
+                    0 => Operation::Pause,
+                    1 => Operation::Resume,
+                    2 => Operation::Retry { from: None, input: Some(input), version: None },
+                    3 => Operation::Retry { from: Some(Arc::from("b")), input: None, version: None },
+                    _ => Operation::Retry { from: None, input: None, version: Some(2) },
+                };
+                Command::Operate(Box::new(Operate { namespace: namespace(), instance, operation, reason: "o".into() }))
+            }
+            Step::Signal { which, keyed, ttl, key } => Command::Signal(Box::new(Signal {
+                namespace: namespace(),
+                name: Arc::from("go"),
+                key: keyed.then(|| Arc::from(format!("k{}", which % 2))),
+                instance: if *keyed { None } else { Some(*self.instances.get(pick(*which, self.instances.len()))?) },
+                payload: Octets::from(&json!({"which": which, "padding": "s".repeat(self.payload_padding)})),
+                ttl_ms: Some(u64::from(*ttl) * 1_000),
+                idempotency_key: key.map(|key| Arc::from(format!("s{key}"))),
+                payload_hash: 0,
+            })),
             Step::Pass { ms } => {
                 self.world.now = self.world.now.plus_ms(u64::from(*ms));
                 return None;
@@ -241,7 +282,9 @@ impl Story {
             Step::Continue => Command::Continue,
             Step::Deliver { which } => {
                 let out = self.outs.get(pick(*which, self.outs.len()))?.clone();
-                let distric_exec::OutBody::Publish(published) = &out.body;
+                let distric_exec::OutBody::Publish(published) = &out.body else {
+                    return Some(Command::Relay(Box::new(Relay { from: GroupId(1), seq: out.seq, body: out.body.clone() })));
+                };
                 let mut body = self.world.message(json!(1));
                 body.message_id = published.message_id;
                 body.payload_hash = 9;
@@ -280,6 +323,13 @@ impl Story {
             Command::TaskDone(done) => Some(done.task).filter(|_| matches!(done.outcome, TaskOutcome::Completed { .. })),
             _ => None,
         };
+        if let Command::Operate(operate) = &command {
+            // A retry has tasks done anew: their results are accepted once more.
+            let tasks = self.world.machine.instance(operate.instance).map_or_else(Vec::new, |view| view.tasks);
+            for task in tasks {
+                self.accepted.remove(&task.id);
+            }
+        }
         let open_before = reported.and_then(|task| self.world.machine.task(task)).is_some_and(|task| task.output.is_none());
         self.world.apply_once(command);
         let is_accepted = |task: &TaskId| self.world.machine.task(*task).is_some_and(|task| task.output.is_some());

@@ -14,7 +14,8 @@ QUERY_KINDS = {name: number for number, name in enumerate(
      "cluster_status", "nodes", "health", "catalog_history", "why_task", "workers"], start=1)}
 COMMAND_KINDS = {name: number for number, name in enumerate(
     ["start_workflow", "start_task", "apply_catalog", "put_rule", "delete_rule", "put_workflow", "delete_workflow",
-     "cancel_instance", "drain_worker", "undrain_worker"], start=1)}
+     "cancel_instance", "drain_worker", "undrain_worker", "signal", "pause_instance", "resume_instance",
+     "retry_instance"], start=1)}
 OUTCOMES = {1: "accepted", 2: "repeat", 3: "unmatched"}
 #: Longest pause between two attempts, seconds.
 PAUSE_S_MAX = 5.0
@@ -249,7 +250,7 @@ class Client:
         """Changes something, such as command("start_workflow", name="w", body=b"{}"). Returns a Reply. Raises Rejected."""
         if self.namespace is not None:
             fields.setdefault("namespace", self.namespace)
-        starts = kind in ("start_workflow", "start_task")
+        starts = kind in ("start_workflow", "start_task", "signal")
         if starts:
             fields.setdefault("idempotency_key", str(uuid.uuid4()))
         return Reply(self._request("Command", {"kind": COMMAND_KINDS.get(kind, kind), **fields}, "QueryReply", repeatable=starts))

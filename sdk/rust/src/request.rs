@@ -145,6 +145,12 @@ impl Command {
         Self::new(CommandKind::StartTask).name(task_type).body(input)
     }
 
+    /// Sends a signal by key: to the task that waits for this name and key, or the next that does. The body is a JSON document with `key`,
+    /// and if wanted `payload` and `ttl`. Without `key`, [`Self::id`] says which instance.
+    pub fn signal(name: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self::new(CommandKind::Signal).name(name).body(body)
+    }
+
     /// Sets the namespace.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
@@ -213,7 +219,7 @@ impl Command {
 
     /// Whether it makes something new each time it is applied, unless an idempotency key says that it is the same.
     pub(crate) fn is_start(&self) -> bool {
-        matches!(self.kind, CommandKind::StartWorkflow | CommandKind::StartTask)
+        matches!(self.kind, CommandKind::StartWorkflow | CommandKind::StartTask | CommandKind::Signal)
     }
 
     /// Whether sending it twice has the effect and the answer of sending it once.

@@ -12,11 +12,15 @@ pub mod rules_explain;
 pub mod rules_match;
 pub mod run;
 pub mod send;
+pub mod signal;
 pub mod submit;
 pub mod tune;
 pub mod version;
 pub mod worker;
 pub mod workflows_check;
+pub mod workflows_operate;
+
+use distric_wire::client::CommandKind;
 
 use crate::cli::{BenchVerb, ConfigVerb, RulesVerb, TuneVerb, Verb, WorkflowsVerb};
 use crate::exit::{Exit, Failure};
@@ -32,6 +36,7 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Send(args) => send::run(&args, output),
         Verb::Run(args) => run::run(&args, output),
         Verb::Submit(args) => submit::run(&args, output),
+        Verb::Signal(args) => signal::run(&args, output),
         Verb::Rules(RulesVerb::Check { files, workflows }) => rules_check::run(&files, &workflows, output),
         Verb::Rules(RulesVerb::Match { rules, messages }) => rules_match::run(&rules, &messages, output),
         Verb::Rules(RulesVerb::Explain { rules, message, rule, event_type }) => {
@@ -40,6 +45,10 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Workflows(WorkflowsVerb::Check { files, task_types, any_task_type }) => {
             workflows_check::run(&files, &task_types, any_task_type, output)
         }
+        Verb::Workflows(WorkflowsVerb::Cancel(args)) => workflows_operate::one(CommandKind::CancelInstance, &args, output),
+        Verb::Workflows(WorkflowsVerb::Pause(args)) => workflows_operate::one(CommandKind::PauseInstance, &args, output),
+        Verb::Workflows(WorkflowsVerb::Resume(args)) => workflows_operate::one(CommandKind::ResumeInstance, &args, output),
+        Verb::Workflows(WorkflowsVerb::Retry(args)) => workflows_operate::retry(&args, output),
         Verb::Config(ConfigVerb::Check { file, node }) => config::check(file.as_deref(), &node, output),
         Verb::Config(ConfigVerb::Print { show_origin, node }) => config::print(show_origin, &node, output),
         Verb::Bench(BenchVerb::Ingest(args)) => bench::run(&args, output),

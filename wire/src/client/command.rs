@@ -12,11 +12,11 @@ tlv_struct! {
         1 kind: required u16,
         /// Namespace; absent means `default`.
         2 namespace: optional &'a str,
-        /// Rule id, workflow id, task type or group number.
+        /// Rule id, workflow id, task type, signal or group number.
         3 name: optional &'a str,
         /// Which instance, worker or node.
         4 id: optional Uuid,
-        /// Input, rules or workflows.
+        /// Input, rules, workflows or payload.
         5 body: optional &'a [u8],
         /// Content type of the body: `application/json` (also when absent) or `application/yaml`.
         6 content_type: optional &'a str,
@@ -58,6 +58,14 @@ numbered! {
         DrainWorker = 9 "drain_worker",
         /// Give a worker tasks again.
         UndrainWorker = 10 "undrain_worker",
+        /// Send the signal `name` to the instance `id`, or to whoever waits for the key in `body`.
+        Signal = 11 "signal",
+        /// Start nothing new in the instance `id`.
+        PauseInstance = 12 "pause_instance",
+        /// Let a paused instance go on.
+        ResumeInstance = 13 "resume_instance",
+        /// Take an instance that failed back to where it failed.
+        RetryInstance = 14 "retry_instance",
         /// Remove a coordinator from the cluster for good.
         RemoveNode = 20 "remove_node",
         /// Move the lead of the group whose number is `name` to a coordinator.

@@ -140,6 +140,9 @@ impl Shard {
     fn answer_command(&mut self, now: Now, to: ReplyTo, reply: &Reply, out: &mut ShardOutputs) {
         match reply {
             Reply::Started { instance, repeat } => self.document(now, to, &json!({ "instance": instance, "repeat": repeat }), None, out),
+            Reply::Signalled { delivered, repeat } => {
+                self.document(now, to, &json!({ "delivered": delivered, "repeat": repeat }), None, out);
+            }
             Reply::Done => self.document(now, to, &json!({ "done": true }), None, out),
             other => self.refuse(now, to, refusal_of(other), out),
         }

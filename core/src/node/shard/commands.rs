@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_exec::command::{Cancel, Define};
+use distric_exec::command::{Cancel, Define, Operate, Operation, Signal};
 use distric_exec::definition::{KnownTypes, check_workflows};
 use distric_exec::{Command as ExecCommand, Octets};
-use distric_model::{GroupId, InstanceId, Namespace, WorkerId};
+use distric_model::{GroupId, InstanceId, Namespace, Slot, WorkerId};
+use distric_rules::document::Node;
+use distric_rules::parse_duration_ms;
 use distric_wire::Code;
 use distric_wire::client::{Command, CommandKind};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::connections::ReplyTo;
@@ -51,6 +55,37 @@ impl Shard {
                     let group = self.group_of_instance(instance);
                     let cancel = ExecCommand::Cancel(Cancel { namespace, instance, reason });
                     let bytes = Bytes::from(cancel.encode());
+                    let proposal =
+                        Proposal { waiting: Waiting::Command(to), group, command: bytes, namespace: None, definition: None, redefined: 0 };
+                    self.propose(now, proposal, out);
+                    return;
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Some(kind @ (CommandKind::PauseInstance | CommandKind::ResumeInstance | CommandKind::RetryInstance)) => {
+                match instance_of(command).and_then(|instance| Ok((instance, operation_of(kind, command)?))) {
+                    Ok((instance, operation)) => {
+                        let group = self.group_of_instance(instance);
+                        let reason = command.reason.unwrap_or("asked by a client").to_owned();
+                        let operate = Operate { namespace: namespace.clone(), instance, operation, reason };
+                        let bytes = Bytes::from(ExecCommand::Operate(Box::new(operate)).encode());
+                        let (waiting, namespace) = (Waiting::Command(to), Some(namespace));
+                        self.propose(now, Proposal { waiting, group, command: bytes, namespace, definition: None, redefined: 0 }, out);
+                        return;
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Some(CommandKind::Signal) => match signal_of(command, &namespace) {
+                Ok(signal) => {
+                    let group = match (signal.instance, &signal.key) {
+                        (Some(instance), _) => self.group_of_instance(instance),
+                        (None, key) => {
+                            let key = key.as_deref().unwrap_or_default();
+                            self.group_of_slot(Slot::of(namespace.as_str(), key.as_bytes()))
+                        }
+                    };
+                    let bytes = Bytes::from(ExecCommand::Signal(Box::new(signal)).encode());
                     let proposal =
                         Proposal { waiting: Waiting::Command(to), group, command: bytes, namespace: None, definition: None, redefined: 0 };
                     self.propose(now, proposal, out);
@@ -188,6 +223,62 @@ fn single_task(command: &Command<'_>) -> Result<(Arc<str>, Value, String), Refus
             Err(bad(reasons.join("; ")).field("body"))
         }
     }
+}
+
+/// What an operator does; for a retry `{"from": …, "input": …}`, both optional.
+fn operation_of(kind: CommandKind, command: &Command<'_>) -> Result<Operation, Refusal> {
+    match kind {
+        CommandKind::PauseInstance => Ok(Operation::Pause),
+        CommandKind::ResumeInstance => Ok(Operation::Resume),
+        _ => {
+            let body: RetryBody<'_> = serde_json::from_slice(command.body.unwrap_or(b"{}"))
+                .map_err(|error| Refusal::new(Code::BadPayload, format!("the body is no retry: {error}")).field("body"))?;
+            let input = body.input.map(|input| Octets::from(input.get()));
+            Ok(Operation::Retry { from: body.from.map(Arc::from), input, version: command.if_match })
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryBody<'a> {
+    from: Option<String>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+}
+
+/// `{"key": …, "payload": …, "ttl": …}`, and the instance when there is no key.
+fn signal_of(command: &Command<'_>, namespace: &Namespace) -> Result<Signal, Refusal> {
+    let bad = |reason: String, field: &'static str| Refusal::new(Code::BadArgument, reason).field(field);
+    let name = command.name.ok_or_else(|| bad("signal needs the signal's name".to_owned(), "name"))?;
+    let bytes = command.body.unwrap_or(b"{}");
+    let body: SignalBody<'_> = serde_json::from_slice(bytes)
+        .map_err(|error| Refusal::new(Code::BadPayload, format!("the body is no signal: {error}")).field("body"))?;
+    let instance = command.id.map(|_| instance_of(command)).transpose()?;
+    if instance.is_some() == body.key.is_some() {
+        return Err(bad("a signal has a key in its body or an instance as its id, and not both".to_owned(), "body"));
+    }
+    let ttl_ms = body.ttl.map(|ttl| parse_duration_ms(&Node::from_json(&ttl))).transpose();
+    let payload = body.payload.map_or("", RawValue::get);
+    Ok(Signal {
+        namespace: namespace.clone(),
+        name: Arc::from(name),
+        payload_hash: fnv(&[name.as_bytes(), bytes]),
+        key: body.key.map(Arc::from),
+        instance,
+        payload: Octets::from(payload),
+        ttl_ms: ttl_ms.map_err(|reason| bad(format!("ttl: {reason}"), "body"))?,
+        idempotency_key: command.idempotency_key.map(Arc::from),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignalBody<'a> {
+    key: Option<String>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    ttl: Option<Value>,
 }
 
 fn instance_of(command: &Command<'_>) -> Result<InstanceId, Refusal> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_exec::command::{In, OutAck, OutResult};
+use distric_exec::command::{In, OutAck, OutResult, Relay};
 use distric_exec::{Assignment, Command, Effect, InResult, Out, OutBody};
 use distric_model::{GroupId, WorkerId};
 use distric_wire::task::{Assignment as WireAssignment, CancelTask, CreditReturned};
@@ -189,11 +189,14 @@ impl Shard {
 
     /// A record of another group's outbox: decided here, proposed here, dropped here when it was seen before.
     pub(super) fn on_deliver(&mut self, now: Now, group: GroupId, from_group: GroupId, record: &Out, out: &mut ShardOutputs) {
-        let OutBody::Publish(published) = &record.body;
         // Not refused, neither for lack of room nor of a catalog to judge it by: the source delivers it again.
         if !self.serving || !self.proposals.has_room(1) {
             return;
         }
+        let OutBody::Publish(published) = &record.body else {
+            let relay = Command::Relay(Box::new(Relay { from: from_group, seq: record.seq, body: record.body.clone() }));
+            return self.propose_housekeeping(now, group, &relay, out);
+        };
         match self.ingest_of_published(now, published) {
             Ok(body) => {
                 let namespace = Some(body.namespace.clone());

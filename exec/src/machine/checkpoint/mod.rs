@@ -12,8 +12,8 @@ pub(super) mod tracked;
 use distric_model::{Change, InstanceId};
 
 use self::record::{
-    CHECKPOINT_FORMAT, ClassRecord, DedupeRecord, Header, InstanceRecord, MessageRecord, OutRecord, ProgramRecord, TEXT_BYTES_HERE_MAX,
-    Tag, TaskRecord, Text, TextKind, WorkerRecord, encode,
+    CHECKPOINT_FORMAT, ClassRecord, DedupeRecord, Header, InstanceRecord, MessageRecord, OutRecord, ProgramRecord, Seldom,
+    TEXT_BYTES_HERE_MAX, Tag, TaskRecord, Text, TextKind, WorkerRecord, encode,
 };
 use super::Machine;
 use super::instances::{Instance, Task};
@@ -78,6 +78,7 @@ impl Machine {
             |from| Tag::InboxSource.key(&[&from.0.to_be_bytes()]),
             |(from, seq)| Tag::InboxAhead.key(&[&from.0.to_be_bytes(), &seq.to_be_bytes()]),
         );
+        self.signals.take_changes(out, |number| Tag::Waiter.numbered(*number), |number| Tag::Signal.numbered(*number));
         self.workers.take_changes(
             out,
             |id| Tag::Worker.key(&[&id.to_bytes()]),
@@ -130,8 +131,8 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
     let mut texts = Texts { id: instance.id, stored: std::mem::take(&mut instance.stored_texts), kept: Vec::new(), out };
     // The payload and parameters of what a message started: the payload is the message's.
     let payload = match instance.origin.message {
-        Some(_) => Text::None,
-        None => texts.place(TextKind::Payload, ORIGIN, Some(&instance.origin.payload)),
+        Some(_) if !instance.origin.is_payload_changed => Text::None,
+        _ => texts.place(TextKind::Payload, ORIGIN, Some(&instance.origin.payload)),
     };
     let params = texts.place(TextKind::Params, ORIGIN, Some(&instance.origin.params));
     let tasks = (0..).zip(&instance.tasks).map(|(index, task)| task_record(index, task, &mut texts)).collect();
@@ -158,6 +159,7 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
         revision: instance.revision,
         bytes: instance.bytes,
         tasks,
+        seldom: Seldom { is_payload_changed: instance.origin.is_payload_changed, pause: instance.pause.clone() },
     };
     instance.stored_texts = texts.finish();
     encode(&record)
@@ -183,6 +185,7 @@ fn task_record(index: u16, task: &Task, texts: &mut Texts<'_>) -> TaskRecord {
         idempotency_key: task.idempotency_key.clone(),
         failure: task.failure.clone(),
         out_seq: task.out_seq,
+        rerun: task.rerun,
     }
 }
 

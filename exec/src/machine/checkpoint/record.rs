@@ -17,6 +17,7 @@ use crate::machine::Settings;
 use crate::machine::effects::Out;
 use crate::machine::history::Transition;
 use crate::machine::instances::{Failure, TaskAt};
+use crate::machine::operations::Pause;
 use crate::machine::placement::ClassKey;
 use crate::machine::state::State;
 use crate::machine::timers::TimerKey;
@@ -44,10 +45,14 @@ pub(in crate::machine) enum Tag {
     Finished = 12,
     Kept = 13,
     Errand = 14,
+    /// A task that waits for a signal.
+    Waiter = 15,
+    /// A signal that is kept.
+    Signal = 16,
 }
 
 impl Tag {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Header,
         Self::Class,
         Self::Program,
@@ -62,6 +67,8 @@ impl Tag {
         Self::Finished,
         Self::Kept,
         Self::Errand,
+        Self::Waiter,
+        Self::Signal,
     ];
 
     /// The tag of a key.
@@ -160,6 +167,27 @@ pub(in crate::machine) struct InstanceRecord {
     pub revision: u64,
     pub bytes: u64,
     pub tasks: Vec<TaskRecord>,
+    /// What few instances have. Later members go in there: only the last field of a record may be left out.
+    #[serde(default, skip_serializing_if = "Seldom::is_none")]
+    pub seldom: Seldom,
+}
+
+/// What few instances have.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::machine) struct Seldom {
+    /// Its payload is not that of its message.
+    pub is_payload_changed: bool,
+    pub pause: Option<Pause>,
+}
+
+impl Seldom {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -182,6 +210,8 @@ pub(in crate::machine) struct TaskRecord {
     pub idempotency_key: Option<Arc<str>>,
     pub failure: Option<Failure>,
     pub out_seq: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rerun: u32,
 }
 
 /// A text of an instance: absent, here, or in a record of its own because it is large and seldom changes.
@@ -229,7 +259,8 @@ pub(in crate::machine) struct DedupeRecord {
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::machine) struct OutRecord {
     pub out: Arc<Out>,
-    pub task: TaskAt,
+    /// Absent when nobody waits for its acknowledgement.
+    pub task: Option<TaskAt>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ use crate::machine::history::History;
 use crate::machine::ingest::Message;
 use crate::machine::instances::{Instance, Origin, Task, TaskAt};
 use crate::machine::outbox::{Inbox, Outbox};
+use crate::machine::signals::{Kept, Signals, Waiter};
 use crate::machine::state::State;
 use crate::machine::stats::Stats;
 use crate::machine::tasks::queue_key;
@@ -75,7 +76,9 @@ struct Parts {
     texts_missing: BTreeSet<(InstanceId, u16, TextKind)>,
     dedupe: Dedupe,
     dedupe_next: Option<u64>,
-    out: BTreeMap<u64, (Arc<crate::machine::effects::Out>, TaskAt)>,
+    out: BTreeMap<u64, (Arc<crate::machine::effects::Out>, Option<TaskAt>)>,
+    waiters: BTreeMap<u64, Waiter>,
+    signals: BTreeMap<u64, Kept>,
     inbox_below: BTreeMap<GroupId, u64>,
     inbox_ahead: BTreeSet<(GroupId, u64)>,
     workers: BTreeMap<WorkerId, Worker>,
@@ -170,6 +173,12 @@ impl Restoring {
             Some(Tag::Finished) => parts.finished.push(key, decode(key, value)?)?,
             Some(Tag::Kept) => parts.kept.push(key, decode(key, value)?)?,
             Some(Tag::Errand) => parts.errands.push(key, decode(key, value)?)?,
+            Some(Tag::Waiter) => {
+                parts.waiters.insert(number(key)?, decode(key, value)?);
+            }
+            Some(Tag::Signal) => {
+                parts.signals.insert(number(key)?, decode(key, value)?);
+            }
             Some(Tag::Header) | None => return Err(RestoreError::bad(key, "there is no such kind of record")),
         }
         Ok(())
@@ -209,7 +218,10 @@ impl Restoring {
             Some(message) => {
                 let message = parts.messages.get_mut(&message).ok_or_else(|| RestoreError::bad(key, "its message is missing"))?;
                 message.instances_left_count += 1;
-                message.derived.as_ref().unwrap_or(&message.payload).clone()
+                match record.payload {
+                    Text::None => message.derived.as_ref().unwrap_or(&message.payload).clone(),
+                    own => text(TextKind::Payload, ORIGIN, own).unwrap_or_default(),
+                }
             }
         };
         let params = text(TextKind::Params, ORIGIN, record.params).unwrap_or_default();
@@ -229,6 +241,7 @@ impl Restoring {
                     message: record.message,
                     rule,
                     payload,
+                    is_payload_changed: record.seldom.is_payload_changed,
                     params,
                     timeout_ms: record.timeout_ms,
                     retry: record.retry,
@@ -241,6 +254,7 @@ impl Restoring {
                 timer: record.timer,
                 tasks,
                 open_count,
+                pause: record.seldom.pause,
                 verdict: record.verdict,
                 failure: record.failure,
                 history: History::restored(record.history, record.history_dropped_count),
@@ -312,6 +326,7 @@ impl Restoring {
         machine.outbox = Outbox::restored(parts.out, header.out_count);
         machine.inbox = Inbox::restored(parts.inbox_below, parts.inbox_ahead)
             .map_err(|source| RestoreError::bad(&Tag::InboxSource.key(&[&source.0.to_be_bytes()]), "the source is missing"))?;
+        machine.signals = Signals::restored(parts.waiters, parts.signals);
         if parts.dedupe_next.is_none() {
             parts.dedupe = Dedupe::restored(header.dedupe_next);
         } else if parts.dedupe_next != Some(header.dedupe_next) {
@@ -371,6 +386,7 @@ fn task_of(index: u16, record: TaskRecord, text: &mut impl FnMut(TextKind, u16, 
         idempotency_key: record.idempotency_key,
         failure: record.failure,
         out_seq: record.out_seq,
+        rerun: record.rerun,
     }
 }
 
