@@ -10,6 +10,7 @@
 mod answers;
 mod barriers;
 mod catalog;
+mod catalog_export;
 mod checkpoints;
 mod commands;
 mod connections;
@@ -22,6 +23,7 @@ mod partition;
 mod proposals;
 mod queries;
 mod requests;
+mod rule_counts;
 mod stats;
 mod submit;
 mod workers;
@@ -41,6 +43,7 @@ use self::connections::{Batch, Connections};
 use self::partition::Partition;
 use self::proposals::{Proposal, Proposals, Waiting};
 use self::queries::Questions;
+use self::rule_counts::RuleCounts;
 use self::workers::{Attachment, Attachments};
 use super::catalog_view::CatalogView;
 use super::draw::Draws;
@@ -115,6 +118,7 @@ pub struct Shard {
     catalog: Arc<CatalogView>,
     /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
     serving: bool,
+    rule_counts: RuleCounts,
     workers: Attachments,
     followers: BTreeMap<InstanceId, Vec<follow::Follower>>,
     effects: Vec<Effect>,
@@ -141,6 +145,7 @@ impl Shard {
             active_groups: BTreeSet::new(),
             catalog: Arc::new(CatalogView::default()),
             serving: false,
+            rule_counts: RuleCounts::default(),
             workers: Attachments::default(),
             followers: BTreeMap::new(),
             effects: Vec::new(),
