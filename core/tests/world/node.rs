@@ -197,7 +197,8 @@ impl Node {
                     node_name: Arc::from("world"),
                     address: Arc::from("127.0.0.1:0"),
                     boot,
-                    seed: boot ^ (index as u64 + 1),
+                    // Nodes far apart: with neighbouring seeds, two shards of two nodes would draw the same ids.
+                    seed: boot ^ (index as u64 + 1) ^ ((self.number as u64) << 32),
                     server_version: "0",
                     frame_bytes_max: distric_model::limits::FRAME_BYTES_MAX,
                     frames_in_flight_max: setup.frames_in_flight_max,
