@@ -20,7 +20,7 @@ use crate::walk::{Rules, Walk};
 pub struct Catalog {
     version: u64,
     set: RuleSet,
-    program: Program,
+    program: Arc<Program>,
 }
 
 const _: fn() = || {
@@ -34,7 +34,12 @@ impl Catalog {
     /// Errors: what only shows over all rules: a cycle, or a chain with more transforming rules than
     /// [`TRANSFORMING_ANCESTORS_MAX`](crate::TRANSFORMING_ANCESTORS_MAX).
     pub fn compile(version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
-        Ok(Self { version, set: rules.clone(), program: Program::compile(rules)? })
+        Ok(Self { version, set: rules.clone(), program: Arc::new(Program::compile(rules)?) })
+    }
+
+    /// The same rules as another version of the catalog: shares everything that was compiled.
+    pub fn at_version(&self, version: u64) -> Self {
+        Self { version, set: self.set.clone(), program: self.program.clone() }
     }
 
     /// The version that every decision names.
@@ -45,6 +50,11 @@ impl Catalog {
     /// The rules that it was compiled from, disabled ones included.
     pub fn rules(&self) -> &RuleSet {
         &self.set
+    }
+
+    /// The rule at a place of a decision of this catalog.
+    pub fn id_at(&self, place: u32) -> Option<&Arc<str>> {
+        self.program.ids.get(place as usize)
     }
 
     /// Whether messages that no rule matches are kept in the log.
@@ -67,7 +77,9 @@ impl Catalog {
     /// Errors: as there; then the decision is empty, but for its version.
     pub fn decide_into(&self, envelope: &Envelope<'_>, payload: &[u8], decision: &mut Decision) -> Result<(), PayloadError> {
         decision.rules.clear();
-        *decision = Decision { catalog_version: self.version, rules: std::mem::take(&mut decision.rules), ..Decision::default() };
+        decision.places.clear();
+        let (rules, places) = (std::mem::take(&mut decision.rules), std::mem::take(&mut decision.places));
+        *decision = Decision { catalog_version: self.version, rules, places, ..Decision::default() };
         let timestamp = self.timestamp(envelope);
         scratch::with(|scratch| {
             let index = &self.program.index;
@@ -114,10 +126,12 @@ impl Catalog {
             // Counting up needs a cache line for each id, one after another; looking at the counts before brings them in all at once.
             black_box(found.iter().map(|place| Arc::strong_count(&self.program.ids[*place as usize])).fold(0, usize::wrapping_add));
             decision.rules.extend(found.iter().map(id));
+            decision.places.extend_from_slice(found);
             return;
         }
         let mut walk = Walk::run_found(&self.walk_rules(), found, message);
         decision.rules.extend(walk.matched.iter().map(id));
+        decision.places.extend_from_slice(&walk.matched);
         decision.derived = walk.derive_all(message.payload);
         decision.actions = std::mem::take(&mut walk.actions);
         decision.notes = std::mem::take(&mut walk.notes);

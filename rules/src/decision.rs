@@ -31,6 +31,9 @@ pub struct Decision {
     pub catalog_version: u64,
     /// Ids of all matching rules in the order of evaluation: priority, then id, after the rules they come `after`.
     pub rules: Vec<Arc<str>>,
+    /// The same rules by their places in the catalog that decided ([`crate::Catalog::id_at`]): for counters, not for the log.
+    #[serde(skip)]
+    pub places: Vec<u32>,
     /// The payload after the transforms of all matching rules; absent when none of them has any.
     pub derived: Option<Value>,
     /// What to start, in the order of the rules.

@@ -183,12 +183,29 @@ impl RuleSet {
         Some(set.finish(&BTreeSet::new(), &CheckContext::default(), Problems::new(&rule.source)))
     }
 
-    /// Checks what rules need of each other and of the surroundings.
+    /// The set with these rules added or in place of those with their ids, and without the ones named. What rules need of each
+    /// other is checked; what only warns is not looked for, so that the cost follows the change.
+    pub fn patched<'i>(&self, put: Vec<Rule>, removed: impl IntoIterator<Item = &'i str>, context: &CheckContext<'_>) -> Checked {
+        let problems = Problems::new(put.first().map_or("catalog", |rule| &rule.source));
+        let mut set = self.clone();
+        for id in removed {
+            set.rules.remove(id);
+        }
+        set.rules.extend(put.into_iter().map(|rule| (rule.id.clone(), Arc::new(rule))));
+        set.check_references(&BTreeSet::new(), context, problems)
+    }
+
+    /// Checks what rules need of each other and of the surroundings, and lints.
     fn finish(self, declared: &BTreeSet<&str>, context: &CheckContext<'_>, mut problems: Problems) -> Checked {
         lint::check_references(&self, declared, context, &mut problems);
         if !problems.has_errors() {
             lint::lint(&self, &mut problems);
         }
+        Checked { catalog: (!problems.has_errors()).then_some(self), problems: problems.into_sorted() }
+    }
+
+    fn check_references(self, declared: &BTreeSet<&str>, context: &CheckContext<'_>, mut problems: Problems) -> Checked {
+        lint::check_references(&self, declared, context, &mut problems);
         Checked { catalog: (!problems.has_errors()).then_some(self), problems: problems.into_sorted() }
     }
 }

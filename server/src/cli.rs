@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::verbs::rules_live::{ChangeArgs, ExportForm};
+
 /// Messages in, workflows out, durably.
 #[derive(Debug, Parser)]
 #[command(name = "distric", version, about, propagate_version = true, max_term_width = 120, disable_help_subcommand = true)]
@@ -358,6 +360,157 @@ pub enum RulesVerb {
         /// Workflow files that the actions may name; without any, names are not checked.
         #[arg(long, value_name = "FILE")]
         workflows: Vec<PathBuf>,
+    },
+    /// The same, and what only warns is a finding too: unreachable, contradictory, duplicate rules.
+    Lint {
+        /// Rule files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Workflow files that the actions may name; without any, names are not checked.
+        #[arg(long, value_name = "FILE")]
+        workflows: Vec<PathBuf>,
+    },
+    /// Run unit tests of rules, written in YAML.
+    Test {
+        /// Test files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Test these rules instead of those that the files name.
+        #[arg(long, value_name = "FILE")]
+        rules: Option<PathBuf>,
+    },
+    /// Replay recorded messages against a candidate, and show which decisions would differ.
+    #[command(disable_version_flag = true)]
+    Backtest(crate::verbs::rules_backtest::BacktestArgs),
+    /// Measure what a rule file costs on this machine.
+    Bench {
+        /// The rule file, or a directory of them.
+        #[arg(long, value_name = "FILE")]
+        rules: PathBuf,
+        /// One JSON message a line.
+        #[arg(long, value_name = "FILE")]
+        messages: PathBuf,
+        /// How long to measure.
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+        seconds: u32,
+    },
+    /// List the rules of a cluster.
+    List {
+        /// Where.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Make a file or directory the rules of a cluster: the plan first, then one atomic version.
+    Apply {
+        /// The rule file, or a directory of rule and workflow files.
+        #[arg(value_name = "FILE")]
+        rules: PathBuf,
+        /// Workflows to apply in the same version.
+        #[arg(long, value_name = "FILE")]
+        workflows: Option<PathBuf>,
+        /// How.
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Compare two rule files; or a cluster's rules with a file; or an older version with what holds now. Exit 1 when they differ.
+    #[command(disable_version_flag = true)]
+    Diff {
+        /// Where the cluster is.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// One file to compare the cluster with, or two to compare with each other.
+        #[arg(value_name = "FILE", num_args = 0..=2, required_unless_present = "version")]
+        files: Vec<PathBuf>,
+        /// The cluster's catalog at this version.
+        #[arg(long, value_name = "VERSION")]
+        version: Option<u64>,
+    },
+    /// Show how often rules matched on a node since it started.
+    Top {
+        /// Where.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// So many rules.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show the versions of a cluster's catalog: who, when, why.
+    History {
+        /// Where.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// So many versions.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Make rules and workflows what they were at a version, as a new version.
+    #[command(disable_version_flag = true)]
+    Rollback {
+        /// The version.
+        #[arg(value_name = "VERSION")]
+        version: u64,
+        /// How.
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Print a cluster's catalog as it can be applied again.
+    #[command(disable_version_flag = true)]
+    Export {
+        /// Where.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// As it was at this version.
+        #[arg(long, value_name = "VERSION")]
+        version: Option<u64>,
+        /// What to print.
+        #[arg(long, value_name = "FORM", default_value = "rules")]
+        form: ExportForm,
+    },
+    /// Let a rule take part again.
+    Enable {
+        /// The rule.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// How.
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Keep a rule and let it take no part.
+    Disable {
+        /// The rule.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// How.
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Apply a file or directory now and whenever it changes.
+    Watch {
+        /// The rule file, or a directory of rule and workflow files.
+        #[arg(value_name = "DIR")]
+        path: PathBuf,
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Who, for the history.
+        #[arg(long, value_name = "NAME", env = "USER")]
+        author: Option<String>,
+    },
+    /// Explain why a message that a cluster took in matched what it matched.
+    #[command(disable_version_flag = true)]
+    Why {
+        /// The message.
+        #[arg(value_name = "MESSAGE_ID")]
+        message: uuid::Uuid,
+        /// Only this rule.
+        #[arg(long, value_name = "ID")]
+        rule: Option<String>,
+        /// Explain it under this version instead of the one that decided.
+        #[arg(long, value_name = "VERSION")]
+        version: Option<u64>,
+        /// Where.
+        #[command(flatten)]
+        client: ClientArgs,
     },
     /// Match messages offline: one line a message, a summary on stderr.
     Match {

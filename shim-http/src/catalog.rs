@@ -126,6 +126,43 @@ fn sources(text: &str) -> Result<Bytes, Problem> {
     Ok(Bytes::from(document.to_string()))
 }
 
+/// `GET /api/v1/catalog`: everything as it can be applied again, now or at `?version=`. In pages.
+pub(crate) async fn export(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap) -> Answer {
+    let params = Params::read(&uri, &["version", "cursor"])?;
+    let mut query = Query::new(QueryKind::CatalogExport);
+    query.version = version(&params)?;
+    ask_page(&shim, &headers, &params, query).await
+}
+
+/// `GET /api/v1/catalog/statistics`: how often rules matched on this node.
+pub(crate) async fn statistics(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap) -> Answer {
+    Params::read(&uri, &[])?;
+    ask(&shim, &headers, Query::new(QueryKind::RuleStatistics)).await
+}
+
+/// `POST /api/v1/catalog/rollback?version=N`.
+pub(crate) async fn rollback(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap) -> Answer {
+    let params = Params::read(&uri, &["version", "dry_run"])?;
+    let mut command = command(CommandKind::RollbackCatalog, &headers, &params)?;
+    command.version = Some(version(&params)?.ok_or_else(|| Problem::argument("version", "say which version to go back to"))?);
+    Ok(respond(StatusCode::OK, shim.client.command(command).await?))
+}
+
+/// `POST /api/v1/rules/{id}/enable`.
+pub(crate) async fn enable_rule(State(shim): State<Arc<Shim>>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Answer {
+    change(&shim, CommandKind::EnableRule, Some(&id), &uri, &headers, None, StatusCode::OK).await
+}
+
+/// `POST /api/v1/rules/{id}/disable`: it stays, and takes no part.
+pub(crate) async fn disable_rule(State(shim): State<Arc<Shim>>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Answer {
+    change(&shim, CommandKind::DisableRule, Some(&id), &uri, &headers, None, StatusCode::OK).await
+}
+
+fn version(params: &Params) -> Result<Option<u64>, Problem> {
+    let number = |text: &str| text.parse().map_err(|_| Problem::argument("version", "must be a version of the catalog, such as 7"));
+    params.text("version")?.map(number).transpose()
+}
+
 /// `GET /api/v1/catalog/history`.
 pub(crate) async fn history(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap) -> Answer {
     let params = Params::read(&uri, &["limit", "cursor"])?;

@@ -90,7 +90,11 @@ pub fn router(state: ShimState) -> Router {
             "/api/v1/workflow-definitions/{id}",
             get(catalog::show_definition).put(catalog::put_definition).delete(catalog::delete_definition),
         )
-        .route("/api/v1/catalog", post(catalog::apply))
+        .route("/api/v1/rules/{id}/enable", post(catalog::enable_rule))
+        .route("/api/v1/rules/{id}/disable", post(catalog::disable_rule))
+        .route("/api/v1/catalog", get(catalog::export).post(catalog::apply))
+        .route("/api/v1/catalog/statistics", get(catalog::statistics))
+        .route("/api/v1/catalog/rollback", post(catalog::rollback))
         .route("/api/v1/catalog/history", get(catalog::history))
         .route("/api/v1/cluster/status", get(cluster::status))
         .route("/api/v1/cluster/nodes", get(cluster::nodes))

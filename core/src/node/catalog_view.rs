@@ -44,6 +44,11 @@ impl CatalogView {
         }
     }
 
+    /// The compiled rules of a namespace that has some.
+    pub fn rules(&self, namespace: &Namespace) -> Option<&distric_rules::Catalog> {
+        self.namespaces.get(namespace).map(|part| &part.rules)
+    }
+
     /// The body of one version of a workflow.
     pub fn body(&self, namespace: &Namespace, workflow: &str, version: u64) -> Option<&Arc<str>> {
         self.namespaces.get(namespace)?.workflows.get(workflow)?.bodies.get(&version)

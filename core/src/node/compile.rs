@@ -10,22 +10,23 @@ use std::sync::Arc;
 
 use distric_exec::definition::{KnownTypes, check_workflows};
 use distric_model::Timestamp;
-use distric_rules::{CheckContext, Checked, RuleSet, Severity};
+use distric_rules::{CheckContext, Checked, Severity};
 use serde_json::{Value, json};
 
 use super::catalog_view::{CatalogView, NamespaceView, WorkflowView};
 use super::letters::{CatalogChangeRequest, CheckVerdict, Problem, RequestedChange, SourceText};
 use super::meta::{ApplyCatalog, CatalogSource, MetaCommand, NamespaceSource, RulesChange, WorkflowsChange};
+use super::rule_sets::RuleSets;
 
 /// Most problems reported for one change; the rest is counted.
 pub const PROBLEMS_REPORTED_MAX: usize = 100;
 
-/// Checks a change against the catalog it is made for. `base` is that catalog.
-pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource) -> CheckVerdict {
+/// Checks a change against the catalog it is made for. `base` is that catalog, `sets` what was read of it before.
+pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource, sets: &mut RuleSets) -> CheckVerdict {
     let empty = NamespaceSource::default();
     let current = base.namespaces.get(&request.namespace).unwrap_or(&empty);
     let mut problems = Vec::new();
-    let changes = changes_of(request, current, &mut problems);
+    let changes = changes_of(request, base, current, sets, &mut problems);
     let is_error = |problem: &&distric_rules::Problem| problem.severity == Severity::Error;
     if let Some(first) = problems.iter().find(is_error) {
         let first = Problem {
@@ -50,7 +51,7 @@ pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource) -> Che
         // The change was checked against this very catalog: a rule may name a workflow that another change removes.
         expected_version: Some(base.version),
         author: request.author.clone(),
-        reason: request.reason.clone(),
+        reason: request.reason.clone().or_else(|| reason_of(&request.change)),
     }));
     CheckVerdict::Good { command, warnings: problems_json(&problems) }
 }
@@ -59,7 +60,7 @@ pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource) -> Che
 pub fn plan(command: &MetaCommand, base: &CatalogSource) -> Value {
     let MetaCommand::ApplyCatalog(change) = command else { return Value::Null };
     let mut candidate = base.clone();
-    let applied = candidate.apply(Timestamp::default(), (**change).clone());
+    let (applied, _) = candidate.apply(Timestamp::default(), (**change).clone());
     json!({
         "dry_run": true, "catalog_version": base.version, "would_be": applied.version,
         "rules_changed": applied.rules_changed, "rules_removed": applied.rules_removed,
@@ -67,12 +68,14 @@ pub fn plan(command: &MetaCommand, base: &CatalogSource) -> Value {
     })
 }
 
-/// Compiles a committed catalog. Errors: in words, when this version cannot read what a newer one applied.
-pub fn compile(source: &CatalogSource) -> Result<CatalogView, String> {
+/// Compiles a committed catalog; what did not change since the last one is shared with it.
+///
+/// Errors: in words, when this version cannot read what a newer one applied.
+pub fn compile(source: &CatalogSource, sets: &mut RuleSets) -> Result<CatalogView, String> {
     let mut view = CatalogView { version: source.version, namespaces: BTreeMap::new() };
+    sets.retain(&source.namespaces);
     for (namespace, source_namespace) in &source.namespaces {
-        let rules = rule_set(source_namespace).map_err(|problems| describe(&problems))?;
-        let rules = distric_rules::Catalog::compile(source.version, &rules).map_err(|problems| describe(&problems))?;
+        let rules = sets.compiled(namespace, source_namespace, source.version).map_err(|problems| describe(&problems))?;
         let workflows = source_namespace
             .workflows
             .iter()
@@ -106,7 +109,22 @@ fn refuse_what_is_not_run(file: &str, rule: &Value, problems: &mut Vec<distric_r
     }
 }
 
-fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problems: &mut Vec<distric_rules::Problem>) -> Option<Changes> {
+/// What the history says of a change that speaks for itself.
+fn reason_of(change: &RequestedChange) -> Option<Arc<str>> {
+    match change {
+        RequestedChange::Rollback { version } => Some(Arc::from(format!("rollback to version {version}"))),
+        RequestedChange::SwitchRule { id, enabled } => Some(Arc::from(format!("{} {id}", if *enabled { "enable" } else { "disable" }))),
+        _ => None,
+    }
+}
+
+fn changes_of(
+    request: &CatalogChangeRequest,
+    base: &CatalogSource,
+    current: &NamespaceSource,
+    sets: &mut RuleSets,
+    problems: &mut Vec<distric_rules::Problem>,
+) -> Option<Changes> {
     let in_service: BTreeSet<String> =
         current.workflows.iter().filter(|(_, record)| !record.retired).map(|(id, _)| id.to_string()).collect();
     match &request.change {
@@ -123,7 +141,9 @@ fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problem
             let rules_change = match rules {
                 Some(source) => whole_set(&source.name, distric_rules::check(&source.name, &source.text, &context), problems)?,
                 None => {
-                    recheck(current, &context, problems);
+                    let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
+                    // The rules that stay must still hold when the workflows change.
+                    problems.extend(set.patched(Vec::new(), [], &context).problems);
                     RulesChange::Keep
                 }
             };
@@ -150,15 +170,46 @@ fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problem
             refuse_what_is_not_run(&body.name, &json, problems);
             let (id, body) = (Arc::from(rule.id()), Arc::from(json.to_string()));
             let context = CheckContext { known_workflows: Some(&in_service) };
-            let set = rule_set(current).map_err(|found| problems.extend(found)).ok()?;
-            problems.extend(set.with_rule(rule, &context).problems);
+            let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
+            // Warnings are for whoever rehearses; to look for them costs as much as there are rules.
+            let checked = if request.dry_run { set.with_rule(rule, &context) } else { set.patched(vec![rule], [], &context) };
+            problems.extend(checked.problems);
             Some((RulesChange::Put { id, body }, WorkflowsChange::Keep))
         }
         RequestedChange::DeleteRule { id } => {
-            let set = rule_set(current).map_err(|found| problems.extend(found)).ok()?;
+            let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
             // Absent rules are answered `not_found` before this; here only what depends on the rule matters.
-            problems.extend(set.without_rule(id).map(|checked| checked.problems).unwrap_or_default());
+            problems.extend(set.patched(Vec::new(), [id.as_str()], &CheckContext::default()).problems);
             Some((RulesChange::Remove { id: Arc::from(id.as_str()) }, WorkflowsChange::Keep))
+        }
+        RequestedChange::SwitchRule { id, enabled } => {
+            let mut json: Value = serde_json::from_str(&current.rules.get(id.as_str())?.body).ok()?;
+            if *enabled {
+                json.as_object_mut()?.remove("enabled");
+            } else {
+                json["enabled"] = Value::Bool(false);
+            }
+            let rule = distric_rules::check_rule("rule", &json.to_string()).map_err(|found| problems.extend(found)).ok()?;
+            let body = Arc::from(rule.to_json().to_string());
+            let context = CheckContext { known_workflows: Some(&in_service) };
+            let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
+            problems.extend(set.patched(vec![rule], [], &context).problems);
+            Some((RulesChange::Put { id: Arc::from(id.as_str()), body }, WorkflowsChange::Keep))
+        }
+        RequestedChange::Rollback { version } => {
+            // Versions that are not kept are answered `not_found` before this.
+            let then = base.namespace_at(&request.namespace, *version)?;
+            let workflows: Vec<(Arc<str>, Arc<str>)> = then
+                .workflows
+                .iter()
+                .filter(|(_, record)| !record.retired)
+                .map(|(id, record)| (id.clone(), record.versions[&record.latest()].body.clone()))
+                .collect();
+            let known: BTreeSet<String> = workflows.iter().map(|(id, _)| id.to_string()).collect();
+            let context = CheckContext { known_workflows: Some(&known) };
+            let name = format!("catalog version {version}");
+            let rules = whole_set(&name, distric_rules::check(&name, &then.rules_document(), &context), problems)?;
+            Some((rules, WorkflowsChange::Replace(workflows)))
         }
         RequestedChange::PutWorkflow { id, body } => {
             let definitions = definitions_of(body, problems);
@@ -177,7 +228,8 @@ fn changes_of(request: &CatalogChangeRequest, current: &NamespaceSource, problem
         RequestedChange::DeleteWorkflow { id } => {
             let mut known = in_service;
             known.remove(id);
-            recheck(current, &CheckContext { known_workflows: Some(&known) }, problems);
+            let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
+            problems.extend(set.patched(Vec::new(), [], &CheckContext { known_workflows: Some(&known) }).problems);
             Some((RulesChange::Keep, WorkflowsChange::Remove(Arc::from(id.as_str()))))
         }
     }
@@ -212,17 +264,6 @@ fn whole_set(file: &str, checked: Checked, problems: &mut Vec<distric_rules::Pro
     }
     let rules = rules.into_iter().map(|rule| (Arc::from(rule["id"].as_str().unwrap_or_default()), Arc::from(rule.to_string()))).collect();
     Some(RulesChange::Replace { options: Arc::from(Value::Object(document).to_string()), rules })
-}
-
-/// The rules that stay must still hold when the workflows change.
-fn recheck(current: &NamespaceSource, context: &CheckContext<'_>, problems: &mut Vec<distric_rules::Problem>) {
-    problems.extend(distric_rules::check("catalog", &current.rules_document(), context).problems);
-}
-
-fn rule_set(source: &NamespaceSource) -> Result<RuleSet, Vec<distric_rules::Problem>> {
-    let document = serde_json::from_str(&source.rules_document())
-        .map_err(|error| vec![at_start("catalog", "", format!("the stored rules are not readable: {error}"), None)])?;
-    RuleSet::from_json(&document)
 }
 
 fn at_start(file: &str, path: &str, message: String, expected: Option<String>) -> distric_rules::Problem {

@@ -434,6 +434,18 @@ pub enum RequestedChange {
         /// The definition.
         body: SourceText,
     },
+    /// One rule enabled or disabled.
+    SwitchRule {
+        /// Its id.
+        id: String,
+        /// Whether it shall take part.
+        enabled: bool,
+    },
+    /// Everything as it was at a version that is still kept.
+    Rollback {
+        /// The version.
+        version: u64,
+    },
     /// One workflow retired.
     DeleteWorkflow {
         /// Its id.

@@ -19,6 +19,7 @@ pub mod peer;
 pub mod peer_wire;
 pub mod question;
 pub mod refusal;
+pub mod rule_sets;
 pub mod shard;
 
 use distric_model::{GroupId, Slot};

@@ -37,6 +37,8 @@ pub enum Question {
     Workers,
     /// Rules, workflow definitions and history: the shard of group 0 answers.
     Catalog(CatalogQuestion),
+    /// How often rules matched on this shard.
+    RuleStatistics(Namespace),
     /// This shard's part of the cluster's status.
     Status,
     /// Follow an instance from its beginning: events go to this connection of the asking shard.
@@ -87,6 +89,15 @@ pub enum CatalogQuestion {
         /// At most so many.
         limit: usize,
     },
+    /// Everything that a namespace had at a version, as it can be applied again. In pages.
+    Export {
+        /// The namespace.
+        namespace: Namespace,
+        /// The version; the newest when absent.
+        version: Option<u64>,
+        /// Where the page before ended.
+        after: Option<String>,
+    },
 }
 
 /// One shard's part of a page.
@@ -103,6 +114,8 @@ pub struct Rows {
 pub enum Answer {
     /// A JSON document, and the version or index it is of.
     Document(Vec<u8>, Option<u64>),
+    /// A JSON document that goes on, the version it is of, and where it goes on.
+    Part(Vec<u8>, u64, String),
     /// Rows of a page.
     Rows(Rows),
     /// No such thing, with the reason in words.

@@ -1,7 +1,7 @@
 //! The catalog: atomic changes, each checked before it counts, in use everywhere when it is answered.
 
 use distric_wire::Code;
-use distric_wire::client::{Command, CommandKind, QueryKind};
+use distric_wire::client::{Command, CommandKind, Query, QueryKind};
 use serde_json::json;
 
 use crate::world::{RULES, Said, Setup, WORKFLOWS, World, catalog_body, message};
@@ -181,4 +181,130 @@ fn an_applied_change_that_was_answered_is_durable() {
     let client = world.client(0);
     assert_eq!(world.look(client, QueryKind::CatalogHistory, None)["catalog_version"], 0);
     assert_eq!(world.ask(client, &message("order", "{}")).response().outcome, 3);
+}
+
+fn named(world: &mut World, client: usize, rule: &str) -> serde_json::Value {
+    world.ask(client, &Query { kind: QueryKind::Rule.number(), name: Some(rule), ..Query::default() }).reply().body
+}
+
+fn by_version(kind: CommandKind, version: u64) -> Command<'static> {
+    Command { kind: kind.number(), version: Some(version), ..Command::default() }
+}
+
+#[test]
+fn a_rule_is_switched_off_and_on() {
+    let mut world = World::new(Setup::of(10, 3));
+    let client = world.client(1);
+    world.apply(client, Some(RULES), Some(WORKFLOWS));
+    let before = named(&mut world, client, "orders");
+    assert_eq!(world.command(client, CommandKind::DisableRule, Some("orders"), "").reply().version, Some(2));
+    assert_eq!(world.ask(client, &message("order", "{}")).response().outcome, 3);
+    assert_eq!(named(&mut world, client, "orders")["enabled"], false);
+    assert_eq!(world.command(client, CommandKind::DisableRule, Some("orders"), "").reply().version, Some(2), "it is off already");
+    assert_eq!(world.command(client, CommandKind::EnableRule, Some("orders"), "").reply().version, Some(3));
+    assert_eq!(world.ask(client, &message("order", "{}")).response().rules, ["orders"]);
+    assert_eq!(named(&mut world, client, "orders")["actions"], before["actions"]);
+    assert_eq!(world.command(client, CommandKind::EnableRule, Some("nothing"), "").code(), Code::NotFound);
+    assert_eq!(world.command(client, CommandKind::EnableRule, None, "").code(), Code::BadArgument);
+}
+
+#[test]
+fn a_rollback_makes_a_new_version_of_an_old_one() {
+    let mut world = World::new(Setup::of(11, 3));
+    let client = world.client(2);
+    world.apply(client, Some(RULES), Some(WORKFLOWS));
+    world.command(client, CommandKind::PutRule, Some("refunds"), REFUNDS).reply();
+    world.command(client, CommandKind::DeleteRule, Some("orders"), "").reply();
+    assert_eq!(world.ask(client, &message("order", "{}")).response().outcome, 3);
+    let dry = world.ask(client, &Command { dry_run: true, ..by_version(CommandKind::RollbackCatalog, 1) }).reply();
+    assert_eq!((dry.version, &dry.body["rules_changed"], &dry.body["rules_removed"]), (Some(3), &json!(["orders"]), &json!(["refunds"])));
+    assert_eq!(world.ask(client, &by_version(CommandKind::RollbackCatalog, 1)).reply().version, Some(4));
+    let response = world.ask(client, &message("order", "{}")).response();
+    assert_eq!((response.catalog_version, response.rules[0].as_str()), (4, "orders"));
+    assert_eq!(world.ask(client, &message("refund", "{}")).response().outcome, 3);
+    let history = world.look(client, QueryKind::CatalogHistory, None);
+    assert_eq!(history["items"][0]["reason"], "rollback to version 1");
+    // A rollback is a change like any other: it can be rolled back.
+    assert_eq!(world.ask(client, &by_version(CommandKind::RollbackCatalog, 2)).reply().version, Some(5));
+    assert_eq!(world.ask(client, &message("refund", "{}")).response().rules, ["refunds"]);
+    assert_eq!(world.ask(client, &by_version(CommandKind::RollbackCatalog, 9)).code(), Code::NotFound);
+    let no_version = Command { kind: CommandKind::RollbackCatalog.number(), ..Command::default() };
+    assert_eq!(world.ask(client, &no_version).code(), Code::BadArgument);
+    // The empty catalog was a version too.
+    assert_eq!(world.ask(client, &by_version(CommandKind::RollbackCatalog, 0)).reply().version, Some(6));
+    assert_eq!(world.ask(client, &message("order", "{}")).response().outcome, 3);
+    assert_eq!(world.command(client, CommandKind::StartWorkflow, Some("ship"), "{}").code(), Code::UnknownWorkflow);
+}
+
+#[test]
+fn an_export_in_pages_is_the_catalog_as_it_was() {
+    let mut world = World::new(Setup::of(12, 2));
+    let client = world.client(1);
+    let filler = "x".repeat(9_000);
+    let rules: Vec<String> = (0..100)
+        .map(|n| format!("  - {{ id: r{n:03}, description: {filler}, event_type: e{n}, actions: [{{ workflow: ship }}] }}"))
+        .collect();
+    let text = format!("fail_fast: true\nrules:\n{}\n", rules.join("\n"));
+    assert_eq!(world.apply(client, Some(&text), Some(WORKFLOWS)), 1);
+    for (n, version) in (100..150).zip(2..) {
+        let rule = format!("{{ id: r{n}, description: {filler}, event_type: e{n}, actions: [{{ workflow: ship }}] }}");
+        assert_eq!(world.command(client, CommandKind::PutRule, None, &rule).reply().version, Some(version));
+    }
+    let mut export = |version: Option<u64>| {
+        let (mut ids, mut workflows, mut cursor, mut pages) = (Vec::new(), Vec::new(), None::<String>, 0);
+        loop {
+            let query = Query { kind: QueryKind::CatalogExport.number(), version, cursor: cursor.as_deref(), ..Query::default() };
+            let reply = world.ask(client, &query).reply();
+            assert_eq!(reply.version, Some(version.unwrap_or(51)));
+            assert_eq!(reply.body.get("options"), (pages == 0).then(|| json!({"fail_fast": true})).as_ref());
+            let names = |list: &str| -> Vec<String> {
+                reply.body[list].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+            };
+            ids.extend(names("rules"));
+            workflows.extend(names("workflows"));
+            pages += 1;
+            match reply.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return (ids, workflows, pages),
+            }
+        }
+    };
+    let (ids, workflows, pages) = export(None);
+    assert_eq!((ids.len(), workflows), (150, vec!["ship".to_owned()]));
+    assert!(pages >= 3 && ids.is_sorted(), "{pages} pages");
+    let (then, workflows, _) = export(Some(1));
+    assert_eq!((&then[..], workflows.len()), (&ids[..100], 1));
+    assert_eq!(
+        world.ask(client, &Query { kind: QueryKind::CatalogExport.number(), version: Some(52), ..Query::default() }).code(),
+        Code::NotFound
+    );
+    for cursor in ["", "x", "1:rules:a", "1:rule", "-1:rule:a"] {
+        let query = Query { kind: QueryKind::CatalogExport.number(), cursor: Some(cursor), ..Query::default() };
+        assert_eq!(world.ask(client, &query).code(), Code::BadArgument, "{cursor:?}");
+    }
+}
+
+#[test]
+fn matches_are_counted_over_versions_and_cores() {
+    let mut world = World::new(Setup::of(13, 3));
+    let clients: Vec<usize> = (0..3).map(|shard| world.client(shard)).collect();
+    world.apply(clients[0], Some(RULES), Some(WORKFLOWS));
+    let counted = |world: &mut World| world.look(clients[1], QueryKind::RuleStatistics, None);
+    assert_eq!(counted(&mut world), json!({ "messages": 0, "rules_matched_count": 0, "items": [] }));
+    for (n, client) in (0..9).zip(clients.iter().cycle()) {
+        world.ask(*client, &message(if n < 6 { "order" } else { "refund" }, "{}")).response();
+    }
+    let orders = |evaluated: u64, matched: u64| json!({ "rule": "orders", "evaluated": evaluated, "matched": matched, "errors": 0 });
+    assert_eq!(counted(&mut world)["items"], json!([orders(9, 6)]));
+    // Places move with another version; what was counted stays with the rule.
+    let first = "{ id: a-first, event_type: refund, priority: 9, transform: [{ compute: x, expr: \"missing + 1\" }] }";
+    world.command(clients[0], CommandKind::PutRule, None, first).reply();
+    for client in &clients {
+        world.ask(*client, &message("order", "{}")).response();
+        world.ask(*client, &message("refund", "{}")).response();
+    }
+    let items = counted(&mut world)["items"].clone();
+    assert_eq!(items, json!([orders(15, 9), { "rule": "a-first", "evaluated": 15, "matched": 3, "errors": 3 }]));
+    world.command(clients[2], CommandKind::DeleteRule, Some("a-first"), "").reply();
+    assert_eq!(counted(&mut world)["items"], json!([orders(15, 9)]));
 }

@@ -2,6 +2,7 @@
 
 mod between_groups;
 mod catalog;
+mod catalog_changes;
 mod checkpoints;
 mod definitions;
 mod liveness;

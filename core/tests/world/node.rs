@@ -11,6 +11,7 @@ use distric_core::node::machine_clock::Now;
 use distric_core::node::meta::Init;
 use distric_core::node::owner_of;
 use distric_core::node::peer::PeerLetter;
+use distric_core::node::rule_sets::RuleSets;
 use distric_core::node::shard::{Note, Shard, ShardOptions, ShardOutputs, own_record};
 use distric_model::{GroupId, Instant, NodeId};
 use distric_raft::{Entry, Install, Load, LogIndex, Membership, Recovered, Snapshot};
@@ -123,6 +124,7 @@ pub struct Node {
     voters: Vec<NodeId>,
     out: ShardOutputs,
     raft_out: ConsensusOutputs,
+    sets: RuleSets,
 }
 
 impl Node {
@@ -143,6 +145,7 @@ impl Node {
             boots: 0,
             out: ShardOutputs::default(),
             raft_out: ConsensusOutputs::default(),
+            sets: RuleSets::default(),
         }
     }
 
@@ -150,6 +153,7 @@ impl Node {
     pub fn start(&mut self, now: Now, setup: &Setup) {
         assert!(self.life.is_none(), "a node is started once");
         self.boots += 1;
+        self.sets = RuleSets::default();
         let boot = setup.seed.wrapping_mul(31).wrapping_add(self.boots * 1_000 + self.number as u64);
         let mut groups = self.store.recover().expect("memory does not rot");
         if groups.is_empty() {
@@ -193,7 +197,8 @@ impl Node {
                     node_name: Arc::from("world"),
                     address: Arc::from("127.0.0.1:0"),
                     boot,
-                    seed: boot ^ (index as u64 + 1),
+                    // Nodes far apart: with neighbouring seeds, two shards of two nodes would draw the same ids.
+                    seed: boot ^ (index as u64 + 1) ^ ((self.number as u64) << 32),
                     server_version: "0",
                     frame_bytes_max: distric_model::limits::FRAME_BYTES_MAX,
                     frames_in_flight_max: setup.frames_in_flight_max,
@@ -368,10 +373,10 @@ impl Node {
             (Actor::Compiler, Letter::Compiler(letter)) => {
                 let answer = match letter {
                     CompilerLetter::Check { from, request, base, tries } => {
-                        let verdict = Box::new(check_change(&request, &base));
+                        let verdict = Box::new(check_change(&request, &base, &mut self.sets));
                         ShardLetter::Checked { from, request, base, tries, verdict }
                     }
-                    CompilerLetter::Compile { source } => ShardLetter::Compiled(compile(&source).map(Arc::new)),
+                    CompilerLetter::Compile { source } => ShardLetter::Compiled(compile(&source, &mut self.sets).map(Arc::new)),
                 };
                 let seat = owner_of(GroupId::META, life.shards.len());
                 self.lanes.push(Actor::Compiler, Actor::Shard(seat), 1, Letter::Shard(answer));

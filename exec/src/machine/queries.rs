@@ -51,6 +51,8 @@ impl Machine {
             event_type: message.event_type.clone(),
             source: message.source.clone(),
             received_at_us: message.received_us,
+            timestamp_us: message.timestamp_us,
+            headers: message.headers.iter().cloned().collect(),
             catalog_version: message.catalog_version,
             rules: message.rules.to_vec(),
             instances: started.collect(),

@@ -1,5 +1,6 @@
 //! Views: what queries see. Plain values with ids as text; times are microseconds since the epoch and named `*_us`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId, WorkerId};
@@ -17,6 +18,10 @@ pub struct MessageView {
     pub event_type: Option<Arc<str>>,
     /// Its source.
     pub source: Option<Arc<str>>,
+    /// The sender's time, microseconds since the epoch.
+    pub timestamp_us: Option<u64>,
+    /// Its headers.
+    pub headers: BTreeMap<String, String>,
     /// When a coordinator received it.
     pub received_at_us: u64,
     /// The catalog that decided.

@@ -23,12 +23,14 @@ pub struct Query {
     pub cursor: Option<String>,
     /// Only this group.
     pub group: Option<u32>,
+    /// As of this version of the catalog.
+    pub version: Option<u64>,
 }
 
 impl Query {
     /// A question of this kind.
     pub fn new(kind: QueryKind) -> Self {
-        Self { kind, namespace: None, id: None, name: None, status: None, limit: None, cursor: None, group: None }
+        Self { kind, namespace: None, id: None, name: None, status: None, limit: None, cursor: None, group: None, version: None }
     }
 
     /// Sets the namespace.
@@ -73,6 +75,12 @@ impl Query {
         self
     }
 
+    /// Asks about this version of the catalog.
+    pub fn version(mut self, version: u64) -> Self {
+        self.version = Some(version);
+        self
+    }
+
     pub(crate) fn wire(&self) -> wire::Query<'_> {
         wire::Query {
             kind: self.kind.number(),
@@ -83,6 +91,7 @@ impl Query {
             limit: self.limit,
             cursor: self.cursor.as_deref(),
             group: self.group,
+            version: self.version,
         }
     }
 }
@@ -114,6 +123,8 @@ pub struct Command {
     pub reason: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// Which version of the catalog.
+    pub version: Option<u64>,
 }
 
 impl Command {
@@ -132,6 +143,7 @@ impl Command {
             author: None,
             reason: None,
             traceparent: None,
+            version: None,
         }
     }
 
@@ -217,6 +229,12 @@ impl Command {
         self
     }
 
+    /// Sets the version of the catalog.
+    pub fn version(mut self, version: u64) -> Self {
+        self.version = Some(version);
+        self
+    }
+
     /// Whether it makes something new each time it is applied, unless an idempotency key says that it is the same.
     pub(crate) fn is_start(&self) -> bool {
         matches!(self.kind, CommandKind::StartWorkflow | CommandKind::StartTask | CommandKind::Signal)
@@ -244,6 +262,7 @@ impl Command {
             author: self.author.as_deref(),
             reason: self.reason.as_deref(),
             traceparent: self.traceparent.as_deref(),
+            version: self.version,
         }
     }
 }

@@ -7,9 +7,15 @@ pub mod coordinator;
 pub mod demo;
 pub mod dev;
 pub mod dev_cluster;
+pub mod rules_backtest;
+pub mod rules_bench;
 pub mod rules_check;
 pub mod rules_explain;
+pub mod rules_live;
 pub mod rules_match;
+pub mod rules_test;
+pub mod rules_watch;
+pub mod rules_why;
 pub mod run;
 pub mod send;
 pub mod signal;
@@ -37,11 +43,7 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Run(args) => run::run(&args, output),
         Verb::Submit(args) => submit::run(&args, output),
         Verb::Signal(args) => signal::run(&args, output),
-        Verb::Rules(RulesVerb::Check { files, workflows }) => rules_check::run(&files, &workflows, output),
-        Verb::Rules(RulesVerb::Match { rules, messages }) => rules_match::run(&rules, &messages, output),
-        Verb::Rules(RulesVerb::Explain { rules, message, rule, event_type }) => {
-            rules_explain::run(&rules, &message, rule.as_deref(), event_type.as_deref(), output)
-        }
+        Verb::Rules(verb) => run_rules(verb, output),
         Verb::Workflows(WorkflowsVerb::Check { files, task_types, any_task_type }) => {
             workflows_check::run(&files, &task_types, any_task_type, output)
         }
@@ -55,5 +57,30 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Tune(TuneVerb::Plan { node }) => tune::run(&node, output),
         Verb::Version => Ok(version::run(output)),
         Verb::Completions { shell } => completions::run(shell, output),
+    }
+}
+
+fn run_rules(verb: RulesVerb, output: Output) -> Result<Exit, Failure> {
+    match verb {
+        RulesVerb::Check { files, workflows } => rules_check::run(&files, &workflows, rules_check::Severe::Errors, output),
+        RulesVerb::Lint { files, workflows } => rules_check::run(&files, &workflows, rules_check::Severe::Warnings, output),
+        RulesVerb::Test { files, rules } => rules_test::run(&files, rules.as_deref(), output),
+        RulesVerb::Backtest(args) => rules_backtest::run(&args, output),
+        RulesVerb::Bench { rules, messages, seconds } => rules_bench::run(&rules, &messages, seconds, output),
+        RulesVerb::List { client } => rules_live::list(&client, output),
+        RulesVerb::Apply { rules, workflows, change } => rules_live::apply(&rules, workflows.as_deref(), &change, output),
+        RulesVerb::Diff { client, files, version } => rules_live::diff(&client, &files, version, output),
+        RulesVerb::Top { client, limit } => rules_live::top(&client, limit, output),
+        RulesVerb::History { client, limit } => rules_live::history(&client, limit, output),
+        RulesVerb::Rollback { version, change } => rules_live::rollback(version, &change, output),
+        RulesVerb::Export { client, version, form } => rules_live::export(&client, version, form),
+        RulesVerb::Enable { id, change } => rules_live::switch(&id, true, &change, output),
+        RulesVerb::Disable { id, change } => rules_live::switch(&id, false, &change, output),
+        RulesVerb::Watch { path, client, author } => rules_watch::run(&path, &client, author.as_deref(), output),
+        RulesVerb::Why { message, rule, version, client } => rules_why::run(&client, message, rule.as_deref(), version, output),
+        RulesVerb::Match { rules, messages } => rules_match::run(&rules, &messages, output),
+        RulesVerb::Explain { rules, message, rule, event_type } => {
+            rules_explain::run(&rules, &message, rule.as_deref(), event_type.as_deref(), output)
+        }
     }
 }

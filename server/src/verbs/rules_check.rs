@@ -1,4 +1,4 @@
-//! `distric rules check FILE…`.
+//! `distric rules check|lint FILE…`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,8 +11,17 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Paint, write_line};
 use crate::settings::{CATALOG_BYTES_MAX, read_text};
 
-/// Checks rule files and prints every problem with its place. Exit 1 when one of them is an error.
-pub fn run(files: &[PathBuf], workflows: &[PathBuf], output: Output) -> Result<Exit, Failure> {
+/// What makes a check fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severe {
+    /// Errors alone.
+    Errors,
+    /// Warnings as well.
+    Warnings,
+}
+
+/// Checks rule files and prints every problem with its place. Exit 1 when one of them is severe.
+pub fn run(files: &[PathBuf], workflows: &[PathBuf], severe: Severe, output: Output) -> Result<Exit, Failure> {
     let known = if workflows.is_empty() { None } else { Some(workflow_ids(workflows)?) };
     let mut problems = Vec::new();
     let mut rule_count = 0;
@@ -29,7 +38,8 @@ pub fn run(files: &[PathBuf], workflows: &[PathBuf], output: Output) -> Result<E
             }
         }
     }
-    Ok(report(&problems, &format!("{rule_count} rule{}", if rule_count == 1 { "" } else { "s" }), files, output))
+    let exit = report(&problems, &format!("{rule_count} rule{}", if rule_count == 1 { "" } else { "s" }), files, output);
+    Ok(if severe == Severe::Warnings && !problems.is_empty() { Exit::FailedOutcome } else { exit })
 }
 
 fn workflow_ids(files: &[PathBuf]) -> Result<BTreeSet<String>, Failure> {

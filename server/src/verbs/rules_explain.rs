@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use distric_rules::{Catalog, CheckContext, Envelope, check};
+use distric_rules::{Catalog, Envelope};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, write_line};
-use crate::settings::{CATALOG_BYTES_MAX, read_text};
+use crate::rule_files::rule_set;
 
 /// Explains one message.
 pub fn run(rules: &Path, message: &Path, rule: Option<&str>, event_type: Option<&str>, output: Output) -> Result<Exit, Failure> {
@@ -34,18 +34,13 @@ pub fn run(rules: &Path, message: &Path, rule: Option<&str>, event_type: Option<
     Ok(Exit::Success)
 }
 
-/// Reads, checks and compiles a rule file. Problems are findings of a failure with exit code 7.
+/// Reads, checks and compiles a rule file or a directory of them. Problems are findings of a failure with exit code 7.
 pub fn compiled(rules: &Path) -> Result<Catalog, Failure> {
-    let text = read_text(rules, CATALOG_BYTES_MAX)?;
     let name = rules.display().to_string();
-    let checked = check(&name, &text, &CheckContext::default());
-    let refused = |problems: Vec<distric_rules::Problem>| {
+    let set = rule_set(rules).map_err(|failure| failure.with_remedy(format!("distric rules check {name}")))?;
+    Catalog::compile(1, &set).map_err(|problems| {
         Failure::new(Exit::BadInput, format!("{name} is not a valid rule file"))
             .with_remedy(format!("distric rules check {name}"))
             .with_findings(problems)
-    };
-    match checked.catalog {
-        Some(set) => Catalog::compile(1, &set).map_err(refused),
-        None => Err(refused(checked.problems)),
-    }
+    })
 }

@@ -83,7 +83,7 @@ pub fn run(rules: &Path, messages: &Path, output: Output) -> Result<Exit, Failur
 }
 
 /// Reads one line without letting a file of another kind fill the memory.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     let mut limited = io::Read::take(&mut *reader, LINE_BYTES_MAX as u64);
     let read = limited.read_until(b'\n', line)?;
     if read == LINE_BYTES_MAX && line.last() != Some(&b'\n') {

@@ -32,6 +32,8 @@ tlv_struct! {
         11 reason: optional &'a str,
         /// W3C trace context.
         12 traceparent: optional &'a str,
+        /// Which version of the catalog.
+        13 version: optional u64,
     }
 }
 
@@ -70,5 +72,11 @@ numbered! {
         RemoveNode = 20 "remove_node",
         /// Move the lead of the group whose number is `name` to a coordinator.
         TransferLeader = 21 "transfer_leader",
+        /// Make the catalog what it was at `version`, as a new version.
+        RollbackCatalog = 30 "rollback_catalog",
+        /// Let one rule take part again.
+        EnableRule = 31 "enable_rule",
+        /// Keep one rule and let it take no part.
+        DisableRule = 32 "disable_rule",
     }
 }

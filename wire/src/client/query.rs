@@ -24,6 +24,8 @@ tlv_struct! {
         7 cursor: optional &'a str,
         /// Only this group.
         8 group: optional u32,
+        /// As of this version of the catalog.
+        9 version: optional u64,
     }
 }
 
@@ -74,5 +76,9 @@ numbered! {
         WhyTask = 14 "why_task",
         /// The workers, their slots, labels and load.
         Workers = 15 "workers",
+        /// All rules and workflows of a namespace, now or at a version, as they can be applied again.
+        CatalogExport = 30 "catalog_export",
+        /// How often rules matched on the answering node since it started.
+        RuleStatistics = 31 "rule_statistics",
     }
 }

@@ -77,6 +77,7 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
             limit: Some(50),
             cursor: Some("eyJnMSI6NDJ9"),
             group: Some(1),
+            version: Some(12),
         }
         .into(),
         Query { kind: QueryKind::Message.number(), id: Some(MESSAGE), ..Query::default() }.into(),
@@ -160,6 +161,7 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
             author: Some("ada"),
             reason: Some("raise the threshold"),
             traceparent: Some(TRACE),
+            version: Some(12),
         }
         .into(),
         Command { kind: CommandKind::CancelInstance.number(), id: Some(INSTANCE), ..Command::default() }.into(),

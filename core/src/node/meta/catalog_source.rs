@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use distric_model::{Namespace, Timestamp};
+use serde::{Deserialize, Serialize};
 
+use super::past::{Past, Replaced};
 use super::{ApplyCatalog, CatalogChange, RulesChange, WorkflowsChange};
 
 /// All namespaces under one version.
@@ -14,6 +16,8 @@ pub struct CatalogSource {
     pub version: u64,
     /// Namespaces that ever had a catalog.
     pub namespaces: BTreeMap<Namespace, NamespaceSource>,
+    /// What the last changes replaced.
+    pub past: Past,
 }
 
 /// One namespace's rules and workflows.
@@ -28,7 +32,7 @@ pub struct NamespaceSource {
 }
 
 /// One rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleRecord {
     /// The catalog version of its last change.
     pub version: u64,
@@ -95,7 +99,9 @@ impl NamespaceSource {
 
 impl CatalogSource {
     /// Applies a change whose version was already compared. A change that changes nothing makes no version.
-    pub(crate) fn apply(&mut self, stamp: Timestamp, change: ApplyCatalog) -> CatalogChange {
+    ///
+    /// Returns what it changed, and the versions of the changes that cannot be taken back any more.
+    pub(crate) fn apply(&mut self, stamp: Timestamp, change: ApplyCatalog) -> (CatalogChange, Vec<u64>) {
         let version = self.version + 1;
         let mut applied = CatalogChange {
             version,
@@ -108,63 +114,62 @@ impl CatalogSource {
             workflows_changed: Vec::new(),
             workflows_removed: Vec::new(),
         };
+        let mut replaced = Replaced::nothing(version, change.namespace.clone());
         let namespace = self.namespaces.entry(change.namespace).or_default();
-        let options_changed = namespace.apply_rules(stamp, change.rules, &mut applied);
+        namespace.apply_rules(stamp, change.rules, &mut applied, &mut replaced);
+        let in_service: BTreeSet<Arc<str>> =
+            namespace.workflows.iter().filter(|(_, record)| !record.retired).map(|(id, _)| id.clone()).collect();
         namespace.apply_workflows(stamp, change.workflows, &mut applied);
-        let changed = options_changed
-            || !applied.rules_changed.is_empty()
-            || !applied.rules_removed.is_empty()
-            || !applied.workflows_changed.is_empty()
-            || !applied.workflows_removed.is_empty();
-        if changed {
-            self.version = version;
-        } else {
+        let touched = applied.workflows_changed.iter().map(|(id, _)| id).chain(&applied.workflows_removed);
+        replaced.workflows = touched.map(|id| (id.clone(), in_service.contains(id))).collect();
+        let changed = replaced.options.is_some() || !replaced.rules.is_empty() || !replaced.workflows.is_empty();
+        if !changed {
             applied.version = self.version;
+            return (applied, Vec::new());
         }
-        applied
+        self.version = version;
+        (applied, self.past.push(replaced))
     }
 }
 
 impl NamespaceSource {
-    fn apply_rules(&mut self, stamp: Timestamp, change: RulesChange, applied: &mut CatalogChange) -> bool {
+    fn apply_rules(&mut self, stamp: Timestamp, change: RulesChange, applied: &mut CatalogChange, replaced: &mut Replaced) {
         match change {
-            RulesChange::Keep => false,
-            RulesChange::Put { id, body } => {
-                self.put_rule(stamp, id, body, applied);
-                false
-            }
-            RulesChange::Remove { id } => {
-                if self.rules.remove(&id).is_some() {
-                    applied.rules_removed.push(id);
-                }
-                false
-            }
+            RulesChange::Keep => {}
+            RulesChange::Put { id, body } => self.put_rule(stamp, id, body, applied, replaced),
+            RulesChange::Remove { id } => self.remove_rule(id, applied, replaced),
             RulesChange::Replace { options, rules } => {
                 let kept: BTreeSet<Arc<str>> = rules.iter().map(|(id, _)| id.clone()).collect();
                 let gone: Vec<Arc<str>> = self.rules.keys().filter(|id| !kept.contains(*id)).cloned().collect();
                 for id in gone {
-                    self.rules.remove(&id);
-                    applied.rules_removed.push(id);
+                    self.remove_rule(id, applied, replaced);
                 }
                 for (id, body) in rules {
-                    self.put_rule(stamp, id, body, applied);
+                    self.put_rule(stamp, id, body, applied, replaced);
                 }
-                let changed = self.options != options;
-                self.options = options;
-                changed
+                if self.options != options {
+                    replaced.options = Some(std::mem::replace(&mut self.options, options));
+                }
             }
         }
     }
 
-    fn put_rule(&mut self, stamp: Timestamp, id: Arc<str>, body: Arc<str>, applied: &mut CatalogChange) {
-        let record = RuleRecord { version: applied.version, created_at_us: stamp, updated_at_us: stamp, body };
-        match self.rules.get_mut(&id) {
-            Some(old) if old.body == record.body => return,
-            Some(old) => *old = RuleRecord { created_at_us: old.created_at_us, ..record },
-            None => {
-                self.rules.insert(id.clone(), record);
-            }
+    fn remove_rule(&mut self, id: Arc<str>, applied: &mut CatalogChange, replaced: &mut Replaced) {
+        if let Some(before) = self.rules.remove(&id) {
+            replaced.rules.push((id.clone(), Some(before)));
+            applied.rules_removed.push(id);
         }
+    }
+
+    fn put_rule(&mut self, stamp: Timestamp, id: Arc<str>, body: Arc<str>, applied: &mut CatalogChange, replaced: &mut Replaced) {
+        let before = self.rules.get(&id);
+        if before.is_some_and(|before| before.body == body) {
+            return;
+        }
+        let created_at_us = before.map_or(stamp, |before| before.created_at_us);
+        let record = RuleRecord { version: applied.version, created_at_us, updated_at_us: stamp, body };
+        let before = self.rules.insert(id.clone(), record);
+        replaced.rules.push((id.clone(), before));
         applied.rules_changed.push(id);
     }
 

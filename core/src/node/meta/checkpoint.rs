@@ -12,11 +12,11 @@ use distric_model::{Change, Namespace, NodeId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{CatalogChange, CatalogSource, Init, Meta, NamespaceSource, RuleRecord, WorkflowRecord, WorkflowVersion};
+use super::{CatalogChange, CatalogSource, Init, Meta, NamespaceSource, Past, Replaced, RuleRecord, WorkflowRecord, WorkflowVersion};
 use crate::node::peer::Member;
 
 /// The form that this build writes. It reads all forms up to it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const HEADER: u8 = 1;
 const NAMESPACE: u8 = 2;
@@ -24,6 +24,8 @@ const RULE: u8 = 3;
 const WORKFLOW: u8 = 4;
 const VERSION: u8 = 5;
 const HISTORY: u8 = 6;
+/// From format 2 on.
+const PAST: u8 = 7;
 
 /// What changed since the last checkpoint, which holds at most what the log has had since then. Nothing before the first one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +42,7 @@ enum Record {
     Workflow(Namespace, Arc<str>),
     Version(Namespace, Arc<str>, u64),
     History(u64),
+    Past(u64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,8 +74,9 @@ struct VersionValue {
 }
 
 impl Dirty {
-    /// Notes what a change of the catalog touched, and the line of history that it pushed out.
-    pub fn note(&mut self, change: &CatalogChange, forgotten: Option<u64>) {
+    /// Notes what a change of the catalog touched, the line of history that it pushed out, and the changes that cannot be taken back
+    /// any more.
+    pub fn note(&mut self, change: &CatalogChange, forgotten: Option<u64>, not_kept: &[u64]) {
         if !self.is_tracking {
             return;
         }
@@ -86,6 +90,8 @@ impl Dirty {
         self.records.extend(versions.map(|(id, number)| Record::Version(namespace.clone(), id.clone(), *number)));
         self.records.insert(Record::History(change.version));
         self.records.extend(forgotten.map(Record::History));
+        self.records.insert(Record::Past(change.version));
+        self.records.extend(not_kept.iter().copied().map(Record::Past));
     }
 }
 
@@ -126,7 +132,7 @@ impl Meta {
         let members = header.members.into_iter().map(|member| (member.node, member)).collect();
         let removed = header.removed.into_iter().collect();
         let mut meta = Self { cluster: header.cluster, members, removed, now: header.now_us, ..Self::default() };
-        let mut catalog = CatalogSource { version: header.catalog_version, namespaces: BTreeMap::new() };
+        let mut catalog = CatalogSource { version: header.catalog_version, namespaces: BTreeMap::new(), past: Past::default() };
         let mut last_key = vec![HEADER];
         for (key, value) in records {
             let (key, value) = (key.as_ref(), value.as_ref());
@@ -159,6 +165,7 @@ impl Meta {
             }
         }
         records.extend(self.history.iter().map(|change| Record::History(change.version)));
+        records.extend(self.catalog.past.iter().map(|replaced| Record::Past(replaced.version)));
         records
     }
 
@@ -182,6 +189,7 @@ impl Meta {
                 let place = self.history.binary_search_by_key(version, |change| change.version).ok()?;
                 self.history.get(place).map(encode)
             }
+            Record::Past(version) => self.catalog.past.of(*version).map(|replaced| encode(&**replaced)),
         }
     }
 }
@@ -214,6 +222,14 @@ fn read(meta: &mut Meta, catalog: &mut CatalogSource, key: &[u8], value: &[u8]) 
             parts.number()?;
             meta.history.push_back(decode(key, value)?);
         }
+        PAST => {
+            let version = parts.number()?;
+            let replaced: Replaced = decode(key, value)?;
+            if replaced.version != version || version == 0 || version > catalog.version {
+                return Err(RestoreError::bad(key, "it is not of the version in its key"));
+            }
+            catalog.past.push(replaced);
+        }
         _ => return Err(RestoreError::bad(key, "there is no such kind of record")),
     }
     Ok(())
@@ -245,6 +261,10 @@ impl Record {
             }
             Self::History(version) => {
                 key.push(HISTORY);
+                key.extend_from_slice(&version.to_be_bytes());
+            }
+            Self::Past(version) => {
+                key.push(PAST);
                 key.extend_from_slice(&version.to_be_bytes());
             }
         }

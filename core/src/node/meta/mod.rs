@@ -4,11 +4,13 @@
 //! May touch: `model`.  Never: sockets, clocks, the compiled form of anything.
 //! Lives on: the shard that owns group 0.
 //! Invariant: the catalog's version grows by one per accepted change and never goes back.
+//! Invariant: every version from [`CatalogSource::oldest`] on can be seen as it was.
 //! Invariant: a workflow definition that once had a number keeps it, whatever happens later.
 
 mod catalog_source;
 mod checkpoint;
 mod command;
+mod past;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use super::peer::Member;
 
 pub use catalog_source::{CatalogSource, NamespaceSource, RuleRecord, WorkflowRecord, WorkflowVersion};
 pub use command::{ApplyCatalog, Init, MetaCommand, MetaCommandError, RulesChange, WorkflowsChange};
+pub use past::{PAST_BYTES_MAX, PAST_CHANGES_MAX, Past, Replaced};
 
 /// Changes kept in the catalog's history; older ones are forgotten.
 pub const CATALOG_HISTORY_MAX: usize = 1_000;
@@ -180,7 +183,7 @@ impl Meta {
         if let Some(expected) = change.expected_version.filter(|expected| *expected != actual) {
             return MetaReply::VersionConflict { expected, actual };
         }
-        let applied = Arc::make_mut(&mut self.catalog).apply(stamp, change);
+        let (applied, not_kept) = Arc::make_mut(&mut self.catalog).apply(stamp, change);
         let mut forgotten = None;
         if applied.version > actual {
             self.history.push_back(applied.clone());
@@ -189,7 +192,7 @@ impl Meta {
             }
         }
         // Also a change that made no version: it may have made a namespace.
-        self.dirty.note(&applied, forgotten);
+        self.dirty.note(&applied, forgotten, &not_kept);
         MetaReply::Applied(applied)
     }
 

@@ -187,19 +187,60 @@ fn from_hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|place| u8::from_str_radix(&text[2 * place..2 * place + 2], 16).unwrap()).collect()
 }
 
-/// One line per record: key and value. Written once by format 1; what it says is restored for ever.
-const GOLDEN: &str = include_str!("fixtures/checkpoint_v1.txt");
+/// One line per record: key and value. Written once by each format; what they say is restored for ever.
+const GOLDEN: [&str; 2] = [include_str!("fixtures/checkpoint_v1.txt"), include_str!("fixtures/checkpoint_v2.txt")];
 
 #[test]
-fn a_checkpoint_of_format_1_is_restored_and_still_written_alike() {
+fn checkpoints_of_all_formats_are_restored_and_the_last_is_still_written_alike() {
     let mut meta = one_of_each();
     let mut records = Records::new();
     checkpoint(&mut meta, &mut records);
     let written: String = records.iter().map(|(key, value)| format!("{} {}\n", hex(key), hex(value))).collect();
-    assert_eq!(GOLDEN, written, "the fixture should be:\n{written}");
-    let golden: Records =
-        GOLDEN.lines().filter_map(|line| line.split_once(' ')).map(|(key, value)| (from_hex(key), from_hex(value))).collect();
-    assert_same(&meta, &golden);
+    assert_eq!(GOLDEN[1], written, "the fixture should be:\n{written}");
+    let golden = |text: &str| -> Records {
+        text.lines().filter_map(|line| line.split_once(' ')).map(|(key, value)| (from_hex(key), from_hex(value))).collect()
+    };
+    assert_same(&meta, &golden(GOLDEN[1]));
+    let old = Meta::restore(golden(GOLDEN[0])).unwrap();
+    assert_eq!((&old.catalog().namespaces, old.catalog().version), (&meta.catalog().namespaces, meta.catalog().version));
+    assert_eq!(old.catalog().oldest(), old.catalog().version, "format 1 had no past");
+}
+
+#[test]
+fn every_version_that_is_kept_is_what_it_was() {
+    let mut meta = Meta::default();
+    let mut seen: Vec<Arc<CatalogSource>> = vec![meta.catalog()];
+    for n in 0..2_000 {
+        apply(&mut meta, n, nth_change(n));
+        if meta.catalog().version > seen.last().unwrap().version {
+            seen.push(meta.catalog());
+        }
+        if n % 271 != 0 {
+            continue;
+        }
+        let catalog = meta.catalog();
+        for then in &seen {
+            for namespace in ["a", "b"].map(|name| Namespace::new(name).unwrap()) {
+                let was = then.namespaces.get(&namespace).cloned().unwrap_or_default();
+                match catalog.namespace_at(&namespace, then.version) {
+                    Some(found) => assert_eq!(found, was, "version {} seen from {}", then.version, catalog.version),
+                    None => assert!(then.version < catalog.oldest()),
+                }
+            }
+        }
+        assert_eq!(catalog.namespace_at(&Namespace::default(), catalog.version + 1), None);
+    }
+    assert_eq!(meta.catalog().version - meta.catalog().oldest(), PAST_CHANGES_MAX as u64);
+}
+
+#[test]
+fn large_changes_are_kept_up_to_their_bytes() {
+    let mut meta = Meta::default();
+    let body = "x".repeat(PAST_BYTES_MAX / 4);
+    for n in 0..9 {
+        apply(&mut meta, n, put("a", &format!("{n}{body}")));
+    }
+    assert_eq!((meta.catalog().version, meta.catalog().oldest()), (9, 6));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::proposals::{Proposal, Waiting};
 use super::queries::document;
-use super::{Note, Shard, ShardOutputs};
+use super::{Note, Shard, ShardOutputs, catalog_export};
 use crate::node::catalog_view::CatalogView;
 use crate::node::compile::plan;
 use crate::node::envelope::{Envelope, ProposalNumber};
@@ -205,6 +205,9 @@ impl Shard {
     /// A compiled catalog for this shard: in use from the next message on.
     pub(super) fn install(&mut self, now: Now, view: Arc<CatalogView>, out: &mut ShardOutputs) {
         if view.version >= self.catalog.version {
+            for namespace in self.catalog.namespaces.keys() {
+                self.rule_counts.turn(namespace, self.catalog.rules(namespace), view.rules(namespace));
+            }
             self.catalog = view;
         }
         if !std::mem::replace(&mut self.serving, true) {
@@ -360,7 +363,11 @@ impl Shard {
             CatalogQuestion::History { limit } => {
                 let rows: Vec<Value> =
                     seat.meta.history().rev().take(limit).filter_map(|change| serde_json::to_value(change).ok()).collect();
-                document(&json!({ "items": rows, "catalog_version": catalog.version }), version)
+                document(&json!({ "items": rows, "catalog_version": catalog.version, "oldest_version": catalog.oldest() }), version)
+            }
+            CatalogQuestion::Export { namespace, version, after } => {
+                let frame_bytes_max = self.options.frame_bytes_max as usize;
+                catalog_export::page(&catalog, &namespace, version.unwrap_or(catalog.version), after.as_deref(), frame_bytes_max)
             }
         }
     }
@@ -375,7 +382,14 @@ fn precondition(request: &CatalogChangeRequest, base: &CatalogSource) -> Result<
     }
     let source = base.namespaces.get(&request.namespace);
     match &request.change {
-        RequestedChange::DeleteRule { id } if !source.is_some_and(|source| source.rules.contains_key(id.as_str())) => {
+        RequestedChange::Rollback { version } if !(base.oldest()..=base.version).contains(version) => {
+            let reason =
+                format!("version {version} is not kept: the catalog has version {}, and versions from {} on", base.version, base.oldest());
+            Err(Refusal::new(Code::NotFound, reason).field("version"))
+        }
+        RequestedChange::DeleteRule { id } | RequestedChange::SwitchRule { id, .. }
+            if !source.is_some_and(|source| source.rules.contains_key(id.as_str())) =>
+        {
             Err(Refusal::new(Code::NotFound, format!("no rule `{id}` in namespace {}", request.namespace)))
         }
         RequestedChange::DeleteWorkflow { id }

@@ -156,6 +156,12 @@ fn change_of(kind: CommandKind, command: &Command<'_>) -> Result<RequestedChange
         CommandKind::ApplyCatalog => whole_sets(&text("body")?.text)?,
         CommandKind::PutRule => RequestedChange::PutRule { id: command.name.map(str::to_owned), body: text("rule")? },
         CommandKind::DeleteRule => RequestedChange::DeleteRule { id: needed_name()? },
+        CommandKind::EnableRule => RequestedChange::SwitchRule { id: needed_name()?, enabled: true },
+        CommandKind::DisableRule => RequestedChange::SwitchRule { id: needed_name()?, enabled: false },
+        CommandKind::RollbackCatalog => {
+            let version = command.version.ok_or_else(|| Refusal::new(Code::BadArgument, "a rollback needs a version").field("version"))?;
+            RequestedChange::Rollback { version }
+        }
         CommandKind::PutWorkflow => RequestedChange::PutWorkflow { id: command.name.map(str::to_owned), body: text("workflow")? },
         CommandKind::DeleteWorkflow => RequestedChange::DeleteWorkflow { id: needed_name()? },
         other => return Err(Refusal::new(Code::UnknownKind, format!("{other} changes no catalog")).field("kind")),

@@ -10,6 +10,7 @@
 mod answers;
 mod barriers;
 mod catalog;
+mod catalog_export;
 mod checkpoints;
 mod commands;
 mod connections;
@@ -23,6 +24,7 @@ mod partition;
 mod proposals;
 mod queries;
 mod requests;
+mod rule_counts;
 mod stats;
 mod submit;
 mod workers;
@@ -42,6 +44,7 @@ use self::connections::{Batch, Connections};
 use self::partition::Partition;
 use self::proposals::{Proposal, Proposals, Waiting};
 use self::queries::Questions;
+use self::rule_counts::RuleCounts;
 use self::workers::{Attachment, Attachments};
 use super::catalog_view::CatalogView;
 use super::draw::Draws;
@@ -120,6 +123,7 @@ pub struct Shard {
     catalog: Arc<CatalogView>,
     /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
     serving: bool,
+    rule_counts: RuleCounts,
     workers: Attachments,
     gossip: Option<Arc<GossipView>>,
     followers: BTreeMap<InstanceId, Vec<follow::Follower>>,
@@ -148,6 +152,7 @@ impl Shard {
             coordinators: Arc::default(),
             catalog: Arc::new(CatalogView::default()),
             serving: false,
+            rule_counts: RuleCounts::default(),
             workers: Attachments::default(),
             gossip: None,
             followers: BTreeMap::new(),

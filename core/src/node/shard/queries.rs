@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::connections::ReplyTo;
 use super::follow::Follower;
 use super::pages::{finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
-use super::{Shard, ShardOutputs};
+use super::{Shard, ShardOutputs, rule_counts};
 use crate::node::letters::{AskId, Class, ConsensusLetter, ShardIndex, ShardLetter};
 use crate::node::liveness::GossipView;
 use crate::node::machine_clock::Now;
@@ -138,6 +138,11 @@ impl Shard {
             QueryKind::WorkflowDefinition => {
                 Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Workflow(namespace, name_of(query.name)?)))
             }
+            QueryKind::CatalogExport => {
+                let after = query.cursor.map(str::to_owned);
+                Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Export { namespace, version: query.version, after }))
+            }
+            QueryKind::RuleStatistics => Asking::Gather(Question::RuleStatistics(namespace), rule_counts::finish),
             QueryKind::CatalogHistory => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::History { limit })),
         })
     }
@@ -250,6 +255,10 @@ impl Shard {
             }
             Question::Tasks(page) => Answer::Rows(self.page_of_tasks(&page)),
             Question::Instances(page) => Answer::Rows(self.page_of_instances(&page)),
+            Question::RuleStatistics(namespace) => {
+                let rules = self.catalog.namespaces.get(&namespace).map(|part| &part.rules);
+                document(&self.rule_counts.view(&namespace, rules), None)
+            }
             Question::Workers => {
                 let rows: Vec<Value> = self
                     .partitions
@@ -313,6 +322,7 @@ impl Shard {
                 self.go_on_after_recall(now, &submit, recalled.as_deref(), asked.to, out)
             }
             (_, Answer::Document(body, version)) => self.raw_document(now, asked.to, &body, None, version, out),
+            (_, Answer::Part(body, version, cursor)) => self.raw_document(now, asked.to, &body, Some(&cursor), Some(version), out),
             (_, Answer::Absent(reason)) => self.refuse(now, asked.to, Refusal::new(Code::NotFound, reason), out),
             (_, Answer::Rejected(refusal)) => self.refuse(now, asked.to, *refusal, out),
             (_, Answer::Following) => {

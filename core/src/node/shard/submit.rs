@@ -180,6 +180,9 @@ impl Shard {
         let started = (self.options.stopwatch)();
         let decision = view.rules.decide(&envelope, submit.payload);
         self.stats.rule_evaluation.observe_us((self.options.stopwatch)().saturating_sub(started) / 1_000);
+        if let Ok(decision) = &decision {
+            self.rule_counts.count(namespace, decision);
+        }
         decision.map_err(|error| Refusal::new(Code::BadPayload, error.to_string()).field("payload"))
     }
 

@@ -1,0 +1,156 @@
+//! Rule sets that were read before: a change costs what it changes, not what there is.
+//!
+//! In: the catalog as text.  Out: rule sets and compiled rules, with everything shared that did not change.
+//! May touch: `rules`, `model`.  Never: clocks, files, sockets.
+//! Lives on: the compiler thread.
+//! Invariant: what comes out is what reading the whole text anew would give. Checked by the test below.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use distric_model::Namespace;
+use distric_rules::{Catalog, CheckContext, Problem, RuleSet, check_rule};
+
+use super::meta::NamespaceSource;
+
+/// When more than one rule in this many is new, the whole set is read again.
+const READ_AGAIN_SHARE: usize = 4;
+
+/// The last rule set of each namespace.
+#[derive(Debug, Default)]
+pub struct RuleSets {
+    kept: BTreeMap<Namespace, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    options: Arc<str>,
+    bodies: BTreeMap<Arc<str>, Arc<str>>,
+    set: RuleSet,
+    /// The set compiled, since it was last compiled and did not change.
+    compiled: Option<Catalog>,
+}
+
+impl RuleSets {
+    /// The rule set of a namespace. Only rules that differ from those asked for the last time are read.
+    ///
+    /// Errors: every problem, when the text is not one that this version reads.
+    pub fn set(&mut self, namespace: &Namespace, source: &NamespaceSource) -> Result<RuleSet, Vec<Problem>> {
+        self.refresh(namespace, source).map(|kept| kept.set.clone())
+    }
+
+    /// The compiled rules of a namespace as this version of the catalog. Errors: as [`Self::set`], and what only compiling finds.
+    pub fn compiled(&mut self, namespace: &Namespace, source: &NamespaceSource, version: u64) -> Result<Catalog, Vec<Problem>> {
+        let kept = self.refresh(namespace, source)?;
+        let compiled = match kept.compiled.take() {
+            Some(compiled) => compiled.at_version(version),
+            None => Catalog::compile(version, &kept.set)?,
+        };
+        kept.compiled = Some(compiled.at_version(version));
+        Ok(compiled)
+    }
+
+    /// Forgets namespaces that there are no more.
+    pub fn retain(&mut self, namespaces: &BTreeMap<Namespace, NamespaceSource>) {
+        self.kept.retain(|namespace, _| namespaces.contains_key(namespace));
+    }
+
+    fn refresh(&mut self, namespace: &Namespace, source: &NamespaceSource) -> Result<&mut Kept, Vec<Problem>> {
+        let kept = self.kept.remove(namespace).filter(|kept| kept.options == source.options);
+        let kept = match kept {
+            Some(kept) => kept.changed_to(source)?,
+            None => Kept::whole(source)?,
+        };
+        Ok(self.kept.entry(namespace.clone()).or_insert(kept))
+    }
+}
+
+impl Kept {
+    fn whole(source: &NamespaceSource) -> Result<Self, Vec<Problem>> {
+        let document = serde_json::from_str(&source.rules_document()).map_err(|error| {
+            let message = format!("the stored rules are not readable: {error}");
+            vec![Problem::error("catalog", distric_rules::document::Position::default(), "", message, None)]
+        })?;
+        let set = RuleSet::from_json(&document)?;
+        let bodies = source.rules.iter().map(|(id, rule)| (id.clone(), rule.body.clone())).collect();
+        Ok(Self { options: source.options.clone(), bodies, set, compiled: None })
+    }
+
+    fn changed_to(mut self, source: &NamespaceSource) -> Result<Self, Vec<Problem>> {
+        let removed: Vec<Arc<str>> = self.bodies.keys().filter(|id| !source.rules.contains_key(*id)).cloned().collect();
+        let is_known = |id: &Arc<str>, body: &Arc<str>| self.bodies.get(id).is_some_and(|known| Arc::ptr_eq(known, body) || known == body);
+        let changed: Vec<(&Arc<str>, &Arc<str>)> =
+            source.rules.iter().map(|(id, rule)| (id, &rule.body)).filter(|(id, body)| !is_known(id, body)).collect();
+        if removed.is_empty() && changed.is_empty() {
+            return Ok(self);
+        }
+        if changed.len() * READ_AGAIN_SHARE > source.rules.len() {
+            return Self::whole(source);
+        }
+        let rules = changed.iter().map(|(_, body)| check_rule("catalog", body)).collect::<Result<Vec<_>, _>>()?;
+        let checked = self.set.patched(rules, removed.iter().map(|id| &**id), &CheckContext::default());
+        self.set = checked.catalog.ok_or(checked.problems)?;
+        self.compiled = None;
+        for id in &removed {
+            self.bodies.remove(id);
+        }
+        self.bodies.extend(changed.into_iter().map(|(id, body)| (id.clone(), body.clone())));
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use distric_rules::Envelope;
+
+    use super::*;
+    use crate::node::meta::RuleRecord;
+
+    fn put(source: &mut NamespaceSource, id: &str, threshold: u64) {
+        let body = format!(r#"{{"id":"{id}","conditions":[{{"field":"n","operator":"greater_than","value":{threshold}}}]}}"#);
+        let record = RuleRecord { version: 1, created_at_us: Default::default(), updated_at_us: Default::default(), body: Arc::from(body) };
+        source.rules.insert(Arc::from(id), record);
+    }
+
+    #[test]
+    fn a_set_that_followed_changes_is_the_set_read_anew() {
+        let namespace = Namespace::default();
+        let mut source = NamespaceSource::default();
+        let mut sets = RuleSets::default();
+        let mut draw = 1_u64;
+        for version in 1..=200 {
+            draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let id = format!("r{}", (draw >> 33) % 40);
+            match draw >> 60 {
+                0..=2 => drop(source.rules.remove(id.as_str())),
+                3 => source.options = Arc::from(if version % 2 == 0 { "{}" } else { r#"{"fail_fast":true}"# }),
+                4 => {}
+                _ => put(&mut source, &id, (draw >> 40) % 50),
+            }
+            let anew = Kept::whole(&source).unwrap();
+            assert_eq!(sets.set(&namespace, &source).unwrap().to_json(), anew.set.to_json());
+            let compiled = sets.compiled(&namespace, &source, version).unwrap();
+            assert_eq!(compiled.version(), version);
+            for n in [0, 7, 25, 60] {
+                let message = serde_json::json!({ "n": n });
+                let found = compiled.decide_value(&Envelope::default(), &message).rules;
+                assert_eq!(found, Catalog::compile(version, &anew.set).unwrap().decide_value(&Envelope::default(), &message).rules);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_is_forgotten() {
+        let namespace = Namespace::default();
+        let mut source = NamespaceSource::default();
+        (0..9).for_each(|n| put(&mut source, &format!("r{n}"), n));
+        let mut sets = RuleSets::default();
+        sets.set(&namespace, &source).unwrap();
+        let good = source.clone();
+        let unreadable =
+            RuleRecord { body: Arc::from(r#"{"id":"r3","conditions":[{"field":"n","operator":"later"}]}"#), ..source.rules["r3"].clone() };
+        source.rules.insert(Arc::from("r3"), unreadable);
+        assert!(sets.compiled(&namespace, &source, 2).is_err());
+        assert_eq!(sets.set(&namespace, &good).unwrap().len(), 9);
+    }
+}

@@ -1,0 +1,88 @@
+//! Rules of a running node, from the command line: plan, apply, history, rollback, switch, export, watch, why.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use distric_harness::Node;
+use serde_json::{Value, json};
+use support::{RULES, WORKFLOWS, dir_with, program};
+
+/// How long a watch may take to see a change, on a machine that is busy with other tests.
+const WATCHED_WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_catalog_goes_through_its_life() {
+    let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let data = dir.path().join("data");
+    let node = Node::start(&program(), "dev", &data, ["--rules", &path("rules.yaml"), "--workflows", &path("workflows.yaml")]);
+    let addr = node.addr();
+    let run = |arguments: &[&str], exit: i32| {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        all.extend(["--addr", &addr]);
+        program().run(&all).expect(exit)
+    };
+    let first = |arguments: &[&str], exit: i32| -> Value { run(arguments, exit).json_lines().remove(0) };
+
+    assert!(first(&["rules", "diff", &path("rules.yaml")], 0)["added"].as_array().unwrap().is_empty());
+    let more = format!("{RULES}  - id: late\n    event_type: greeting\n    priority: -5\n");
+    std::fs::write(dir.path().join("more.yaml"), &more).unwrap();
+    assert_eq!(first(&["rules", "diff", &path("more.yaml")], 1)["added"], json!(["late"]));
+    assert_eq!(first(&["rules", "apply", &path("more.yaml"), "--dry-run"], 0)["rules_changed"], json!(["late"]));
+    let applied = first(&["rules", "apply", &path("more.yaml"), "--author", "ann", "--reason", "one more"], 0);
+    assert_eq!(applied["catalog_version"], 2);
+    let bad = more.replace("priority: -5", "priority: low");
+    std::fs::write(dir.path().join("bad.yaml"), bad).unwrap();
+    let refused = run(&["rules", "apply", &path("bad.yaml")], 7).stderr;
+    assert!(refused.contains("bad.yaml"), "{refused}");
+    let history = first(&["rules", "history"], 0);
+    assert_eq!((&history["items"][0]["author"], &history["items"][0]["reason"]), (&json!("ann"), &json!("one more")));
+
+    let sent = first(&["send", "greeting", "{\"name\":\"x\"}"], 0);
+    assert_eq!(sent["rules"], json!(["greet-everyone", "late"]));
+    let message = sent["message_id"].as_str().unwrap().to_owned();
+    assert_eq!(first(&["rules", "disable", "late"], 0)["catalog_version"], 3);
+    // The message is explained by the version that decided, not by what holds now.
+    let why = first(&["rules", "why", &message, "--rule", "late"], 0);
+    assert_eq!((&why["catalog_version"], &why["rules"][0]["outcome"]), (&json!(2), &json!("matched")));
+    let why = first(&["rules", "why", &message, "--rule", "late", "--version", "3"], 0);
+    assert_eq!(why["rules"][0]["outcome"], "disabled");
+    // The history of the node is what a candidate is tried on.
+    let backtest = first(&["rules", "backtest", "--rules", &path("rules.yaml"), "--version", "2"], 1);
+    assert_eq!((&backtest["messages"], &backtest["rules"][0]), (&json!(1), &json!({"rule": "late", "gained": 0, "lost": 1})));
+
+    let top = first(&["rules", "top"], 0);
+    assert_eq!((&top["messages"], top["items"].as_array().unwrap().len()), (&json!(1), 2), "{top}");
+    assert_eq!(first(&["rules", "rollback", "1"], 0)["catalog_version"], 4);
+    run(&["rules", "rollback", "99"], 3);
+    let exported: Value = serde_json::from_str(&run(&["rules", "export", "--version", "2"], 0).stdout).unwrap();
+    assert_eq!(exported["rules"].as_array().unwrap().len(), 3);
+    std::fs::write(dir.path().join("exported.json"), exported.to_string()).unwrap();
+    assert_eq!(first(&["rules", "diff", &path("more.yaml"), &path("exported.json")], 0)["changed"], json!([]));
+    assert_eq!(first(&["rules", "list"], 0)["rules"].as_array().unwrap().len(), 2);
+    run(&["rules", "apply", &path("more.yaml"), "--if-match", "1"], 4);
+
+    // A directory is watched: what is good is applied, what is not leaves the catalog as it was.
+    let watched = dir_with(&[("rules.yaml", RULES)]);
+    let mut command = program().command(["--json", "rules", "watch", "--addr", &addr]);
+    command.arg(watched.path());
+    let watch = distric_harness::Running::start(command);
+    let version_is = |version: u64| {
+        let deadline = Instant::now() + WATCHED_WITHIN;
+        while first(&["rules", "list"], 0)["catalog_version"] != version {
+            assert!(Instant::now() < deadline, "the catalog did not reach version {version}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    std::fs::write(watched.path().join("more.yaml"), "rules:\n  - { id: watched, event_type: greeting }\n").unwrap();
+    version_is(5);
+    std::fs::write(watched.path().join("more.yaml"), "rules:\n  - { id: watched, event_typ: greeting }\n").unwrap();
+    std::fs::write(watched.path().join("more.yaml"), "rules:\n  - { id: seen, event_type: greeting }\n").unwrap();
+    version_is(6);
+    let list = first(&["rules", "list"], 0);
+    assert!(list["rules"].as_array().unwrap().iter().any(|rule| rule["id"] == "seen"), "{list}");
+    drop(watch);
+    node.stop().expect(0);
+}
