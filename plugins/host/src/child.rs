@@ -6,7 +6,6 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, SocketType};
@@ -24,26 +23,22 @@ const LINES_PER_CALL_MAX: u32 = 256;
 /// What one read asks for at least.
 const READ_BYTES: usize = 64 << 10;
 
-/// Runs the child to its end. Exit code 2: it was not started by a worker.
-pub fn run() -> ExitCode {
+/// Runs the child to its end; that the worker is gone is an end like any other.
+///
+/// Errors: this process was not started by a worker.
+pub fn run() -> Result<(), &'static str> {
     let is_socket = rustix::net::sockopt::socket_type(io::stdin().as_fd()).is_ok_and(|kind| kind == SocketType::STREAM);
     let stream = match io::stdin().as_fd().try_clone_to_owned() {
         Ok(fd) if is_socket => UnixStream::from(fd),
-        _ => {
-            eprintln!("this is the part of a worker that runs a plugin; it is started by `distric worker --plugins DIR`");
-            return ExitCode::from(2);
-        }
+        _ => return Err("this is the part of a worker that runs a plugin, and only a worker can start it"),
     };
     // A plugin that reads its input finds nothing there, instead of the worker's frames.
-    if let Err(error) = std::fs::File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?)) {
-        eprintln!("cannot open /dev/null: {error}");
-        return ExitCode::from(2);
+    if std::fs::File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?)).is_err() {
+        return Err("/dev/null cannot be opened");
     }
-    match serve(&mut Link { stream, inbox: Vec::new(), taken: 0 }) {
-        Ok(()) => ExitCode::SUCCESS,
-        // The worker is gone, which is no failure of this process.
-        Err(_) => ExitCode::from(1),
-    }
+    // A socket that breaks is a worker that is gone.
+    let _ = serve(&mut Link { stream, inbox: Vec::new(), taken: 0 });
+    Ok(())
 }
 
 fn serve(link: &mut Link) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! `distric worker`: takes tasks from coordinators elsewhere.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::WorkerArgs;
 use crate::client::block_on;
@@ -15,10 +15,18 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
     let mut stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
     block_on(async {
         let worker = &config.worker;
-        output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators}));
+        let plugins = workers::plugins(worker).await?;
+        let offered: Vec<Value> = plugins
+            .identities()
+            .map(|plugin| json!({"name": plugin.name, "version": plugin.version, "isolation": plugin.isolation.name()}))
+            .collect();
+        output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators, "plugins": offered}));
         output.text(format!("worker {} for {}, {} slots", worker.name, worker.coordinators.join(", "), worker.slots));
+        for plugin in plugins.identities() {
+            output.text(format!("  plugin {} {}, isolation {}", plugin.name, plugin.version, plugin.isolation));
+        }
         let (stop, stopping) = tokio::sync::watch::channel(false);
-        let builder = workers::builder(worker.coordinators.clone(), worker, None);
+        let builder = workers::builder(worker.coordinators.clone(), worker, None, &plugins);
         let mut running = std::pin::pin!(workers::run(builder, stopping));
         tokio::select! {
             result = &mut running => return result.map(|()| Exit::Success).map_err(Failure::from),
@@ -28,6 +36,7 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         // The worker holds the receiver for as long as it runs.
         let _ = stop.send(true);
         running.await?;
+        plugins.close().await;
         tracing::info!("stopped");
         Ok(Exit::Success)
     })
