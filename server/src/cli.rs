@@ -47,6 +47,12 @@ pub enum Verb {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Work with task plugins.
+    #[command(subcommand)]
+    Plugin(PluginVerb),
+    /// The part of a worker that runs one plugin; started by workers.
+    #[command(hide = true)]
+    PluginHost,
     /// Measure.
     #[command(subcommand)]
     Bench(BenchVerb),
@@ -132,6 +138,9 @@ pub struct DevArgs {
     /// A cluster of so many nodes on this machine, each a process with a data directory of its own: 1, 3 or 5.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub nodes: usize,
+    /// Directory of task plugins for the worker in this process.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
     /// Do not run a worker in this process.
     #[arg(long)]
     pub no_worker: bool,
@@ -178,6 +187,9 @@ pub struct WorkerArgs {
     /// Labels, comma-separated name=value.
     #[arg(long, value_name = "LABELS")]
     pub labels: Option<String>,
+    /// Directory of task plugins.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
     /// End when stdin is closed: for a parent that must not leave this process behind.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
@@ -584,6 +596,30 @@ pub enum ConfigVerb {
         #[command(flatten)]
         node: NodeArgs,
     },
+}
+
+/// `distric plugin …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PluginVerb {
+    /// Start a plugin in its sandbox as a worker would, without a cluster, and say what it is; with an input, run one task.
+    Check(PluginCheckArgs),
+}
+
+/// `distric plugin check`.
+#[derive(Args, Clone, Debug)]
+pub struct PluginCheckArgs {
+    /// The shared library; settings are read from the `.yaml` beside it.
+    #[arg(value_name = "FILE.so")]
+    pub file: PathBuf,
+    /// Run one task with this input, JSON; `@FILE` reads a file, `-` reads stdin.
+    #[arg(long, value_name = "JSON")]
+    pub input: Option<String>,
+    /// The config of that task, JSON; `@FILE` reads a file.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub config: String,
+    /// Weakest isolation that is good enough: none, process, syscalls, full.
+    #[arg(long, value_name = "LEVEL", default_value = "process", value_parser = ["none", "process", "syscalls", "full"])]
+    pub isolation: String,
 }
 
 /// `distric bench …`.

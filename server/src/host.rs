@@ -137,7 +137,7 @@ async fn host(
         }
         None => (None, None),
     };
-    let worker = if wishes.worker { Some(workers::beside(node, config, wire, stopping)?) } else { None };
+    let worker = if wishes.worker { Some(workers::beside(node, config, wire, stopping).await?) } else { None };
     let event_type = catalog.rules.as_ref().and_then(first_event_type);
     let found = Found { http: http_address, catalog_version, event_type };
     announce(node, config, &found, wishes, output);

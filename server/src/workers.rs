@@ -8,8 +8,9 @@ use std::path::Path;
 use distric_core::NodeHandle;
 use distric_core::config::{Config, WorkerConfig};
 use distric_model::{Slot, Timestamp, WorkerId};
+use distric_plugins_host::{Isolation, Keeper, StartError};
 use distric_sdk::worker::{WorkerBuilder, WorkerOptions};
-use distric_worker::Builtins;
+use distric_worker::{Builtins, Plugins, PluginsError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,6 +20,8 @@ use crate::signals;
 
 /// The file in a data directory that remembers the id of the worker beside the node.
 const WORKER_ID_FILE: &str = "worker-id";
+/// The label under which placement can ask for a level of isolation.
+const ISOLATION_LABEL: &str = "plugin_isolation";
 /// How long tasks may go on after the end was asked for, milliseconds; below what the process allows for everything.
 const DRAIN_WITHIN_MS: u64 = 10_000;
 
@@ -26,39 +29,85 @@ const DRAIN_WITHIN_MS: u64 = 10_000;
 ///
 /// It keeps its id over restarts on one data directory: a node that comes back asks this worker about the tasks that it had, is told
 /// that they are unknown, and hands them out again at once instead of waiting for the worker to be declared dead.
-pub fn beside(node: &NodeHandle, config: &Config, wire: SocketAddr, stopping: watch::Receiver<bool>) -> Result<JoinHandle<()>, Failure> {
+pub async fn beside(
+    node: &NodeHandle,
+    config: &Config,
+    wire: SocketAddr,
+    stopping: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, Failure> {
     let id = match &config.node.data_dir {
         Some(dir) => Some(remembered_id(&dir.join(WORKER_ID_FILE))?),
         None => None,
     };
     tracing::debug!(node = %node.node_id(), "worker beside the node");
-    let builder = builder([wire.to_string()], &config.worker, id, None);
+    let plugins = plugins(&config.worker).await?;
+    let builder = builder([wire.to_string()], &config.worker, id, None, &plugins);
     Ok(tokio::spawn(async move {
         if let Err(error) = run(builder, stopping).await {
             tracing::error!(%error, "the worker beside the node ended; tasks wait for another one");
         }
+        plugins.close().await;
     }))
 }
 
-/// A worker for these coordinators, with the built-in task types. `generation`: which run this is, microseconds; the start when `None`.
+/// Starts the plugins of the configured directory; none when there is none.
+pub async fn plugins(config: &WorkerConfig) -> Result<Plugins, Failure> {
+    let Some(dir) = &config.plugins else { return Ok(Plugins::default()) };
+    let required = Isolation::of_name(&config.plugin_isolation).expect("the configuration takes only names of levels");
+    Plugins::start(dir, &keeper()?, required).await.map_err(|error| refused(&error))
+}
+
+/// What starts the processes of plugins: this very program, also when its file has been replaced meanwhile.
+pub fn keeper() -> Result<Keeper, Failure> {
+    Keeper::new("/proc/self/exe".into(), vec!["plugin-host".into()])
+        .map_err(|error| Failure::new(Exit::Environment, format!("cannot start a thread: {error}")))
+}
+
+/// A plugin that cannot be offered, for whoever started the worker.
+pub fn refused(error: &PluginsError) -> Failure {
+    let exit = match error {
+        PluginsError::Start { source: StartError::Isolation { .. } | StartError::Spawn { .. }, .. } => Exit::Environment,
+        _ => Exit::BadInput,
+    };
+    let failure = Failure::new(exit, error.to_string());
+    match error {
+        PluginsError::Settings { problems, .. } => failure.with_findings(problems),
+        PluginsError::Start { source: StartError::Isolation { .. }, .. } => failure
+            .with_remedy("use a machine that gives it, or require less: worker.plugin_isolation, and `isolation` in the plugin's settings"),
+        PluginsError::Start { .. } => {
+            failure.with_remedy("`distric plugin check FILE.so` tries one plugin alone; docs/plugins.md says what it must have")
+        }
+        _ => failure,
+    }
+}
+
+/// A worker for these coordinators, with the built-in task types and these plugins. `generation`: which run this is, microseconds; the start
+/// when `None`.
+///
+/// Its label `plugin_isolation` is the level that all its plugins have reached, unless the configuration sets that label.
 pub fn builder(
     addresses: impl IntoIterator<Item = String>,
     config: &WorkerConfig,
     id: Option<WorkerId>,
     generation: Option<u64>,
+    plugins: &Plugins,
 ) -> WorkerBuilder {
+    let mut labels = config.labels.clone();
+    if let Some(isolation) = plugins.isolation() {
+        labels.entry(ISOLATION_LABEL.to_owned()).or_insert_with(|| isolation.name().to_owned());
+    }
     let options = WorkerOptions {
         worker_id: id,
         generation,
         name: config.name.clone(),
         slots: config.slots,
         prefetch: config.prefetch,
-        labels: config.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        labels: labels.into_iter().collect(),
         api_key: std::env::var("DISTRIC_API_KEY").ok(),
         drain_deadline_ms: DRAIN_WITHIN_MS,
         ..WorkerOptions::default()
     };
-    Builtins::default().register(WorkerBuilder::new(addresses, options))
+    plugins.register(Builtins::default().register(WorkerBuilder::new(addresses, options)))
 }
 
 /// Runs a worker until it is asked to stop. Errors: a coordinator refused it for good.

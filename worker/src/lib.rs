@@ -1,9 +1,9 @@
-//! The task executors built into every worker: `transform`, `log`, `http`, `webhook`.
+//! The task executors of a worker: the built-in `transform`, `log`, `http`, `webhook`, and plugins of a directory.
 //!
 //! In: a [`TaskContext`] and an input per attempt, their templates already rendered by the replicated machine.
 //! Out: a JSON output, or a [`TaskFailure`] that says whether another attempt may help and after how long.
-//! May touch: `model`, `rules` (expressions of `transform`), `sdk` (to register), sockets of the task's own requests.
-//! Never: the log, other tasks, the file system, proxy settings of the environment.
+//! May touch: `model`, `rules` (expressions of `transform`, positioned settings), `sdk` (to register), `plugins/host`, sockets of the task's own
+//! requests, the directory of plugins.  Never: the log, other tasks, other parts of the file system, proxy settings of the environment.
 //! Lives on: the tokio runtime of the worker. No state is kept between tasks but pooled connections.
 //! Invariant: every attempt of a task sends the same `Idempotency-Key`.   Invariant: no output exceeds
 //! [`distric_model::limits::TASK_OUTPUT_BYTES_MAX`].
@@ -17,6 +17,7 @@ pub mod failure;
 pub mod http;
 pub mod log;
 mod output;
+pub mod plugins;
 pub mod signature;
 pub mod transform;
 pub mod webhook;
@@ -24,6 +25,7 @@ pub mod webhook;
 pub use builtins::{BUILTIN_TYPES, Builtins};
 pub use clients::{ClientOptions, Clients, ClientsError, REDIRECTS_MAX};
 pub use distric_sdk::worker::{TaskContext, TaskFailure};
+pub use plugins::{Plugins, PluginsError};
 
 #[cfg(test)]
 mod tests {

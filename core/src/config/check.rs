@@ -132,6 +132,8 @@ fn meaning(raw: &RawConfig) -> Config {
                 _ => Default::default(),
             },
             coordinators: addresses(raw, "worker.coordinators"),
+            plugins: path(raw, "worker.plugins"),
+            plugin_isolation: text(raw, "worker.plugin_isolation"),
         },
         log: LogConfig {
             level: match text(raw, "log.level").as_str() {

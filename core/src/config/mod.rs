@@ -262,6 +262,10 @@ pub struct WorkerConfig {
     pub labels: BTreeMap<String, String>,
     /// Coordinators to connect to, `host:port`.
     pub coordinators: Vec<String>,
+    /// Directory of task plugins.
+    pub plugins: Option<PathBuf>,
+    /// Weakest isolation with which a plugin may run.
+    pub plugin_isolation: String,
 }
 
 /// Log output.

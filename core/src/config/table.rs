@@ -350,6 +350,18 @@ pub const KEYS: &[KeyInfo] = &[
          the file.",
     ),
     key(
+        "worker.plugins",
+        Kind::Path,
+        Fallback::Unset("no plugins"),
+        "Directory of task plugins: every `NAME.so` in it is started, and its tasks are offered.",
+    ),
+    key(
+        "worker.plugin_isolation",
+        Kind::Choice(&["none", "process", "syscalls", "full"]),
+        Fallback::Value("process"),
+        "Weakest isolation with which a plugin may run; `none` also admits those that are configured to run in the worker's own process.",
+    ),
+    key(
         "log.level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         Fallback::Value("info"),

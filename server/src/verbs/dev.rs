@@ -11,7 +11,10 @@ pub fn run(args: &DevArgs, output: Output) -> Result<Exit, Failure> {
     if args.nodes != 1 {
         return super::dev_cluster::run(args, output);
     }
-    let loaded = settings::of_node(&args.node)?;
+    let mut loaded = settings::of_node(&args.node)?;
+    if let Some(plugins) = &args.plugins {
+        loaded.config.worker.plugins = Some(plugins.clone());
+    }
     let (temporary, data_dir) = settings::data_dir_or_temporary(&loaded.config)?;
     let wishes = Wishes {
         verb: "dev",

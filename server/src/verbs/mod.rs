@@ -7,6 +7,7 @@ pub mod coordinator;
 pub mod demo;
 pub mod dev;
 pub mod dev_cluster;
+pub mod plugin_check;
 pub mod rules_backtest;
 pub mod rules_bench;
 pub mod rules_check;
@@ -28,7 +29,7 @@ pub mod workflows_operate;
 
 use distric_wire::client::CommandKind;
 
-use crate::cli::{BenchVerb, ConfigVerb, RulesVerb, TuneVerb, Verb, WorkflowsVerb};
+use crate::cli::{BenchVerb, ConfigVerb, PluginVerb, RulesVerb, TuneVerb, Verb, WorkflowsVerb};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
@@ -53,6 +54,8 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Workflows(WorkflowsVerb::Retry(args)) => workflows_operate::retry(&args, output),
         Verb::Config(ConfigVerb::Check { file, node }) => config::check(file.as_deref(), &node, output),
         Verb::Config(ConfigVerb::Print { show_origin, node }) => config::print(show_origin, &node, output),
+        Verb::Plugin(PluginVerb::Check(args)) => plugin_check::run(&args, output),
+        Verb::PluginHost => plugin_check::host(),
         Verb::Bench(BenchVerb::Ingest(args)) => bench::run(&args, output),
         Verb::Tune(TuneVerb::Plan { node }) => tune::run(&node, output),
         Verb::Version => Ok(version::run(output)),

@@ -1,6 +1,6 @@
 //! `distric worker`: takes tasks from coordinators elsewhere.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::WorkerArgs;
 use crate::client::block_on;
@@ -15,11 +15,19 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
     let mut stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
     block_on(async {
         let worker = &config.worker;
-        output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators}));
+        let plugins = workers::plugins(worker).await?;
+        let offered: Vec<Value> = plugins
+            .identities()
+            .map(|plugin| json!({"name": plugin.name, "version": plugin.version, "isolation": plugin.isolation.name()}))
+            .collect();
+        output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators, "plugins": offered}));
         output.text(format!("worker {} for {}, {} slots", worker.name, worker.coordinators.join(", "), worker.slots));
+        for plugin in plugins.identities() {
+            output.text(format!("  plugin {} {}, isolation {}", plugin.name, plugin.version, plugin.isolation));
+        }
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let (id, generation) = workers::fresh_identity()?;
-        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation));
+        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins);
         let joining = {
             let config = config.clone();
             tokio::spawn(async move { gossip::join(&config, id, generation).await })
@@ -33,6 +41,7 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         // The worker holds the receiver for as long as it runs.
         let _ = stop.send(true);
         let ended = running.await;
+        plugins.close().await;
         // The good-bye comes last: until then the worker may have results to report. Without it the others would wait for a suspicion.
         joining.abort();
         if let Ok(Some(agent)) = joining.await {
