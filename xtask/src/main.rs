@@ -12,22 +12,16 @@ cargo xtask VERB
   tidy    holds the house rules over the whole tree: arrows between rooms, words that a room must not use, what is absent on
           purpose, module docs and lengths, links, reasons for dependencies. Prints `file:line: rule: words`; exit 1 on a finding.
   rules   prints what tidy holds.
-<<<<<<< HEAD
   rounds [ROUNDS [SEED [FAULT]]]
           three real coordinators under load, one fault after the other (200 by default); in the end nothing may be missing or doubled.
-<<<<<<< HEAD
   gossip-lab EXPERIMENT [--n N] [--trials T] [--kill K] [--loss PERMILLE] [--seed S]
           runs one experiment of docs/gossip.md on the virtual network and prints its table; without one, what there is.
-=======
-=======
   sim     [--seeds N | --seed S | --minutes M] [--from SEED]
           storms over three nodes of production code in a virtual world; 100 seeds unless told otherwise. A failing seed prints the
           line that replays it, and the end of its diary. Every 100th seed runs twice and must tell the same story.
   mutants [--seeds N] [NAME...]
           puts each bug of testing/mutants (or those whose names contain NAME) into a scratch copy of raft and counts the seeds
           until its simulation fails. Prints the table of docs/testing.md; exit 1 when one is not caught within N (1,000) seeds.
->>>>>>> 9707e72 (testing/sim: storms over three nodes of production code, replayed by a seed; xtask: sim, and bugs put back into raft; docs/raft.md)
->>>>>>> 3673e2b (testing/sim: storms over three nodes of production code, replayed by a seed; xtask: sim, and bugs put back into raft; docs/raft.md)
 ";
 
 fn main() -> ExitCode {
@@ -65,7 +59,6 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
     }
 }
 
-<<<<<<< HEAD
 fn gossip_lab(arguments: &[&str]) -> Result<ExitCode> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let status = Command::new(cargo)
@@ -74,7 +67,8 @@ fn gossip_lab(arguments: &[&str]) -> Result<ExitCode> {
         .status()
         .context("cargo cannot be started")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-=======
+}
+
 fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the root of the repository")
 }
@@ -90,7 +84,6 @@ fn simulate(options: &[&str]) -> Result<ExitCode> {
 
 fn run_mutants(names: &[&str], seeds: u64) -> Result<ExitCode> {
     Ok(if mutants::run(root()?, names, seeds)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
->>>>>>> 3673e2b (testing/sim: storms over three nodes of production code, replayed by a seed; xtask: sim, and bugs put back into raft; docs/raft.md)
 }
 
 fn hold_the_rules() -> Result<ExitCode> {
