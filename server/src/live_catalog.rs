@@ -73,6 +73,9 @@ pub fn json_of(reply: &Reply) -> Result<Value, Failure> {
     reply.json().map_err(|error| Failure::new(Exit::FailedOutcome, format!("the node's answer is no JSON: {error}")))
 }
 
+/// A member of a document, before and after.
+pub type MemberChange = (String, Value, Value);
+
 /// What differs between two documents of rules: by id, and in the options.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Difference {
@@ -81,7 +84,7 @@ pub struct Difference {
     /// Rules that only the first has.
     pub removed: Vec<String>,
     /// Rules of both, with the members that differ: name, before, after.
-    pub changed: Vec<(String, Vec<(String, Value, Value)>)>,
+    pub changed: Vec<(String, Vec<MemberChange>)>,
     /// Members of the documents beside `rules`.
     pub options: Vec<(String, Value, Value)>,
 }

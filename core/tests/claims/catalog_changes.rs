@@ -130,10 +130,7 @@ fn run(setup: Setup) -> (usize, usize) {
         let version = response.catalog_version;
         let before = last.insert(*client, version).unwrap_or(0);
         assert!(before <= version, "versions never go back on a connection: {before}, then {version}");
-        if !versions.contains_key(&version) {
-            let compiled = version_of(&mut world, clients[0], version);
-            versions.insert(version, compiled);
-        }
+        versions.entry(version).or_insert_with(|| version_of(&mut world, clients[0], version));
         // Plain evaluation: every condition of every rule, one after another, without the index.
         let envelope = Envelope { namespace: "default", event_type: Some(event_type), ..Envelope::default() };
         let right = versions[&version].explain(&envelope, payload, None).matched;

@@ -71,10 +71,11 @@ pub(super) fn page(catalog: &CatalogSource, namespace: &Namespace, version: u64,
             text.push_str("],\"workflows\":[");
             (in_workflows, is_first) = (true, true);
         }
-        if last.is_some() && text.len() + body.len() > bytes_max {
+        if let Some((is_workflow, id)) = &last
+            && text.len() + body.len() > bytes_max
+        {
             text.push_str(if in_workflows { "]}" } else { "],\"workflows\":[]}" });
-            let (is_workflow, id) = last.expect("looked at above");
-            return Answer::Part(text.into_bytes(), version, format!("{version}:{}:{id}", if is_workflow { "workflow" } else { "rule" }));
+            return Answer::Part(text.into_bytes(), version, format!("{version}:{}:{id}", if *is_workflow { "workflow" } else { "rule" }));
         }
         if !std::mem::take(&mut is_first) {
             text.push(',');
