@@ -572,6 +572,7 @@ pub enum WorkflowsVerb {
     /// Let a paused instance go on.
     Resume(InstanceArgs),
     /// Take instances that failed back to where they failed: one by its id, or all that a query finds.
+    #[command(disable_version_flag = true)]
     Retry(RetryArgs),
 }
 

@@ -37,13 +37,13 @@ pub async fn join(config: &Config, worker: WorkerId, generation: u64) -> Option<
         match ask(config).await {
             Ok(Some(ground)) => match start(config, worker, generation, &ground) {
                 Ok(thread) => return Some(thread),
-                Err(error) => tracing::warn!(target: "gossip", error = %error, "the worker cannot take part in gossip yet"),
+                Err(error) => tracing::warn!(target: "distric_server::gossip", error = %error, "the worker cannot take part in gossip yet"),
             },
             Ok(None) => {
-                tracing::info!(target: "gossip", "the coordinators do not gossip; the worker's stream alone says that it lives");
+                tracing::info!(target: "distric_server::gossip", "the coordinators do not gossip; the worker's stream alone says that it lives");
                 return None;
             }
-            Err(error) => tracing::debug!(target: "gossip", error, "no coordinator says where the cluster gossips"),
+            Err(error) => tracing::debug!(target: "distric_server::gossip", error, "no coordinator says where the cluster gossips"),
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
@@ -100,7 +100,7 @@ fn start(config: &Config, worker: WorkerId, generation: u64, ground: &Ground) ->
             match event {
                 // The coordinators tell of the others; a worker tells of itself.
                 Event::Superseded { .. } | Event::Conflict { .. } | Event::Ready { .. } => gossip_core::tell(event),
-                _ => tracing::debug!(target: "gossip", what = ?event, "heard"),
+                _ => tracing::debug!(target: "distric_server::gossip", what = ?event, "heard"),
             }
         }
     });

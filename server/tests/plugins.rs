@@ -66,7 +66,7 @@ fn begin(node: &Node, workflow: &str) -> String {
     let body = format!(r#"{{"workflow":"{workflow}","input":{{"name":"Ada"}}}}"#);
     let reply = http(&node.http, "POST", "/api/v1/workflows", &[("content-type", "application/json")], &body);
     assert!((200..300).contains(&reply.status), "{} {}", reply.status, reply.body);
-    reply.json()["instances"][0].as_str().unwrap_or_else(|| panic!("{}", reply.body)).to_owned()
+    reply.json()["instance"].as_str().unwrap_or_else(|| panic!("{}", reply.body)).to_owned()
 }
 
 fn view(node: &Node, instance: &str) -> Value {

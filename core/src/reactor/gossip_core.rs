@@ -152,37 +152,39 @@ fn seat(view: &distric_gossip::MemberView) -> MemberSeat {
 pub fn tell(event: &Event) {
     match event {
         Event::Joined { node, generation, profile } => {
-            tracing::info!(target: "gossip", event = "node_joined", node = %node, generation = generation.0, address = %profile.endpoint, "a member is there");
+            tracing::info!(target: "distric_core::gossip", event = "node_joined", node = %node, generation = generation.0, address = %profile.endpoint, "a member is there");
         }
         Event::Restarted { node, generation, .. } => {
-            tracing::info!(target: "gossip", event = "node_joined", node = %node, generation = generation.0, "a member started anew before it was missed");
+            tracing::info!(target: "distric_core::gossip", event = "node_joined", node = %node, generation = generation.0, "a member started anew before it was missed");
         }
         Event::Suspected { node, generation, accuser } => {
-            tracing::warn!(target: "gossip", event = "node_suspected", node = %node, generation = generation.0, accuser = %accuser, "a member does not answer");
+            tracing::warn!(target: "distric_core::gossip", event = "node_suspected", node = %node, generation = generation.0, accuser = %accuser, "a member does not answer");
         }
         Event::Refuted { node, incarnation } => {
-            tracing::info!(target: "gossip", event = "node_refuted", node = %node, incarnation = incarnation.0, "a suspected member spoke up");
+            tracing::info!(target: "distric_core::gossip", event = "node_refuted", node = %node, incarnation = incarnation.0, "a suspected member spoke up");
         }
         Event::Failed { node, generation } => {
-            tracing::warn!(target: "gossip", event = "node_failed", node = %node, generation = generation.0, "a member is held dead");
+            tracing::warn!(target: "distric_core::gossip", event = "node_failed", node = %node, generation = generation.0, "a member is held dead");
         }
         Event::Left { node, generation } => {
-            tracing::info!(target: "gossip", event = "node_left", node = %node, generation = generation.0, "a member said good-bye");
+            tracing::info!(target: "distric_core::gossip", event = "node_left", node = %node, generation = generation.0, "a member said good-bye");
         }
         Event::Partition { from, to } => {
             let name = if *to == distric_gossip::Verdict::None { "partition_healed" } else { "partition_suspected" };
-            tracing::warn!(target: "gossip", event = name, from = verdict_name(*from), verdict = verdict_name(*to), "the view of the network changed");
+            tracing::warn!(target: "distric_core::gossip", event = name, from = verdict_name(*from), verdict = verdict_name(*to), "the view of the network changed");
         }
         Event::Superseded { generation } => {
-            tracing::error!(target: "gossip", event = "node_superseded", generation = generation.0, "a later process runs under this node's id: was a data directory copied?");
+            tracing::error!(target: "distric_core::gossip", event = "node_superseded", generation = generation.0, "a later process runs under this node's id: was a data directory copied?");
         }
         Event::Conflict { node, refused } => {
-            tracing::error!(target: "gossip", event = "node_conflict", node = %node, refused = %refused, "two processes claim one id; the first is kept");
+            tracing::error!(target: "distric_core::gossip", event = "node_conflict", node = %node, refused = %refused, "two processes claim one id; the first is kept");
         }
         Event::Changed { .. } | Event::RoleChanged { .. } | Event::GenerationRaised { .. } => {
-            tracing::debug!(target: "gossip", event = "node_changed", what = ?event, "a member says something new about itself");
+            tracing::debug!(target: "distric_core::gossip", event = "node_changed", what = ?event, "a member says something new about itself");
         }
-        Event::Ready { live_count } => tracing::info!(target: "gossip", event = "gossip_ready", live_count, "the members are known"),
+        Event::Ready { live_count } => {
+            tracing::info!(target: "distric_core::gossip", event = "gossip_ready", live_count, "the members are known")
+        }
     }
 }
 

@@ -145,7 +145,7 @@ impl Agent {
                 AgentCommand::Load(load) => gossip.set_load(now, load),
                 AgentCommand::Profile(profile) => {
                     if let Err(error) = gossip.set_profile(now, *profile, &mut out) {
-                        tracing::warn!(target: "gossip", error = %error, "the node's own profile cannot be told");
+                        tracing::warn!(target: "distric_core::gossip", error = %error, "the node's own profile cannot be told");
                     }
                 }
                 AgentCommand::Leave => gossip.leave(now, &mut out),
@@ -248,7 +248,7 @@ async fn receive(agent: Rc<Agent>, udp: UdpSocket) {
                 }
             }
             Err(error) => {
-                tracing::debug!(target: "gossip", error = %error, "a datagram cannot be received");
+                tracing::debug!(target: "distric_core::gossip", error = %error, "a datagram cannot be received");
                 monoio::time::sleep(Duration::from_millis(ERROR_PAUSE_MS)).await;
             }
         }

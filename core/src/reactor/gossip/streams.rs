@@ -127,7 +127,7 @@ pub(super) fn open(agent: &Rc<Agent>, to: Endpoint, digest: Bytes) {
     monoio::spawn(async move {
         let _place = place;
         if let Err(error) = compare(&agent, to, &digest).await {
-            tracing::debug!(target: "gossip", peer = %to, error = %error, "a comparison of views did not come about");
+            tracing::debug!(target: "distric_core::gossip", peer = %to, error = %error, "a comparison of views did not come about");
         }
     });
 }
@@ -157,7 +157,7 @@ pub(super) async fn accept(agent: Rc<Agent>, listener: TcpListener) {
                 }
             }
             Err(error) => {
-                tracing::debug!(target: "gossip", error = %error, "accept failed");
+                tracing::debug!(target: "distric_core::gossip", error = %error, "accept failed");
                 monoio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
             }
         }

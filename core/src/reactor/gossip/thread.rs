@@ -210,7 +210,7 @@ fn resolve(names: &[String]) -> Vec<Endpoint> {
     for name in names {
         match name.to_socket_addrs() {
             Ok(addresses) => seeds.extend(addresses.map(endpoint_of)),
-            Err(error) => tracing::debug!(target: "gossip", name, error = %error, "a seed's name has no address"),
+            Err(error) => tracing::debug!(target: "distric_core::gossip", name, error = %error, "a seed's name has no address"),
         }
     }
     seeds.sort_unstable();
