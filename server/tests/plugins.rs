@@ -110,7 +110,8 @@ fn plugins_of_a_directory_are_task_types_and_attacks_cost_their_attempt_alone() 
     let fallen = ends(&node, &begin(&node, "fall"), "failed").to_string();
     assert!(fallen.contains("plugin_crashed") && fallen.contains("SIGSEGV") && fallen.contains("about to fall"), "{fallen}");
     let spun = ends(&node, &begin(&node, "spin"), "failed").to_string();
-    assert!(spun.contains("plugin_timeout") && spun.contains("round and round"), "{spun}");
+    // Worker and coordinator count the same two seconds; whoever is first says so.
+    assert!((spun.contains("plugin_timeout") && spun.contains("round and round")) || spun.contains("timed_out"), "{spun}");
     ends(&node, &begin(&node, "welcome"), "completed");
 
     without.terminate();
