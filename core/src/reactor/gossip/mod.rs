@@ -1,8 +1,8 @@
-//! Gossip on real sockets: one machine per [`Agent`], any number of agents on one thread with a runtime of its own.
+//! Gossip on real sockets: one machine per agent, any number of agents on one thread with a runtime of its own.
 //!
 //! In: commands of [`AgentControl`], datagrams, streams.  Out: what the machine says, told to a [`Listen`].
 //! A coordinator has a thread with one agent, a worker process likewise; a test puts a hundred on one thread.
-//! Bounds: [`STREAMS_OPEN_MAX`], [`STREAMS_TAKEN_MAX`], [`datagrams::DRAIN_MAX`].
+//! Bounds: [`STREAMS_OPEN_MAX`], [`STREAMS_TAKEN_MAX`], `datagrams::DRAIN_MAX`.
 //! Start reading at [`AgentThread::start`].
 
 mod agent;
