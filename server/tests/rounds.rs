@@ -283,6 +283,12 @@ async fn write(client: Client, writer: usize, acks: Arc<Mutex<Vec<Ack>>>, stop: 
     }
 }
 
+/// One instance as a node tells it.
+fn view(address: &str, instance: Uuid) -> String {
+    let told = with_client(&[address.to_owned()], async |client| client.query(Query::new(QueryKind::Instance).id(instance)).await);
+    told.map_or_else(|error| error.to_string(), |reply| String::from_utf8_lossy(&reply.body).into_owned())
+}
+
 fn instances(address: &str) -> Vec<(Uuid, String)> {
     let all = with_client(&[address.to_owned()], async |client| {
         let (mut all, mut cursor) = (Vec::new(), None);
@@ -378,10 +384,22 @@ fn nothing_acknowledged_is_lost_whatever_happens() {
         })
         .unwrap_or_else(|error| panic!("{address}: {error}"));
         assert!(missing.is_empty(), "{} of {} acknowledged messages are missing on {address}: {missing:?}", missing.len(), acks.len());
-        let found = wait_until("all instances end", WHOLE_WITHIN, || {
+        let began = Instant::now();
+        let found = loop {
             let found = instances(address);
-            found.iter().all(|(_, status)| status == "completed").then_some(found)
-        });
+            let open: Vec<&(Uuid, String)> = found.iter().filter(|(_, status)| status != "completed").collect();
+            if open.is_empty() {
+                break found;
+            }
+            assert!(
+                began.elapsed() < WHOLE_WITHIN,
+                "{} of {} instances do not end, as this one: {}",
+                open.len(),
+                found.len(),
+                view(address, open[0].0)
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        };
         let found: BTreeSet<Uuid> = found.into_iter().map(|(id, _)| id).collect();
         let unasked: Vec<&Uuid> = found.difference(&promised).collect();
         assert!(
