@@ -2,13 +2,12 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use distric_harness::{Node, Running, http, wait_until};
 use serde_json::Value;
-use support::{dir_with, program};
+use support::{compile, dir_with, program};
 
 const WORKFLOWS: &str = r#"
 workflows:
@@ -34,25 +33,6 @@ workflows:
         timeout: 2s
         config: { do: loop }
 "#;
-
-fn source(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("plugins").join(path)
-}
-
-/// Compiles a plugin into a directory.
-fn compile(path: &str, into: &Path) {
-    let source = source(path);
-    let library = into.join(source.file_stem().unwrap()).with_extension("so");
-    let status = Command::new("cc")
-        .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-I"])
-        .arg(self::source("abi/include"))
-        .arg("-o")
-        .arg(library)
-        .arg(source)
-        .status()
-        .expect("a C compiler is installed");
-    assert!(status.success(), "{path} does not compile");
-}
 
 fn worker(node: &Node, plugins: Option<&Path>) -> Running {
     let mut arguments = vec!["--json".to_owned(), "worker".to_owned(), "--coordinators".to_owned(), node.addr()];

@@ -1,4 +1,4 @@
-"""A small DistriC client on the standard library alone, written from docs/protocol.md."""
+"""A small DistriC client, and in `distric.worker` a worker, on the standard library alone, written from docs/protocol.md."""
 
 from .client import Client, Receipt, Reply
 from .errors import ConnectionLost, DistricError, Rejected

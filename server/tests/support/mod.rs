@@ -1,12 +1,35 @@
 //! What the black-box tests share: the binary, a small catalog, directories.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use distric_harness::Program;
 use tempfile::TempDir;
 
 /// The binary under test.
 pub fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_distric"))
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
+}
+
+/// Compiles a plugin, named by its path below `plugins/`, into a directory.
+pub fn compile(path: &str, into: &Path) {
+    let source = root().join("plugins").join(path);
+    let library = into.join(source.file_stem().expect("a source file has a name")).with_extension("so");
+    let status = Command::new("cc")
+        .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-I"])
+        .arg(root().join("plugins/abi/include"))
+        .arg("-o")
+        .arg(library)
+        .arg(source)
+        .status()
+        .expect("a C compiler is installed");
+    assert!(status.success(), "{path} does not compile");
 }
 
 /// Rules that start one workflow each.
