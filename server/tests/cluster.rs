@@ -2,13 +2,9 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use distric_harness::{Node, Running, http, wait_until};
+use distric_harness::{Node, Outside, Running, http, wait_until};
 use support::{dir_with, program};
 
 /// Workflows under way when the worker dies.
@@ -25,57 +21,6 @@ rules:
     actions: [{ workflow: payment }]
 ";
 
-/// Deliveries by idempotency key: how many came, in which order they began.
-type Books = Arc<Mutex<BTreeMap<String, u32>>>;
-
-/// The world outside: an HTTP server that takes its time and keeps books by idempotency key.
-fn outside() -> (u16, Books) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let books = Books::default();
-    let kept = books.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let books = kept.clone();
-            std::thread::spawn(move || serve(stream, &books));
-        }
-    });
-    (port, books)
-}
-
-fn serve(stream: TcpStream, books: &Books) {
-    let mut reader = BufReader::new(stream);
-    loop {
-        let (mut key, mut length, mut line) = (None, 0, String::new());
-        loop {
-            line.clear();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            let Some((name, value)) = line.trim_end().split_once(':') else {
-                if line.trim_end().is_empty() {
-                    break;
-                }
-                continue;
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "idempotency-key" => key = Some(value.trim().to_owned()),
-                "content-length" => length = value.trim().parse().unwrap(),
-                _ => {}
-            }
-        }
-        let mut body = vec![0; length];
-        if reader.read_exact(&mut body).is_err() {
-            return;
-        }
-        std::thread::sleep(EFFECT);
-        *books.lock().unwrap().entry(key.expect("every delivery has a key")).or_default() += 1;
-        if reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}").is_err() {
-            return;
-        }
-    }
-}
-
 fn status(node: &Node) -> serde_json::Value {
     http(&node.http, "GET", "/api/v1/cluster/status", &[], "").json()
 }
@@ -86,7 +31,8 @@ fn members(node: &Node, state: &str) -> usize {
 
 #[test]
 fn a_worker_killed_in_mid_task_leaves_no_workflow_undone_and_no_effect_doubled() {
-    let (port, books) = outside();
+    let outside = Outside::start(EFFECT);
+    let port = outside.port;
     let workflows = format!(
         "
 workflows:
@@ -144,7 +90,7 @@ workflows:
         instances.push(reply.json()["instances"][0].as_str().unwrap().to_owned());
     }
     // In mid-task: something has been delivered, most has not.
-    wait_until("effects happen", WITHIN, || (!books.lock().unwrap().is_empty()).then_some(()));
+    wait_until("effects happen", WITHIN, || (!outside.deliveries().is_empty()).then_some(()));
     let killed = Instant::now();
     workers[0].kill();
     wait_until("the death is known", WITHIN, || nodes.iter().all(|node| members(node, "failed") == 1).then_some(()));
@@ -157,7 +103,7 @@ workflows:
     }
     println!("all workflows completed {} ms after the kill", killed.elapsed().as_millis());
     // Attempts may deliver twice; the outside world knows them by their key, of which every task has one.
-    let books = books.lock().unwrap();
+    let books = outside.deliveries();
     assert_eq!(books.len(), 2 * WORKFLOWS_COUNT, "one key per task");
     println!("deliveries beyond one per key: {}", books.values().map(|count| count - 1).sum::<u32>());
 

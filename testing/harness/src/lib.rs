@@ -6,8 +6,10 @@
 //! Start reading at [`Node::start`].
 
 pub mod http;
+pub mod outside;
 pub mod process;
 pub mod proxy;
 
 pub use http::{HttpReply, http};
+pub use outside::Outside;
 pub use process::{Finished, Node, Program, Running, wait_until};
