@@ -1,4 +1,4 @@
-//! CPU time of a process, as the system accounts it.
+//! CPU time and memory of a process, as the system accounts them.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use crate::Error;
 const TICK_US: u64 = 10_000;
 
 /// User and system time of a process since its start, in ticks of 10 ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CpuClock {
     ticks: u64,
 }
@@ -39,6 +39,19 @@ fn ticks_of(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
+/// Resident memory of a process id, bytes.
+pub(crate) fn resident_bytes(process: &str) -> Result<u64, Error> {
+    let error = |source| Error::Cpu { process: process.to_owned(), source };
+    let status = fs::read_to_string(format!("/proc/{process}/status")).map_err(error)?;
+    resident_of(&status).ok_or_else(|| error(io::Error::new(io::ErrorKind::InvalidData, "unexpected form of /proc/<pid>/status")))
+}
+
+/// The line `VmRSS:     1234 kB`.
+fn resident_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1_024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +61,13 @@ mod tests {
         let stat = "123 (a) b) c) S 1 123 123 0 -1 4194560 900 0 0 0 250 30 0 0 20 0 5 0 8000 1 2 3";
         assert_eq!(ticks_of(stat), Some(280));
         assert_eq!(ticks_of("123 (a"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_kilobytes() {
+        assert_eq!(resident_of("Name:\tx\nVmRSS:\t    2048 kB\nThreads:\t1\n"), Some(2 << 20));
+        assert_eq!(resident_of("Name:\tx\n"), None);
+        assert!(resident_bytes("self").is_ok_and(|bytes| bytes > 0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The load generator: messages at a chosen pace, and what became of them.
+//! The load generator: messages at a chosen pace, and what became of them; and [workflows] from end to end.
 //!
 //! In: [`Options`].  Out: a [`Report`], as text or JSON.  May touch: `sdk`, `wire`, `model`.
 //! Never: the server's rooms.
@@ -16,6 +16,7 @@ mod pacer;
 mod report;
 mod schedule;
 mod template;
+pub mod workflows;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -124,11 +125,34 @@ pub enum Error {
     /// Every connection was lost before the end.
     #[error("every connection was lost; the last one: {0}")]
     Lost(distric_sdk::Error),
-    /// A process's CPU time cannot be read.
-    #[error("CPU time of process {process}: {source}")]
+    /// A process's CPU time or memory cannot be read.
+    #[error("CPU time or memory of process {process}: {source}")]
     Cpu {
         /// Its id, or `self`.
         process: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The workers of a run did not all come about.
+    #[error("not all workers were known to the coordinator within {within_s} s")]
+    Workers {
+        /// How long they had, seconds.
+        within_s: u64,
+    },
+    /// Instances did not end.
+    #[error("some instances had not ended {within_s} s after the measurement")]
+    Undone {
+        /// How long they had, seconds.
+        within_s: u64,
+    },
+    /// A start was answered without an instance.
+    #[error("the coordinator answered a start without an instance")]
+    NoInstance,
+    /// The flush of a disk cannot be timed.
+    #[error("timing the flush in {path}: {source}")]
+    Flush {
+        /// The directory.
+        path: String,
         /// What the system said.
         source: io::Error,
     },

@@ -70,7 +70,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         Self {
             count: histogram.len(),
             p50: histogram.value_at_quantile(0.5),
@@ -142,8 +142,6 @@ impl fmt::Display for Report {
         if self.unanswered + self.unsent > 0 {
             line("unanswered / unsent", format!("{} / {}", self.unanswered, self.unsent))?;
         }
-        let percentiles =
-            |l: &Latency| format!("p50 {}  p90 {}  p99 {}  p99.9 {}  max {}", ms(l.p50), ms(l.p90), ms(l.p99), ms(l.p999), ms(l.max));
         line("latency, ms", percentiles(&self.latency_us))?;
         if self.rate.is_some() {
             line("sent late by, ms", percentiles(&self.send_lag_us))?;
@@ -156,6 +154,11 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// The usual percentiles in milliseconds.
+pub(crate) fn percentiles(l: &Latency) -> String {
+    format!("p50 {}  p90 {}  p99 {}  p99.9 {}  max {}", ms(l.p50), ms(l.p90), ms(l.p99), ms(l.p999), ms(l.max))
 }
 
 /// Microseconds as milliseconds.

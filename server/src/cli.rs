@@ -628,6 +628,8 @@ pub struct PluginCheckArgs {
 pub enum BenchVerb {
     /// Measure how fast a node accepts messages.
     Ingest(crate::verbs::bench::IngestArgs),
+    /// Measure workflows of no-op tasks from end to end, with workers in this process.
+    Workflows(crate::verbs::bench_workflows::WorkflowsArgs),
 }
 
 /// `distric tune …`.

@@ -73,7 +73,8 @@ pub fn run(args: &IngestArgs, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn refused(error: Error) -> Failure {
+/// What the load generator could not do, as an exit.
+pub fn refused(error: Error) -> Failure {
     let message = error.to_string();
     match error {
         Error::BadOption { .. } => Failure::new(Exit::Usage, message),

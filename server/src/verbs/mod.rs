@@ -1,6 +1,7 @@
 //! The verbs, one file each. A verb returns its exit code, or a [`Failure`] that `run` prints.
 
 pub mod bench;
+pub mod bench_workflows;
 pub mod completions;
 pub mod config;
 pub mod coordinator;
@@ -57,6 +58,7 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Plugin(PluginVerb::Check(args)) => plugin_check::run(&args, output),
         Verb::PluginHost => plugin_check::host(),
         Verb::Bench(BenchVerb::Ingest(args)) => bench::run(&args, output),
+        Verb::Bench(BenchVerb::Workflows(args)) => bench_workflows::run(&args, output),
         Verb::Tune(TuneVerb::Plan { node }) => tune::run(&node, output),
         Verb::Version => Ok(version::run(output)),
         Verb::Completions { shell } => completions::run(shell, output),
