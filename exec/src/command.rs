@@ -12,6 +12,7 @@ use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Wor
 use distric_rules::RetryPolicy;
 use serde::{Deserialize, Serialize};
 
+use crate::machine::effects::says_nothing;
 use crate::machine::{OutBody, Settings};
 use crate::octets::Octets;
 
@@ -301,6 +302,9 @@ pub struct In {
     pub seq: u64,
     /// The message; `message_id` and `hops` are those of the record.
     pub body: Ingest,
+    /// The record's `floor`.
+    #[serde(default, skip_serializing_if = "says_nothing")]
+    pub floor: u64,
 }
 
 /// A signal for a task of type `wait_for_signal`.
@@ -333,6 +337,9 @@ pub struct Relay {
     pub seq: u64,
     /// What it says. A `Publish` is none of these: it goes through [`In`].
     pub body: OutBody,
+    /// The record's `floor`.
+    #[serde(default, skip_serializing_if = "says_nothing")]
+    pub floor: u64,
 }
 
 /// What an operator does to an instance.

@@ -45,7 +45,7 @@ fn ingest_of(out: &Out, workflows: &[&str]) -> Ingest {
 
 fn deliver(target: &mut World, from: GroupId, out: &Out, workflows: &[&str]) -> InResult {
     let body = ingest_of(out, workflows);
-    target.apply(Command::In(Box::new(In { from, seq: out.seq, body })));
+    target.apply(Command::In(Box::new(In { from, seq: out.seq, body, floor: out.floor })));
     let applied = target.effects.iter().rev().find_map(|effect| match effect {
         Effect::InApplied { from: source, seq, result } if (*source, *seq) == (from, out.seq) => Some(result.clone()),
         _ => None,

@@ -195,7 +195,7 @@ fn one_of_each() -> World {
     let mut ahead = world.message(json!(4));
     ahead.actions.clear();
     for seq in [1, 3] {
-        world.apply(Command::In(Box::new(In { from: GroupId(2), seq, body: ahead.clone() })));
+        world.apply(Command::In(Box::new(In { from: GroupId(2), seq, body: ahead.clone(), floor: 0 })));
     }
     world
 }

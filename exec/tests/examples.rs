@@ -72,3 +72,32 @@ fn compensation() {
     assert_eq!(world.status(id), "failed");
     assert_eq!((world.task(id, "flight").status, world.task(id, "hotel").status), ("compensated", "compensated"));
 }
+
+#[test]
+fn keys() {
+    let (mut world, first) = begin("keys.yaml", "invoice", json!({ "customer": "c-1" }));
+    let send = |world: &mut World, workflow: &str, input: Value| {
+        let mut message = world.message(input);
+        message.actions = vec![action(workflow)];
+        let Reply::Accepted { instances, .. } = world.ingest(message) else { panic!() };
+        carry(&mut [world], |_| 0);
+        instances[0].1
+    };
+    carry(&mut [&mut world], |_| 0);
+    let second = send(&mut world, "invoice", json!({ "customer": "c-1" }));
+    assert_eq!((world.status(first), world.status(second)), ("running", "queued"));
+    world.complete("print", json!(null));
+    carry(&mut [&mut world], |_| 0);
+    assert_eq!((world.status(first), world.status(second)), ("completed", "running"));
+
+    let changes: Vec<InstanceId> = (0..3).map(|_| send(&mut world, "search-index", json!({ "document": "d" }))).collect();
+    world.advance_ms(5_000);
+    carry(&mut [&mut world], |_| 0);
+    assert_eq!(changes.iter().map(|id| world.status(*id)).collect::<Vec<_>>(), ["skipped", "skipped", "running"]);
+
+    let events: Vec<InstanceId> = (0..5).map(|n| send(&mut world, "audit-upload", json!({ "n": n }))).collect();
+    world.advance_ms(10_000);
+    carry(&mut [&mut world], |_| 0);
+    assert_eq!((world.status(events[0]), world.status(events[4])), ("running", "skipped"));
+    assert_eq!(json_of(&world.take("upload").config)["message"], json!("upload 5 events"));
+}

@@ -5,7 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use distric_exec::command::*;
+use distric_exec::definition::{GateRule, WhenFull};
 use distric_exec::machine::SignalKey;
+use distric_exec::machine::admission::{Ask, GateKey, Leave, Told, Word};
 use distric_exec::{Octets, OutBody, Sent, Settings};
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp};
 use support::{namespace, worker};
@@ -67,7 +69,9 @@ fn one_of_each() -> Vec<Command> {
     let task = TaskId::new(at, slot, 2);
     let key = SignalKey { namespace: namespace(), key: Arc::from("k"), name: Arc::from("n") };
     let operate = |operation| Command::Operate(Box::new(Operate { namespace: namespace(), instance, operation, reason: "r".into() }));
-    let relay = |body| Command::Relay(Box::new(Relay { from: GroupId(4), seq: 5, body }));
+    let gate = GateKey { namespace: namespace(), key: Arc::from("k"), scope: Arc::from("concurrency:w") };
+    let told = |word| Told { gate: gate.clone(), instance, place: 1, round: 2, word };
+    let relay = |body| Command::Relay(Box::new(Relay { from: GroupId(4), seq: 5, body, floor: 0 }));
     vec![
         Command::Define(Define { namespace: namespace(), workflow: Arc::from("w"), version: 3, body: Octets::from("{\"id\":\"w\"}") }),
         Command::Ingest(Box::new(ingest.clone())),
@@ -81,7 +85,7 @@ fn one_of_each() -> Vec<Command> {
         Command::WorkerDrain(WorkerDrain { worker: worker(1), drain: true }),
         Command::Tick,
         Command::Continue,
-        Command::In(Box::new(In { from: GroupId(4), seq: 5, body: ingest })),
+        Command::In(Box::new(In { from: GroupId(4), seq: 5, body: ingest, floor: 0 })),
         Command::OutAck(OutAck {
             seq: 5,
             result: OutResult::Accepted { message_id: MessageId::new(at, slot, 1), instances: vec![(Arc::from("w"), instance)] },
@@ -108,6 +112,19 @@ fn one_of_each() -> Vec<Command> {
         operate(Operation::Pause),
         operate(Operation::Resume),
         operate(Operation::Retry { from: Some(Arc::from("a")), input: Some(Octets::from("1")), version: Some(2) }),
+        relay(OutBody::Ask(Box::new(Ask {
+            gate: gate.clone(),
+            rule: GateRule::Rate { limit: 1, per_ms: 2, burst: 3, when_full: WhenFull::DropNewest },
+            instance,
+            place: 1,
+            round: 2,
+            after: 3,
+            input: Octets::from("[1]"),
+        }))),
+        relay(OutBody::Leave(Box::new(Leave { gate: gate.clone(), instance, round: 2, after: 3 }))),
+        relay(OutBody::Told(Box::new(told(Word::Enter)))),
+        relay(OutBody::Told(Box::new(told(Word::EnterWith(Octets::from("[1]")))))),
+        relay(OutBody::Told(Box::new(told(Word::Skip { code: Arc::from("c"), reason: Arc::from("r") })))),
     ]
 }
 

@@ -565,6 +565,15 @@ pub enum WorkflowsVerb {
         #[arg(long)]
         any_task_type: bool,
     },
+    /// Say what an instance waits for: its keys, and what keeps each of its open tasks.
+    Why {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// The instance.
+        #[arg(value_name = "ID")]
+        id: uuid::Uuid,
+    },
     /// End an instance early.
     Cancel(InstanceArgs),
     /// Start nothing new in an instance; what runs goes on.

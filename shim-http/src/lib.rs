@@ -83,6 +83,7 @@ pub fn router(state: ShimState) -> Router {
         .route("/api/v1/tasks", get(tasks::list))
         .route("/api/v1/tasks/{id}", get(tasks::show))
         .route("/api/v1/tasks/{id}/why", get(tasks::why))
+        .route("/api/v1/workflows/{id}/why", get(workflows::why))
         .route("/api/v1/rules", get(catalog::list_rules).post(catalog::create_rule))
         .route("/api/v1/rules/{id}", get(catalog::show_rule).put(catalog::put_rule).delete(catalog::delete_rule))
         .route("/api/v1/workflow-definitions", get(catalog::list_definitions).post(catalog::create_definition))

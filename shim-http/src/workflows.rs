@@ -68,6 +68,12 @@ pub(crate) async fn show(State(shim): State<Arc<Shim>>, Path(id): Path<String>, 
     ask(&shim, &headers, Query::new(QueryKind::Instance).id(params::id(&id, InstanceId::uuid)?)).await
 }
 
+/// `GET /api/v1/workflows/{id}/why`: why it is where it is: its keys, its open tasks.
+pub(crate) async fn why(State(shim): State<Arc<Shim>>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    Params::read(&uri, &[])?;
+    ask(&shim, &headers, Query::new(QueryKind::WhyInstance).id(params::id(&id, InstanceId::uuid)?)).await
+}
+
 /// `POST /api/v1/workflows`: starts one without a rule.
 pub(crate) async fn start(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let params = Params::read(&uri, &["dry_run"])?;

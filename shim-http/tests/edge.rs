@@ -189,6 +189,7 @@ async fn every_question_has_its_route() {
         (format!("/api/v1/workflows/{ID}"), by_id(QueryKind::Instance)),
         (format!("/api/v1/tasks/{ID}"), by_id(QueryKind::Task)),
         (format!("/api/v1/tasks/{ID}/why"), by_id(QueryKind::WhyTask)),
+        (format!("/api/v1/workflows/{ID}/why"), by_id(QueryKind::WhyInstance)),
         ("/api/v1/workflows?workflow=r-1".to_owned(), by_name(QueryKind::Instances)),
         ("/api/v1/rules/r-1".to_owned(), by_name(QueryKind::Rule)),
         ("/api/v1/rules".to_owned(), (QueryKind::Rules, None, None)),

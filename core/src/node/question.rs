@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use distric_exec::machine::admission::GateKey;
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId};
 
 use super::letters::{CatalogChangeRequest, ConnId, ShardIndex};
@@ -29,6 +30,10 @@ pub enum Question {
     Task(Namespace, TaskId),
     /// What a task waits for.
     WhyTask(Namespace, TaskId),
+    /// What an instance waits for.
+    WhyInstance(Namespace, InstanceId),
+    /// What a key of starts holds, for the instance that waits for it.
+    Gate(GateKey, InstanceId),
     /// A page of tasks.
     Tasks(PageRequest),
     /// A page of instances.

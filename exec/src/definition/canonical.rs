@@ -21,6 +21,7 @@ impl Definition {
         if self.on_failure != OnFailure::Fail {
             members.insert("on_failure".into(), json!(word(&OnFailure::WORDS, self.on_failure)));
         }
+        self.admission.to_json(&mut members);
         members.insert("tasks".into(), self.tasks.iter().map(|task| self.task_json(task)).collect());
         Value::Object(members)
     }

@@ -8,7 +8,7 @@ use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Pr
 use super::graph::Upstream;
 use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
-use super::{Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, config};
+use super::{Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, admission, config};
 
 /// What came of a text of workflows.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +119,8 @@ fn check_tasks(draft: &Draft<'_>, known_types: &KnownTypes, problems: &mut Probl
         }
     }
     check_compensations(draft, problems);
+    let references = References { definition, upstream: None, index: 0, sees_own: false, suggests: suggests(problems) };
+    admission::check(&draft.admission, &references, problems);
 }
 
 /// Compensations without a workflow that asks for them, and the other way round.

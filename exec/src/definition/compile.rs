@@ -6,7 +6,7 @@ use distric_rules::expr::{Budget, Expr, ExprError, ExprErrorKind, Scope, Templat
 use distric_rules::parse_duration_ms;
 use serde_json::Value;
 
-use super::{Definition, TaskDefinition};
+use super::{CompiledAdmission, Definition, TaskDefinition};
 
 /// A definition and what it takes to run each of its tasks.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Compiled {
     pub definition: Definition,
     /// One for each of its tasks, at the same index.
     pub tasks: Vec<CompiledTask>,
+    /// When its instances may begin.
+    pub admission: CompiledAdmission,
 }
 
 /// The expressions of one task.
@@ -112,7 +114,7 @@ impl Definition {
     /// Parses every expression and template. Errors: the first that this version cannot run.
     pub fn compile(&self) -> Result<Compiled, CompileError> {
         let tasks = self.tasks.iter().map(compile_task).collect::<Result<Vec<_>, _>>()?;
-        Ok(Compiled { definition: self.clone(), tasks })
+        Ok(Compiled { admission: self.admission.compile()?, definition: self.clone(), tasks })
     }
 }
 

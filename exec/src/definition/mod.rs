@@ -6,6 +6,7 @@
 //! Invariant: `from_json(to_json(d)) == d`.
 //! Start reading at [`check_workflows`], then [`Definition::compile`]; the names that expressions see are in [`RunNames`].
 
+mod admission;
 mod canonical;
 mod check;
 mod compile;
@@ -21,6 +22,9 @@ use std::sync::Arc;
 use distric_rules::RetryPolicy;
 use serde_json::Value;
 
+pub use admission::{
+    Admission, BATCH_ITEMS_MAX, CompiledAdmission, Fairness, GateDefinition, GateRule, HOLD_MS_MAX, START_LIMIT_MAX, WEIGHT_MAX, WhenFull,
+};
 pub use check::{CheckedWorkflows, check_workflows};
 pub use compile::{BranchCase, CompileError, Compiled, CompiledTask, Wait, Work};
 pub use names::{MessageNames, RunNames, TaskNames};
@@ -49,6 +53,8 @@ pub struct Definition {
     pub timeout_ms: u64,
     /// What happens when a critical task has failed for good.
     pub on_failure: OnFailure,
+    /// When its instances may begin, and what share their tasks have.
+    pub admission: Admission,
     /// The tasks, in the order of the text. All indexes below point in here.
     pub tasks: Vec<TaskDefinition>,
     /// Indexes of all tasks, each after everything that it depends on; among those that are free, the first in the text first.

@@ -14,7 +14,7 @@ use distric_rules::duration::read_duration_ms;
 use super::compile::bare;
 use super::{
     COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy, TaskDefinition,
-    WORKFLOW_TIMEOUT_MS_DEFAULT, config, graph,
+    WORKFLOW_TIMEOUT_MS_DEFAULT, admission, config, graph,
 };
 
 /// A definition together with the places that its parts came from.
@@ -22,6 +22,8 @@ pub(super) struct Draft<'a> {
     pub definition: Definition,
     pub id: Option<Cursor<'a>>,
     pub on_failure: Option<Cursor<'a>>,
+    /// What holds expressions of its admission.
+    pub admission: Vec<Cursor<'a>>,
     /// One for each task, at the same index.
     pub tasks: Vec<TaskSource<'a>>,
 }
@@ -44,8 +46,7 @@ impl<'a> TaskSource<'a> {
 }
 
 const WORKFLOW_KEYS: [&str; 6] = ["id", "version", "description", "timeout", "on_failure", "tasks"];
-const WORKFLOW_KEYS_UNSUPPORTED: [&str; 7] =
-    ["input_schema", "output_schema", "concurrency", "ordering_key", "debounce", "schedule", "labels"];
+const WORKFLOW_KEYS_UNSUPPORTED: [&str; 5] = ["input_schema", "output_schema", "ordering_key", "schedule", "labels"];
 const TASK_KEYS: [&str; 14] = [
     "id",
     "type",
@@ -85,16 +86,19 @@ pub(super) fn unsupported(what: &str) -> String {
 
 /// Reads one workflow. `None` when it is not even a map; else a definition as far as it could be read, and linked.
 pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) -> Option<Draft<'a>> {
-    let members = known_members(cursor, problems, &WORKFLOW_KEYS, &WORKFLOW_KEYS_UNSUPPORTED)?;
+    let known: Vec<&str> = WORKFLOW_KEYS.into_iter().chain(admission::KEYS).collect();
+    let members = known_members(cursor, problems, &known, &WORKFLOW_KEYS_UNSUPPORTED)?;
     let id = members.required(problems, "id");
     let timeout_ms = members.get("timeout").and_then(|timeout| read_duration_ms(&timeout, problems, 1));
     let version = members.get("version").and_then(|version| version.integer(problems, 1, i64::MAX));
+    let mut expressions = Vec::new();
     let mut definition = Definition {
         id: id.as_ref().and_then(|id| name(id, problems)).unwrap_or_default(),
         version: version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0),
         description: members.get("description").and_then(|text| text.string(problems)).map(str::to_owned),
         timeout_ms: timeout_ms.unwrap_or(WORKFLOW_TIMEOUT_MS_DEFAULT),
         on_failure: members.get("on_failure").map(|on_failure| read_on_failure(&on_failure, problems)).unwrap_or_default(),
+        admission: admission::read(&members, &mut expressions, problems),
         tasks: Vec::new(),
         order: Vec::new(),
     };
@@ -113,7 +117,7 @@ pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) ->
         definition.tasks.push(task);
         sources.push(source);
     }
-    let mut draft = Draft { definition, id, on_failure: members.get("on_failure"), tasks: sources };
+    let mut draft = Draft { definition, id, on_failure: members.get("on_failure"), admission: expressions, tasks: sources };
     graph::link(&mut draft, problems);
     Some(draft)
 }
@@ -260,7 +264,7 @@ pub(super) fn name(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<Arc<s
     None
 }
 
-fn word_of<T: Copy>(cursor: &Cursor<'_>, problems: &mut Problems, words: &[(&str, T)]) -> Option<T> {
+pub(super) fn word_of<T: Copy>(cursor: &Cursor<'_>, problems: &mut Problems, words: &[(&str, T)]) -> Option<T> {
     let texts: Vec<&str> = words.iter().map(|(text, _)| *text).collect();
     cursor.word(problems, &texts).map(|index| words[index].1)
 }

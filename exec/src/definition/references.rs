@@ -14,6 +14,8 @@ use super::names::{MESSAGE_MEMBERS, ROOTS, TASK_MEMBERS};
 /// Where an expression stands, which decides what it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// Evaluated before the instance begins.
+    BeforeStart,
     /// Evaluated once for all attempts.
     BeforeAttempts,
     /// Evaluated for an attempt.
@@ -139,6 +141,9 @@ impl References<'_> {
         let root = reference.path[0].as_str();
         let members: &[&str] = match root {
             "input" | "params" => return None,
+            "tasks" | "task" | "attempt" if place == Place::BeforeStart => {
+                return Some(format!("`{root}` cannot be used here: this is evaluated before the workflow begins"));
+            }
             "attempt" if place == Place::BeforeAttempts => {
                 return Some("`attempt` cannot be used here: this is evaluated once for all attempts".into());
             }

@@ -153,7 +153,7 @@ fn the_shape_of_a_workflow_is_checked() {
         &[
             "f.yaml:2:3: workflow: `id` is missing",
             "f.yaml:2:3: workflow: `tasks` is missing",
-            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, tasks)",
+            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, tasks, concurrency, singleton, rate_limit, debounce, batch, fairness)",
             "f.yaml:3:12: workflow.version: found 0 (expected a whole number from 1)",
             "f.yaml:4:12: workflow.timeout: the duration is too short (expected at least 1ms)",
             "f.yaml:5:15: workflow.on_failure: unknown word `retry` (expected one of fail, compensate)",
@@ -191,8 +191,8 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
         "workflow:
   id: w
   input_schema: {}
-  concurrency: { key: a, limit: 1 }
-  debounce: 5s
+  ordering_key: a
+  schedule: 5s
   on_failure: fail
   tasks:
     - { id: a, type: sql, for_each: {} }
@@ -202,8 +202,8 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
 ",
         &[
             "f.yaml:3:3: workflow.input_schema: `input_schema` is not supported by this version",
-            "f.yaml:4:3: workflow.concurrency: `concurrency` is not supported by this version",
-            "f.yaml:5:3: workflow.debounce: `debounce` is not supported by this version",
+            "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
+            "f.yaml:5:3: workflow.schedule: `schedule` is not supported by this version",
             "f.yaml:8:22: workflow.tasks[0].type: the task type `sql` is not supported by this version",
             "f.yaml:8:27: workflow.tasks[0].for_each: `for_each` is not supported by this version",
             "f.yaml:9:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
@@ -654,4 +654,53 @@ fn every_example_is_accepted() {
     let checked = check_workflows("workflows.yaml", text, &KnownTypes::builtin());
     let problems: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems, [""; 0]);
+}
+
+#[test]
+fn admission_is_read_in_the_order_in_which_it_is_passed_and_written_back() {
+    let text = "workflow:
+  id: w
+  rate_limit: { key: '${input.t}', limit: 3, per: 1m, when_full: drop_newest }
+  concurrency: { key: '${params.k}-${message.headers.h}', limit: 2 }
+  debounce: { wait: 5s }
+  fairness: { key: '${input.t}', weight: '${input.w}' }
+  tasks: [{ id: a, type: log, config: { message: m } }]
+";
+    let definition = accept(text);
+    let names: Vec<&str> = definition.admission.gates.iter().map(|gate| gate.rule.name()).collect();
+    assert_eq!(names, ["debounce", "concurrency", "rate_limit"]);
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+    let json = definition.to_json();
+    assert_eq!(json["rate_limit"], json!({ "key": "${input.t}", "limit": 3, "per": "1m", "burst": 3, "when_full": "drop_newest" }));
+    assert!(definition.compile().is_ok());
+    let single = accept("workflow:\n  id: w\n  singleton: true\n  tasks: [{ id: a, type: log, config: { message: m } }]\n");
+    assert_eq!(single.to_json()["concurrency"], json!({ "limit": 1, "when_full": "drop_newest" }));
+}
+
+#[test]
+fn bad_admission_is_refused_at_its_place() {
+    refuse(
+        "workflow:
+  id: w
+  concurrency: { key: '${tasks.a.output}', limit: 0, when_ful: queue }
+  singleton: true
+  rate_limit: { key: '${input.}', limit: 3, when_full: cancel_oldest }
+  debounce: { wait: 5s, max_wait: 1s }
+  batch: { max_items: 2, max_wait: 1s }
+  fairness: { weight: 5000 }
+  tasks: [{ id: a, type: log, config: { message: m } }]
+",
+        &[
+            "f.yaml:3:23: workflow.concurrency.key: `tasks` cannot be used here: this is evaluated before the workflow begins, at column 3 of the text",
+            "f.yaml:3:51: workflow.concurrency.limit: found 0 (expected a whole number from 1 to 1000000)",
+            "f.yaml:3:54: workflow.concurrency.when_ful: unknown key `when_ful`, did you mean `when_full`? (expected one of key, limit, when_full)",
+            "f.yaml:4:14: workflow.singleton: `singleton` is a `concurrency` with the limit 1: say one of them",
+            "f.yaml:5:15: workflow.rate_limit: `per` is missing",
+            "f.yaml:5:22: workflow.rate_limit.key: expected a field name, found the end, at column 9 of the text",
+            "f.yaml:5:56: workflow.rate_limit.when_full: unknown word `cancel_oldest` (expected one of queue, drop_newest)",
+            "f.yaml:6:35: workflow.debounce.max_wait: `max_wait` is shorter than `wait`",
+            "f.yaml:7:10: workflow.batch: a workflow has `debounce` or `batch`, not both",
+            "f.yaml:8:13: workflow.fairness: `key` is missing",
+        ],
+    );
 }

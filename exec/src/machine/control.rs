@@ -134,6 +134,7 @@ impl Machine {
             (OutBody::Deliver { signal, .. }, _) if matches!(ack.result, OutResult::Refused { .. }) => {
                 self.signal_came_back(turn, (**signal).clone());
             }
+            (OutBody::Told(told), _) => self.told_acknowledged(turn, told, !matches!(ack.result, OutResult::Refused { .. })),
             _ => {}
         }
     }

@@ -7,6 +7,7 @@ use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Tim
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::admission::{Ask, Leave, Told};
 use super::signals::SignalKey;
 use crate::command::OutResult;
 use crate::octets::Octets;
@@ -271,6 +272,9 @@ pub struct Out {
     pub to: Slot,
     /// What.
     pub body: OutBody,
+    /// Every record below this number was acknowledged when this one was added: its target may forget them. 0 and 1 say nothing.
+    #[serde(default, skip_serializing_if = "says_nothing")]
+    pub floor: u64,
 }
 
 /// What an outbox record says.
@@ -301,6 +305,12 @@ pub enum OutBody {
         /// The signal.
         signal: Box<Sent>,
     },
+    /// An instance asks at a gate of the target.
+    Ask(Box<Ask>),
+    /// An instance leaves a gate of the target.
+    Leave(Box<Leave>),
+    /// A gate tells an instance of the target.
+    Told(Box<Told>),
 }
 
 /// A signal on its way to a task.
@@ -349,4 +359,9 @@ impl Serialize for Verdict {
             Self::Unknown => "unknown",
         })
     }
+}
+
+/// Numbers start at 1: below that is nothing to forget.
+pub(crate) fn says_nothing(floor: &u64) -> bool {
+    *floor <= 1
 }

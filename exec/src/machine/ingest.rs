@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use super::Machine;
+use super::admission::door::ActionAdmission;
 use super::dedupe::{Key, Outcome};
 use super::effects::{Effect, InResult, OutBody, Refusal, RefusalCode, Reply};
 use super::instances::Origin;
@@ -182,6 +183,7 @@ impl Machine {
         }
         let origin = Origin {
             message: None,
+            admission: None,
             rule: None,
             payload: start.input,
             is_payload_changed: false,
@@ -200,7 +202,8 @@ impl Machine {
 
     /// Takes in a record of another group's outbox, unless it was before.
     pub(super) fn apply_in(&mut self, turn: &mut Turn<'_>, record: In) {
-        let In { from, seq, body } = record;
+        let In { from, seq, body, floor } = record;
+        self.inbox.raise(from, floor);
         let result = if self.inbox.has_seen(from, seq) {
             InResult::Final(self.seen_result(&body))
         } else if self.inbox.has_room(from, seq) {
@@ -213,9 +216,12 @@ impl Machine {
 
     /// Takes in a record that needs no decision, unless it was before.
     pub(super) fn apply_relay(&mut self, turn: &mut Turn<'_>, relay: Relay) {
-        let Relay { from, seq, body } = relay;
+        let Relay { from, seq, body, floor } = relay;
+        self.inbox.raise(from, floor);
         let result = if self.inbox.has_seen(from, seq) {
             InResult::Final(self.seen_relay(seq, &body))
+        } else if !self.may_follow(from, &body) {
+            InResult::Later(refusal(RefusalCode::Conflict, "a record of the same key that comes before it is missing".into()))
         } else if self.inbox.has_room(from, seq) {
             self.inbox.note(from, seq);
             InResult::Final(self.apply_unseen_relay(turn, seq, body))
@@ -225,11 +231,24 @@ impl Machine {
         turn.out.push(Effect::InApplied { from, seq, result });
     }
 
+    /// Whether all that a record must not overtake was applied.
+    fn may_follow(&self, from: GroupId, body: &OutBody) -> bool {
+        let after = match body {
+            OutBody::Ask(ask) => ask.after,
+            OutBody::Leave(leave) => leave.after,
+            _ => 0,
+        };
+        self.inbox.has_seen(from, after)
+    }
+
     fn apply_unseen_relay(&mut self, turn: &mut Turn<'_>, seq: u64, body: OutBody) -> OutResult {
         match body {
             OutBody::Await { key, task, round } => self.await_here(turn, key, task, round),
             OutBody::StopAwaiting { task, round } => self.forget_waiter(task, round),
             OutBody::Deliver { task, signal } => return self.take_delivery(turn, seq, task, signal.payload),
+            OutBody::Ask(ask) => self.ask_here(turn, *ask),
+            OutBody::Leave(leave) => self.leave_here(turn, &leave.gate, leave.instance, leave.round),
+            OutBody::Told(told) => return self.told(turn, *told),
             OutBody::Publish(_) => return OutResult::Refused { code: "bad_argument".into(), reason: "a message needs a decision".into() },
         }
         OutResult::Done
@@ -270,6 +289,7 @@ fn out_result(reply: Reply) -> OutResult {
 fn origin_of(ingest: &Ingest, action: &StartAction, payload: Octets) -> Origin {
     Origin {
         message: Some(ingest.message_id),
+        admission: ActionAdmission::of(action.ordering_key.as_ref(), action.concurrency.as_ref()),
         rule: Some(action.rule.clone()),
         payload,
         is_payload_changed: false,

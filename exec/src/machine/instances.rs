@@ -9,12 +9,15 @@ use std::sync::Arc;
 use distric_model::{InstanceId, MessageId, Slot, TaskId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::admission::door::{ActionAdmission, Door};
 use super::checkpoint::StoredText;
 use super::compensation::{is_open, left_undone};
 use super::effects::{Effect, Event};
 use super::history::{History, Transition};
+use super::joins::{Readiness, readiness};
 use super::operations::Pause;
 use super::programs::Program;
+use super::queue::Flow;
 use super::state::State;
 use super::timers::{Timer, TimerKey};
 use super::turn::Turn;
@@ -75,6 +78,10 @@ pub(super) struct Instance {
     pub open_count: usize,
     /// It starts nothing now.
     pub pause: Option<Pause>,
+    /// The gates that it passes before it begins.
+    pub door: Option<Box<Door>>,
+    /// The key that its tasks take turns under.
+    pub flow: Option<Box<Flow>>,
     /// How it will end, when that is decided before its last task has ended.
     pub verdict: Option<State>,
     pub failure: Option<Failure>,
@@ -93,6 +100,8 @@ pub(super) struct Instance {
 pub(super) struct Origin {
     pub message: Option<MessageId>,
     pub rule: Option<Arc<str>>,
+    /// What the rule's action says of its beginning.
+    pub admission: Option<Box<ActionAdmission>>,
     /// The message's payload, after transforms; or the input of a start. Shared with the message.
     pub payload: Octets,
     /// The payload is that of a retry, not the message's.
@@ -124,6 +133,8 @@ pub(super) struct Task {
     pub timer: Option<TimerKey>,
     /// Its place in its queue among equals in priority.
     pub arrival: u64,
+    /// Its turn in its queue.
+    pub turn: u64,
     /// Dependencies that have not ended.
     pub waiting_count: u16,
     pub input: Option<Octets>,
@@ -195,13 +206,6 @@ impl Instance {
     }
 }
 
-/// What a task's dependencies say about it.
-enum Readiness {
-    Waits,
-    Runs,
-    Skipped(&'static str),
-}
-
 impl Machine {
     /// Creates an instance; it begins in this entry, or `delay_ms` later.
     pub(super) fn create_instance(
@@ -223,6 +227,8 @@ impl Machine {
             tasks: Vec::new(),
             open_count: 0,
             pause: None,
+            door: None,
+            flow: None,
             verdict: None,
             failure: None,
             history: History::default(),
@@ -261,8 +267,12 @@ impl Machine {
     /// The tasks appear; those that depend on nothing are considered.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get(&id) else { return };
-        if instance.status != State::Scheduled || instance.pause.is_some() {
+        if !matches!(instance.status, State::Scheduled | State::Queued) || instance.pause.is_some() || !self.pass_door(turn, id) {
             return;
+        }
+        let Some(instance) = self.instances.get(&id) else { return };
+        if !instance.tasks.is_empty() {
+            return self.go_on(turn, id, None);
         }
         let program = instance.program.clone();
         let timeout_ms = instance.origin.timeout_ms.unwrap_or(program.timeout_ms);
@@ -273,8 +283,8 @@ impl Machine {
             instance.started_at = Some(turn.now);
             instance.tasks = program.steps.iter().map(|step| Task::pending(step.depends_on.len() as u16)).collect();
             instance.open_count = program.steps.iter().filter(|step| step.compensates.is_none()).count();
-            instance.status = State::Running;
-            instance.record(turn, None, State::Scheduled, State::Running, None);
+            let from = std::mem::replace(&mut instance.status, State::Running);
+            instance.record(turn, None, from, State::Running, None);
         });
         let roots = (0..).zip(&program.steps).filter(|(_, step)| step.depends_on.is_empty());
         self.errands.extend(roots.map(|(index, _)| Errand::Consider(TaskAt { instance: id, index })));
@@ -391,9 +401,9 @@ impl Machine {
         self.end_task(turn, at, State::Cancelled, Some(reason.clone()));
     }
 
-    fn end_if_all_tasks_have(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
+    pub(super) fn end_if_all_tasks_have(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get(&id) else { return };
-        if instance.open_count > 0 || instance.status.is_end() || (instance.status == State::Scheduled && instance.verdict.is_none()) {
+        if instance.open_count > 0 || instance.status.is_end() || (instance.verdict.is_none() && matches!(instance.status, State::Scheduled | State::Queued)) {
             return;
         }
         if self.compensate_next(turn, id) {
@@ -414,9 +424,11 @@ impl Machine {
         });
         match to {
             State::Completed => self.stats.instances_completed_count += 1,
+            State::Skipped => self.stats.instances_skipped_count += 1,
             _ => self.stats.instances_failed_count += 1,
         }
         self.forget_signals_to(id);
+        self.leave_gates(turn, id);
         self.open_count -= 1;
         self.retention.instance_ended(turn.now, id);
         if self.retention.finished_count() > self.settings.history_instances_max {
@@ -445,6 +457,7 @@ impl Task {
             ended_at: None,
             timer: None,
             arrival: 0,
+            turn: 0,
             waiting_count,
             input: None,
             config: None,
@@ -454,33 +467,5 @@ impl Task {
             out_seq: None,
             rerun: 0,
         }
-    }
-}
-
-/// Whether a task runs, by its join over the ends of its dependencies.
-///
-/// `all` and `any`: a task whose dependencies were all skipped is skipped as well; for `all`, some that were skipped do not matter.
-fn readiness(instance: &Instance, index: u16) -> Readiness {
-    let step = &instance.program.steps[usize::from(index)];
-    if step.depends_on.is_empty() {
-        return Readiness::Runs;
-    }
-    let status = |dependency: &u16| instance.tasks[usize::from(*dependency)].status;
-    if step.join == Join::Any && step.depends_on.iter().any(|dependency| status(dependency) == State::Completed) {
-        return Readiness::Runs;
-    }
-    if instance.tasks[usize::from(index)].waiting_count > 0 {
-        return Readiness::Waits;
-    }
-    match step.join {
-        Join::AllDone => Readiness::Runs,
-        Join::All | Join::Any if step.depends_on.iter().all(|dependency| status(dependency) == State::Skipped) => {
-            Readiness::Skipped("all it depends on was skipped")
-        }
-        Join::Any => Readiness::Skipped("nothing it depends on completed"),
-        Join::All if step.depends_on.iter().all(|dependency| matches!(status(dependency), State::Completed | State::Skipped)) => {
-            Readiness::Runs
-        }
-        Join::All => Readiness::Skipped("not all it depends on completed"),
     }
 }

@@ -5,6 +5,7 @@
 //! Invariant: `digest()` is equal on all replicas that applied the same entries, whoever consumed their effects.
 //! Start reading at [`Machine::apply`]: it only directs traffic. Then `ingest`, `instances`, `tasks`, in the order of a message's life.
 
+pub mod admission;
 mod checkpoint;
 mod compensation;
 mod control;
@@ -14,11 +15,13 @@ pub mod effects;
 mod history;
 mod ingest;
 mod instances;
+mod joins;
 mod operations;
 mod outbox;
 mod placement;
 mod programs;
 mod queries;
+mod queue;
 mod rendering;
 mod retention;
 pub mod settings;
@@ -37,6 +40,7 @@ use std::sync::Arc;
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 
+use self::admission::gates::Gates;
 use self::checkpoint::record::TextKind;
 pub use self::checkpoint::record::{CHECKPOINT_FORMAT, RestoreError};
 use self::checkpoint::tracked::{Tracked, TrackedQueue};
@@ -51,6 +55,7 @@ use self::outbox::{Inbox, Outbox};
 use self::placement::Queues;
 pub use self::programs::PROGRAMS_MAX;
 use self::programs::Programs;
+pub use self::queue::PASSED_OVER_MAX;
 pub use self::queries::{InstanceFilter, PAGE_ITEMS_MAX, PAGE_SCAN_MAX, TaskFilter};
 use self::retention::Retention;
 pub use self::retention::{FORGOTTEN_PER_ENTRY_MAX, SWEEP_GRANULARITY_MS};
@@ -103,6 +108,7 @@ pub struct Machine {
     outbox: Outbox,
     inbox: Inbox,
     signals: Signals,
+    gates: Gates,
     retention: Retention,
     /// What is left to do, in order. Drained by every entry as far as its bound allows.
     errands: TrackedQueue<Errand>,
@@ -125,6 +131,8 @@ enum Errand {
     Serve(WorkerId),
     /// An attempt is lost with its worker.
     Lose { task: TaskAt, token: u64 },
+    /// A gate may let more in.
+    Advance(u64),
 }
 
 impl Machine {
@@ -147,6 +155,7 @@ impl Machine {
             outbox: Outbox::default(),
             inbox: Inbox::default(),
             signals: Signals::default(),
+            gates: Gates::default(),
             retention: Retention::default(),
             errands: TrackedQueue::default(),
             is_tick_unfinished: false,
@@ -321,6 +330,8 @@ impl Machine {
             out_pending: self.outbox.len() as u64,
             signals_awaited: self.signals.counts().0 as u64,
             signals_kept: self.signals.counts().1 as u64,
+            keys_open: self.gates.counts().0 as u64,
+            starts_waiting: self.gates.counts().1,
             dedupe_keys: self.dedupe.len() as u64,
             state_bytes: self.held_bytes(),
             ..self.stats
@@ -377,6 +388,7 @@ impl Machine {
                 Errand::Begin(instance) => self.begin(turn, instance),
                 Errand::Consider(task) => self.consider(turn, task),
                 Errand::Serve(worker) => self.serve(turn, worker),
+                Errand::Advance(gate) => self.advance(turn, gate),
                 Errand::Lose { task, token } => {
                     if self.task_mut(task).is_some_and(|task| task.token == token) {
                         self.lose_attempt(turn, task);
@@ -412,6 +424,7 @@ impl Machine {
                     }
                 }
                 Timer::WaitEnd(task) => self.end_wait(turn, task),
+                Timer::Gate(gate) => self.gate_due(turn, gate),
             }
             self.run_errands(turn);
         }
@@ -432,7 +445,7 @@ impl Serialize for Machine {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let log = (self.group, self.version, self.applied_index, self.now, &self.settings, self.state_bytes);
         let work = (&self.programs, &self.messages, &self.instances, &self.retention, &self.errands, self.is_tick_unfinished);
-        let rest = (&self.queues, &self.workers, &self.timers, &self.dedupe, &self.outbox, &self.inbox, &self.signals);
+        let rest = (&self.queues, &self.workers, &self.timers, &self.dedupe, &self.outbox, &self.inbox, &self.signals, &self.gates);
         (log, work, rest).serialize(serializer)
     }
 }

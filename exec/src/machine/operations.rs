@@ -135,7 +135,7 @@ impl Machine {
             instance.record(turn, None, State::Paused, instance.status, Some(reason));
         });
         let Some(instance) = self.instances.get(&id) else { return };
-        if instance.status == State::Scheduled && instance.timer.is_none() {
+        if matches!(instance.status, State::Scheduled | State::Queued) && instance.timer.is_none() {
             self.errands.push_back(Errand::Begin(id));
         }
         // What is considered in vain costs no more than the look at it.
@@ -152,12 +152,10 @@ impl Machine {
         let Retry { from, input, program, reason } = retry;
         let Some(instance) = self.instances.get(&id) else { return };
         let old = instance.program.clone();
-        let timeout_ms = instance.origin.timeout_ms.unwrap_or(program.timeout_ms);
         if !Arc::ptr_eq(&old, &program) {
             self.programs.unused(&old);
             self.programs.used(&program);
         }
-        let timer = self.timers.set(turn.now.plus_ms(timeout_ms), Timer::InstanceTimeout(id));
         self.with_instance(id, |instance| {
             let keeps = kept_tasks(instance, &program, from.as_deref());
             instance.change_program(program.clone(), keeps);
@@ -169,20 +167,12 @@ impl Machine {
                 origin.payload = input;
                 origin.is_payload_changed = origin.message.is_some();
             }
-            instance.timer = Some(timer);
             instance.started_at = instance.started_at.or(Some(turn.now));
             (instance.ended_at, instance.verdict, instance.failure) = (None, None, None);
-            let status = std::mem::replace(&mut instance.status, State::Running);
-            instance.record(turn, None, status, State::Running, Some(reason));
         });
-        let Some(instance) = self.instances.get(&id) else { return };
-        let pending = (0..instance.tasks.len() as u16).filter(|index| {
-            instance.tasks[usize::from(*index)].status == State::Pending
-                && instance.program.steps[usize::from(*index)].compensates.is_none()
-        });
-        self.errands.extend(pending.map(|index| Errand::Consider(TaskAt { instance: id, index })));
         self.open_count += 1;
         self.stats.reruns_count += 1;
+        self.begin_again(turn, id, reason);
     }
 }
 

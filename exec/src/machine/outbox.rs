@@ -11,9 +11,10 @@ use distric_model::limits::GROUP_COUNT_MAX;
 use distric_model::{Change, GroupId, Slot};
 use serde::Serialize;
 
+use super::admission::{GateKey, Word};
 use super::checkpoint::record::encode;
 use super::checkpoint::tracked::Tracked;
-use super::effects::{Out, OutBody};
+use super::effects::{Out, OutBody, says_nothing};
 use super::instances::TaskAt;
 
 /// Most records of one source that may be applied ahead of one that is missing.
@@ -24,12 +25,21 @@ pub const IN_AHEAD_MAX: usize = 65_536;
 pub(super) struct Outbox {
     pending: Tracked<u64, (Arc<Out>, Option<TaskAt>)>,
     added_count: u64,
+    /// The records of each gate: what follows one must not overtake it.
+    #[serde(skip)]
+    by_gate: BTreeMap<GateKey, BTreeSet<u64>>,
 }
 
 impl Outbox {
     /// An outbox from its records, after so many were ever added.
     pub fn restored(pending: BTreeMap<u64, (Arc<Out>, Option<TaskAt>)>, added_count: u64) -> Self {
-        Self { pending: Tracked::restored(pending), added_count }
+        let mut by_gate = BTreeMap::<GateKey, BTreeSet<u64>>::new();
+        for (seq, (out, _)) in &pending {
+            if let Some(gate) = gate_of(&out.body) {
+                by_gate.entry(gate.clone()).or_default().insert(*seq);
+            }
+        }
+        Self { pending: Tracked::restored(pending), added_count, by_gate }
     }
 
     /// How many were ever added.
@@ -50,14 +60,33 @@ impl Outbox {
     /// Adds a record for the group of a slot; `task`, when there is one, waits for its acknowledgement.
     pub fn add(&mut self, to: Slot, body: OutBody, task: Option<TaskAt>) -> Arc<Out> {
         self.added_count += 1;
-        let out = Arc::new(Out { seq: self.added_count, to, body });
+        let floor = self.pending.iter().next().map_or(self.added_count, |(first, _)| *first);
+        let floor = if says_nothing(&floor) { 0 } else { floor };
+        if let Some(gate) = gate_of(&body) {
+            self.by_gate.entry(gate.clone()).or_default().insert(self.added_count);
+        }
+        let out = Arc::new(Out { seq: self.added_count, to, body, floor });
         self.pending.insert(out.seq, (out.clone(), task));
         out
     }
 
     /// Removes a record. `None` when it is not there: acknowledged before.
     pub fn remove(&mut self, seq: u64) -> Option<(Arc<Out>, Option<TaskAt>)> {
-        self.pending.remove(&seq)
+        let (out, task) = self.pending.remove(&seq)?;
+        if let Some(gate) = gate_of(&out.body)
+            && let Some(numbers) = self.by_gate.get_mut(gate)
+        {
+            numbers.remove(&seq);
+            if numbers.is_empty() {
+                self.by_gate.remove(gate);
+            }
+        }
+        Some((out, task))
+    }
+
+    /// The last record for a gate that is not acknowledged; 0 when there is none.
+    pub fn last_at(&self, gate: &GateKey) -> u64 {
+        self.by_gate.get(gate).and_then(|numbers| numbers.last()).copied().unwrap_or(0)
     }
 
     /// The records, by number.
@@ -67,6 +96,15 @@ impl Outbox {
 
     pub fn len(&self) -> usize {
         self.pending.len()
+    }
+}
+
+/// The gate that an instance asks at or leaves with a record.
+fn gate_of(body: &OutBody) -> Option<&GateKey> {
+    match body {
+        OutBody::Ask(ask) => Some(&ask.gate),
+        OutBody::Leave(leave) => Some(&leave.gate),
+        _ => None,
     }
 }
 
@@ -80,6 +118,12 @@ pub(super) fn out_bytes(out: &Out) -> u64 {
         OutBody::Await { key, .. } => key.name.len() + key.key.len(),
         OutBody::StopAwaiting { .. } => 0,
         OutBody::Deliver { signal, .. } => signal.payload.len() + signal.key.name.len() + signal.key.key.len(),
+        OutBody::Ask(ask) => ask.input.len() + ask.gate.key.len(),
+        OutBody::Leave(leave) => leave.gate.key.len(),
+        OutBody::Told(told) => match &told.word {
+            Word::EnterWith(input) => input.len(),
+            _ => told.gate.key.len(),
+        },
     };
     content as u64 + OUT_BYTES_AROUND
 }
@@ -107,6 +151,25 @@ impl Inbox {
     pub fn has_seen(&self, from: GroupId, seq: u64) -> bool {
         // Numbers start at 1; 0 counts as applied.
         seq == 0 || self.sources.get(&from).is_some_and(|seen| seq < seen.below) || self.ahead.contains_key(&(from, seq))
+    }
+
+    /// All records of a source below a number are done with, seen here or not: they need not be told apart any more.
+    pub fn raise(&mut self, from: GroupId, floor: u64) {
+        if floor <= 1 || from.0 >= GROUP_COUNT_MAX || self.sources.get(&from).is_some_and(|seen| seen.below >= floor) {
+            return;
+        }
+        if !self.sources.contains_key(&from) {
+            self.sources.insert(from, Seen { below: 1, ahead_count: 0 });
+        }
+        let passed: Vec<u64> = self.ahead.range((from, 0)..(from, floor)).map(|((_, seq), ())| *seq).collect();
+        passed.iter().for_each(|seq| _ = self.ahead.remove(&(from, *seq)));
+        let Some(seen) = self.sources.get_mut(&from) else { return };
+        seen.below = floor;
+        seen.ahead_count -= passed.len();
+        while self.ahead.remove(&(from, seen.below)).is_some() {
+            seen.below += 1;
+            seen.ahead_count -= 1;
+        }
     }
 
     /// Whether a record may be applied: it is not too far ahead, and its source can exist.

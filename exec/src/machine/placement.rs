@@ -1,7 +1,7 @@
 //! Placement: which worker gets which task. A pure function of the replicated state.
 //!
-//! Tasks that any of the same workers could take form a class: one task type, one set of labels, one way to choose. A class is a queue by
-//! (priority, arrival). Invariant: a class that has a waiting task has no eligible worker with free credit, unless work for
+//! Tasks that any of the same workers could take form a class: one task type, one set of labels, one way to choose. A class has a queue
+//! ([`super::queue`]). Invariant: a class that has a waiting task has no eligible worker with free credit, unless work for
 //! the worker is still on the agenda; so a task that becomes ready behind others needs no search.
 
 use std::cmp::Reverse;
@@ -13,6 +13,7 @@ use distric_model::{Change, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::instances::TaskAt;
+use super::queue::{FlowName, QueueKey, ReadyQueue, Turns};
 use super::workers::Workers;
 use crate::definition::Strategy;
 
@@ -46,13 +47,10 @@ pub(super) struct ClassKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct ClassId(u32);
 
-/// Higher priority first, then earlier arrival.
-pub(super) type QueueKey = (Reverse<i32>, u64);
-
 #[derive(Debug, Serialize)]
 struct Class {
     key: ClassKey,
-    queue: BTreeMap<QueueKey, TaskAt>,
+    queue: ReadyQueue,
     /// The worker that got the last task.
     last: Option<WorkerId>,
 }
@@ -78,7 +76,7 @@ impl Queues {
             return *id;
         }
         let id = ClassId(u32::try_from(self.classes.len()).expect("classes come from tasks of definitions, far fewer than 2^32"));
-        self.classes.push(Class { key: key.clone(), queue: BTreeMap::new(), last: None });
+        self.classes.push(Class { key: key.clone(), queue: ReadyQueue::default(), last: None });
         self.by_key.insert(key, id);
         self.changed.insert(id);
         id
@@ -96,19 +94,27 @@ impl Queues {
     }
 
     /// Puts a task in its queue.
-    pub fn push(&mut self, class: ClassId, key: QueueKey, task: TaskAt) {
+    pub fn push(&mut self, class: ClassId, key: QueueKey, task: TaskAt, flow: FlowName) {
         self.waiting.insert(class);
-        self.ready_count += usize::from(self.entry(class).queue.insert(key, task).is_none());
+        self.ready_count += usize::from(self.entry(class).queue.insert(key, task, flow));
+    }
+
+    /// The turn of a task that comes to the queue of its class now.
+    pub fn turn_of(&self, class: ClassId, priority: i32, flow: &FlowName, weight: u32, returns: bool) -> u64 {
+        self.classes[class.0 as usize].queue.turn_of(priority, flow, weight, returns)
     }
 
     /// Takes a task out of its queue; nothing when it is not in it.
     pub fn remove(&mut self, class: ClassId, key: QueueKey) {
         let queue = &mut self.entry(class).queue;
-        let was_there = queue.remove(&key).is_some();
+        let removed = queue.remove(key);
         if queue.is_empty() {
             self.waiting.remove(&class);
         }
-        self.ready_count -= usize::from(was_there);
+        if removed == Some(true) {
+            self.changed.insert(class);
+        }
+        self.ready_count -= usize::from(removed.is_some());
     }
 
     /// The worker for the next task of a class, or `None` when no eligible one has free credit.
@@ -130,15 +136,36 @@ impl Queues {
         }
     }
 
-    /// The task that a worker with free credit takes next: of the highest priority, then the longest waiting, that it is eligible for.
-    pub fn next_for(&self, worker: WorkerId, workers: &Workers) -> Option<TaskAt> {
+    /// Takes out the task that a worker with free credit takes next, of those that it is eligible for: of the greatest priority, unless
+    /// a lesser one was passed over too often; then by turn, or between classes by arrival.
+    ///
+    /// Shape: O(classes with a waiting task), each O(log n).
+    pub fn take_for(&mut self, worker: WorkerId, workers: &Workers) -> Option<TaskAt> {
         let worker = workers.get(worker)?;
-        let heads = self.waiting.iter().filter_map(|id| {
-            let class = &self.classes[id.0 as usize];
-            let eligible = worker.offers(&class.key.task_type, &class.key.labels);
-            if eligible { class.queue.first_key_value() } else { None }
+        let eligible = self.waiting.iter().copied().filter(|id| {
+            let key = &self.classes[id.0 as usize].key;
+            worker.offers(&key.task_type, &key.labels)
         });
-        heads.min_by_key(|(key, _)| **key).map(|(_, task)| *task)
+        let eligible: Vec<ClassId> = eligible.collect();
+        let heads = eligible.iter().filter_map(|id| {
+            let queue = &self.classes[id.0 as usize].queue;
+            let key = queue.next()?;
+            // Overdue classes first, of them the one that has waited the longest.
+            let rank = if queue.is_overdue() { (0, Reverse(0), queue.oldest()?.1) } else { (1, key.0, key.2) };
+            Some((rank, *id, key))
+        });
+        let (_, class, key) = heads.min()?;
+        let task = self.entry(class).queue.serve(key)?;
+        self.ready_count -= 1;
+        if self.entry(class).queue.is_empty() {
+            self.waiting.remove(&class);
+        }
+        for id in eligible {
+            if self.entry(id).queue.passed(key.0) {
+                self.changed.insert(id);
+            }
+        }
+        Some(task)
     }
 
     /// Notes who got the last task of a class.
@@ -159,7 +186,7 @@ impl Queues {
 
     /// Tasks of the class before this place. O(n) in the queue: for people who ask why.
     pub fn ahead_count(&self, class: ClassId, key: QueueKey) -> usize {
-        self.classes[class.0 as usize].queue.range(..key).count()
+        self.classes[class.0 as usize].queue.ahead_count(key)
     }
 
     /// How many classes there are.
@@ -173,20 +200,21 @@ impl Queues {
     }
 
     /// Tells what changed since the last call: number, key and last worker of each class that did. Queues are not told.
-    pub fn take_changes(&mut self, out: &mut Vec<Change>, change_of: impl Fn(u32, &ClassKey, Option<WorkerId>) -> Change) {
+    pub fn take_changes(&mut self, out: &mut Vec<Change>, change_of: impl Fn(u32, &ClassKey, Option<WorkerId>, Turns) -> Change) {
         for id in std::mem::take(&mut self.changed) {
             let class = &self.classes[id.0 as usize];
-            out.push(change_of(id.0, &class.key, class.last));
+            out.push(change_of(id.0, &class.key, class.last, class.queue.turns()));
         }
     }
 
     /// Puts a class back, its queue empty. False when it is not the next one.
-    pub fn restore_class(&mut self, number: u32, key: ClassKey, last: Option<WorkerId>) -> bool {
+    pub fn restore_class(&mut self, number: u32, key: ClassKey, last: Option<WorkerId>, turns: &Turns) -> bool {
         if number as usize != self.classes.len() || self.by_key.contains_key(&key) {
             return false;
         }
         let id = self.class(key);
         self.entry(id).last = last;
+        self.entry(id).queue.restore(turns);
         true
     }
 

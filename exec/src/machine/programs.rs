@@ -19,7 +19,7 @@ use super::checkpoint::tracked::Tracked;
 use super::effects::{Refusal, RefusalCode, Reply};
 use super::placement::{ClassId, ClassKey, Queues};
 use crate::command::{Define, Retry};
-use crate::definition::{COMPENSATION_SUFFIX, Compiled, CompiledTask, Definition, Join, OnFailure, TaskDefinition, Wait, Work};
+use crate::definition::{COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledTask, Definition, Join, OnFailure, TaskDefinition, Wait, Work};
 use crate::octets::Octets;
 
 /// Most definitions that one group knows. Beyond it the oldest that no instance uses is forgotten; it can be defined again.
@@ -39,6 +39,10 @@ pub(super) struct Program {
     /// One for each task, in the order of the definition; behind them one for each compensation.
     pub steps: Vec<Step>,
     pub tasks: Vec<CompiledTask>,
+    /// When its instances may begin.
+    pub admission: CompiledAdmission,
+    /// What the expressions of the admission read.
+    pub start_reads: Reads,
     body: Octets,
 }
 
@@ -195,7 +199,7 @@ impl Program {
         if definition.tasks.len() > WORKFLOW_TASKS_MAX {
             return Err(format!("{} tasks are more than {WORKFLOW_TASKS_MAX}", definition.tasks.len()));
         }
-        let Compiled { definition, tasks } = definition.with_compensations().compile().map_err(|error| error.to_string())?;
+        let Compiled { definition, tasks, admission } = definition.with_compensations().compile().map_err(|error| error.to_string())?;
         let cleans_up = cleaning_tasks(&definition);
         let steps = definition.tasks.iter().zip(&tasks).enumerate();
         let mut steps: Vec<Step> =
@@ -210,6 +214,8 @@ impl Program {
             compensates: definition.on_failure == OnFailure::Compensate,
             steps,
             tasks,
+            start_reads: Reads::of_start(&definition, &admission),
+            admission,
             body: define.body.clone(),
         })
     }
@@ -257,6 +263,15 @@ impl Step {
 }
 
 impl Reads {
+    fn of_start(definition: &Definition, admission: &CompiledAdmission) -> Self {
+        let mut reads = Self::default();
+        let keys = admission.gates.iter().filter_map(|(_, key)| key.as_ref());
+        let fairness = admission.fairness.iter().flat_map(|(key, weight)| [key, weight]);
+        let references = keys.chain(fairness).flat_map(|template| template.paths());
+        references.for_each(|reference| reads.note(definition, &reference));
+        reads
+    }
+
     fn of(definition: &Definition, task: &CompiledTask) -> Self {
         let mut reads = Self::default();
         let mut note = |references: Vec<Reference>| references.iter().for_each(|reference| reads.note(definition, reference));

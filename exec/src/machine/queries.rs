@@ -200,7 +200,7 @@ fn summary(instance: &Instance) -> InstanceSummary {
 }
 
 /// The status that people see: a pause hides what it holds up.
-fn public_status(instance: &Instance) -> &'static str {
+pub(super) fn public_status(instance: &Instance) -> &'static str {
     if instance.pause.is_some() { State::Paused.as_str() } else { instance.status.as_str() }
 }
 

@@ -192,7 +192,7 @@ fn key_of(value: Value) -> Result<Arc<str>, Failure> {
     Ok(Arc::from(text))
 }
 
-fn rfc3339(us: u64) -> Option<String> {
+pub(super) fn rfc3339(us: u64) -> Option<String> {
     let instant = jiff::Timestamp::from_microsecond(i64::try_from(us).ok()?).ok()?;
     Some(instant.to_string())
 }

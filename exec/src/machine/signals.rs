@@ -328,7 +328,11 @@ impl Machine {
     /// The answer to a record that was applied before. Only a delivery has two answers, and its task knows which; when that is forgotten
     /// as well, the signal is taken for delivered: at most once goes before at least once.
     pub(super) fn seen_relay(&self, seq: u64, body: &OutBody) -> OutResult {
-        let OutBody::Deliver { task, .. } = body else { return OutResult::Done };
+        let task = match body {
+            OutBody::Deliver { task, .. } => task,
+            OutBody::Told(told) => return self.seen_told(told),
+            _ => return OutResult::Done,
+        };
         let Some(at) = self.locate(*task) else { return OutResult::Done };
         let settled = self.instances.get(&at.instance).map(|instance| instance.tasks[usize::from(at.index)].settled_token);
         if settled == Some(seq) { OutResult::Done } else { not_waiting() }

@@ -29,11 +29,13 @@ pub(super) enum State {
     Compensated,
     /// An instance that starts nothing. In histories only: the state that it comes back to is kept beside it.
     Paused,
+    /// An instance that waits for its keys.
+    Queued,
 }
 
 impl State {
     /// All of them: a state's place here is its number in records. New ones go last.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Scheduled,
         Self::Running,
         Self::Pending,
@@ -48,6 +50,7 @@ impl State {
         Self::Compensating,
         Self::Compensated,
         Self::Paused,
+        Self::Queued,
     ];
 
     /// Its name in queries and events.
@@ -67,6 +70,7 @@ impl State {
             Self::Compensating => "compensating",
             Self::Compensated => "compensated",
             Self::Paused => "paused",
+            Self::Queued => "queued",
         }
     }
 

@@ -19,6 +19,10 @@ pub struct Stats {
     pub instances_completed_count: u64,
     /// Instances failed, timed out or cancelled.
     pub instances_failed_count: u64,
+    /// Instances that never began: debounced, batched, one too many for their key.
+    pub instances_skipped_count: u64,
+    /// Starts that the keys of this group turned away.
+    pub starts_turned_away_count: u64,
     /// Ended instances taken back to where they failed.
     pub reruns_count: u64,
     /// Attempts dispatched.
@@ -55,6 +59,10 @@ pub struct Stats {
     pub signals_awaited: u64,
     /// Signals kept that nobody waits for, now.
     pub signals_kept: u64,
+    /// Keys of starts that are in use, now.
+    pub keys_open: u64,
+    /// Starts, of all groups, that wait at the keys of this group, now.
+    pub starts_waiting: u64,
     /// Idempotency keys remembered, now.
     pub dedupe_keys: u64,
     /// Bytes of state by this room's own accounting, now.
@@ -63,7 +71,7 @@ pub struct Stats {
 
 impl Stats {
     /// All values with their names, in a fixed order: counters end in `_total`.
-    pub fn rows(&self) -> [(&'static str, u64); 28] {
+    pub fn rows(&self) -> [(&'static str, u64); 32] {
         [
             ("exec_commands_total", self.commands_count),
             ("exec_commands_ignored_total", self.commands_ignored_count),
@@ -73,6 +81,8 @@ impl Stats {
             ("exec_instances_started_total", self.instances_started_count),
             ("exec_instances_completed_total", self.instances_completed_count),
             ("exec_instances_failed_total", self.instances_failed_count),
+            ("exec_instances_skipped_total", self.instances_skipped_count),
+            ("exec_starts_turned_away_total", self.starts_turned_away_count),
             ("exec_reruns_total", self.reruns_count),
             ("exec_dispatches_total", self.dispatches_count),
             ("exec_failures_total", self.failures_count),
@@ -91,6 +101,8 @@ impl Stats {
             ("exec_out_pending", self.out_pending),
             ("exec_signals_awaited", self.signals_awaited),
             ("exec_signals_kept", self.signals_kept),
+            ("exec_keys_open", self.keys_open),
+            ("exec_starts_waiting", self.starts_waiting),
             ("exec_dedupe_keys", self.dedupe_keys),
             ("exec_state_bytes", self.state_bytes),
         ]

@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::effects::{Assignment, Effect, Reply, Verdict};
 use super::instances::{Failure, Instance, TaskAt};
-use super::placement::QueueKey;
+use super::queue::{FlowName, QueueKey};
 use super::state::State;
 use super::timers::Timer;
 use super::turn::Turn;
@@ -74,12 +74,17 @@ impl Machine {
         let Some(instance) = self.instances.get_mut(&at.instance) else { return };
         let task = &mut instance.tasks[usize::from(at.index)];
         // Who was lost or returned goes back to where it stood; who failed goes to the end.
-        if task.arrival == 0 || task.status == State::BackingOff {
+        let returns = task.arrival != 0 && task.status != State::BackingOff;
+        if !returns {
             task.arrival = queues.arrive();
         }
         task.timer = None;
         task.next_attempt_at = None;
-        let class = instance.program.steps[usize::from(at.index)].class;
+        let step = &instance.program.steps[usize::from(at.index)];
+        let (class, priority) = (step.class, step.priority);
+        let flow = flow_of(instance);
+        let weight = instance.flow.as_ref().map_or(1, |flow| flow.weight);
+        instance.tasks[usize::from(at.index)].turn = queues.turn_of(class, priority, &flow, weight, returns);
         let key = queue_key(instance, at.index);
         self.with_instance(at.instance, |instance| {
             instance.move_task(turn, at.index, State::Ready, reason);
@@ -88,7 +93,7 @@ impl Machine {
         let worker = if self.queues.is_waiting(class) { None } else { self.queues.choose(class, &self.workers) };
         match worker {
             Some(worker) => self.assign(turn, at, worker),
-            None => self.queues.push(class, key, at),
+            None => self.queues.push(class, key, at, flow),
         }
     }
 
@@ -98,8 +103,7 @@ impl Machine {
             if turn.is_spent() {
                 return self.errands.push_back(Errand::Serve(worker));
             }
-            let Some(at) = self.queues.next_for(worker, &self.workers) else { return };
-            self.unqueue(at);
+            let Some(at) = self.queues.take_for(worker, &self.workers) else { return };
             self.assign(turn, at, worker);
         }
     }
@@ -113,6 +117,7 @@ impl Machine {
         let timer = self.timers.set(turn.now.plus_ms(step.timeout_ms), Timer::AttemptTimeout(at));
         let task = &mut instance.tasks[usize::from(at.index)];
         task.attempt += 1;
+        task.turn = 0;
         task.token = token;
         task.worker = Some(worker);
         task.assigned_at = Some(turn.now);
@@ -323,9 +328,15 @@ pub(super) fn default_key(at: TaskAt, rerun: u32) -> Arc<str> {
     }
 }
 
+/// Which tasks take turns with those of an instance.
+pub(super) fn flow_of(instance: &Instance) -> FlowName {
+    instance.flow.as_ref().map(|flow| (instance.program.namespace.clone(), flow.key.clone()))
+}
+
 /// A task's place in its queue.
 pub(super) fn queue_key(instance: &Instance, index: u16) -> QueueKey {
-    (Reverse(instance.program.steps[usize::from(index)].priority), instance.tasks[usize::from(index)].arrival)
+    let task = &instance.tasks[usize::from(index)];
+    (Reverse(instance.program.steps[usize::from(index)].priority), task.turn, task.arrival)
 }
 
 /// The policy of a task: its own, else that of whatever started the instance, else one attempt.

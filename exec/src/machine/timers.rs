@@ -26,6 +26,8 @@ pub(super) enum Timer {
     BackoffEnd(TaskAt),
     /// A `wait` task is over.
     WaitEnd(TaskAt),
+    /// Something happens at a gate.
+    Gate(u64),
 }
 
 /// All timers of a machine.

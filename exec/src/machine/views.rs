@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::machine::admission::GateKey;
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId, WorkerId};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -210,6 +211,42 @@ pub struct WhyView {
     pub blockers: Vec<Blocker>,
 }
 
+/// Why an instance is where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WhyInstanceView {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The group that holds it.
+    pub group: GroupId,
+    /// Its status.
+    pub status: &'static str,
+    /// What keeps the instance itself.
+    pub blockers: Vec<Blocker>,
+    /// Its open tasks with their blockers; the first 64.
+    pub tasks: Vec<WhyView>,
+}
+
+/// What a key of starts holds, at its home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GateView {
+    /// The rule: `concurrency`, `ordering_key`, `rate_limit`, `debounce` or `batch`.
+    pub rule: &'static str,
+    /// The key.
+    pub key: Arc<str>,
+    /// How many it lets in.
+    pub limit: u32,
+    /// How many are inside.
+    pub inside_count: usize,
+    /// The first of them.
+    pub inside: Vec<InstanceId>,
+    /// How many wait.
+    pub waiting_count: usize,
+    /// How many wait before the instance that asks.
+    pub ahead_count: Option<usize>,
+    /// When something happens here by itself.
+    pub next_us: Option<u64>,
+}
+
 /// One thing that keeps a task from going on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -283,6 +320,19 @@ pub enum Blocker {
         key: Arc<str>,
         /// When it stops waiting, when it does.
         until_us: Option<u64>,
+    },
+    /// Its instance waits for a key.
+    WaitingForKey {
+        /// The rule: `concurrency`, `ordering_key`, `rate_limit`, `debounce` or `batch`.
+        rule: &'static str,
+        /// The key.
+        key: Arc<str>,
+        /// Where the key is looked for: its namespace, the key, and what it belongs to.
+        at: GateKey,
+        /// It has asked at the key's home.
+        is_asked: bool,
+        /// What the home of the key says; absent when it was not asked, or does not know the key yet.
+        gate: Option<GateView>,
     },
     /// It waits for its time.
     WaitingUntil {

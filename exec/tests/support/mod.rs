@@ -83,7 +83,7 @@ impl World {
 
     /// Applies a record of another world's outbox. Returns what became of it.
     pub fn relay(&mut self, from: GroupId, out: &Out) -> InResult {
-        self.apply(Command::Relay(Box::new(Relay { from, seq: out.seq, body: out.body.clone() })));
+        self.apply(Command::Relay(Box::new(Relay { from, seq: out.seq, body: out.body.clone(), floor: out.floor })));
         let applied = self.effects.iter().rev().find_map(|effect| match effect {
             Effect::InApplied { result, .. } => Some(result.clone()),
             _ => None,

@@ -283,7 +283,7 @@ impl Story {
             Step::Deliver { which } => {
                 let out = self.outs.get(pick(*which, self.outs.len()))?.clone();
                 let distric_exec::OutBody::Publish(published) = &out.body else {
-                    return Some(Command::Relay(Box::new(Relay { from: GroupId(1), seq: out.seq, body: out.body.clone() })));
+                    return Some(Command::Relay(Box::new(Relay { from: GroupId(1), seq: out.seq, body: out.body.clone(), floor: out.floor })));
                 };
                 let mut body = self.world.message(json!(1));
                 body.message_id = published.message_id;
@@ -291,7 +291,7 @@ impl Story {
                 body.idempotency_key = Some(published.idempotency_key.clone());
                 body.hops = published.hops;
                 body.actions = vec![action("w3")];
-                Command::In(Box::new(In { from: GroupId(1), seq: out.seq, body }))
+                Command::In(Box::new(In { from: GroupId(1), seq: out.seq, body, floor: out.floor }))
             }
             Step::Ack { which, accept } => {
                 let seq = self.outs.get(pick(*which, self.outs.len())).map_or(9, |out| out.seq);

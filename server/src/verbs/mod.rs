@@ -27,6 +27,7 @@ pub mod version;
 pub mod worker;
 pub mod workflows_check;
 pub mod workflows_operate;
+pub mod workflows_why;
 
 use distric_wire::client::CommandKind;
 
@@ -49,6 +50,7 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Workflows(WorkflowsVerb::Check { files, task_types, any_task_type }) => {
             workflows_check::run(&files, &task_types, any_task_type, output)
         }
+        Verb::Workflows(WorkflowsVerb::Why { client, id }) => workflows_why::run(&client, id, output),
         Verb::Workflows(WorkflowsVerb::Cancel(args)) => workflows_operate::one(CommandKind::CancelInstance, &args, output),
         Verb::Workflows(WorkflowsVerb::Pause(args)) => workflows_operate::one(CommandKind::PauseInstance, &args, output),
         Verb::Workflows(WorkflowsVerb::Resume(args)) => workflows_operate::one(CommandKind::ResumeInstance, &args, output),

@@ -76,6 +76,8 @@ numbered! {
         WhyTask = 14 "why_task",
         /// The workers, their slots, labels and load.
         Workers = 15 "workers",
+        /// Why an instance is where it is: its keys, its open tasks.
+        WhyInstance = 16 "why_instance",
         /// All rules and workflows of a namespace, now or at a version, as they can be applied again.
         CatalogExport = 30 "catalog_export",
         /// How often rules matched on the answering node since it started.

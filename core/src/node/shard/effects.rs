@@ -194,13 +194,13 @@ impl Shard {
             return;
         }
         let OutBody::Publish(published) = &record.body else {
-            let relay = Command::Relay(Box::new(Relay { from: from_group, seq: record.seq, body: record.body.clone() }));
+            let relay = Command::Relay(Box::new(Relay { from: from_group, seq: record.seq, body: record.body.clone(), floor: record.floor }));
             return self.propose_housekeeping(now, group, &relay, out);
         };
         match self.ingest_of_published(now, published) {
             Ok(body) => {
                 let namespace = Some(body.namespace.clone());
-                let command = Command::In(Box::new(In { from: from_group, seq: record.seq, body }));
+                let command = Command::In(Box::new(In { from: from_group, seq: record.seq, body, floor: record.floor }));
                 let command = Bytes::from(command.encode());
                 self.propose(
                     now,

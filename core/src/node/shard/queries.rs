@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use distric_exec::Reply;
+use distric_exec::machine::admission::GateKey;
 use distric_exec::machine::{InstanceFilter, TaskFilter};
 use distric_gossip::Verdict;
 use distric_model::{GroupId, InstanceId, Instant, MessageId, TaskId};
 use distric_wire::Code;
 use distric_wire::client::{Query, QueryKind, Submit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -60,6 +61,10 @@ enum Kind {
     Gather { waiting: usize, parts: Vec<Value>, finish: fn(Vec<Value>) -> Value },
     /// The record of a key; then the message goes on.
     Recall { submit: Vec<u8> },
+    /// Why an instance is where it is; then what its key says.
+    Why,
+    /// What the home of a key says, for this answer.
+    WhyKey { answer: Value, place: usize },
 }
 
 impl Questions {
@@ -78,6 +83,7 @@ impl Shard {
     pub(super) fn on_query(&mut self, now: Now, query: &Query<'_>, to: ReplyTo, out: &mut ShardOutputs) {
         match self.question_of(query) {
             Ok(Asking::One(group, question)) => self.ask_one(now, group, question, to, out),
+            Ok(Asking::Why(group, question)) => self.ask(now, owner_of(group, self.options.count), question, to, Kind::Why, out),
             Ok(Asking::Page(question, limit)) => self.ask_page(now, &question, limit, to, out),
             Ok(Asking::Gather(question, finish)) => self.ask_all(now, &question, finish, to, out),
             Ok(Asking::Status(finish)) => self.ask_status(now, finish, to, out),
@@ -125,6 +131,10 @@ impl Shard {
             QueryKind::WhyTask => {
                 let id = id_of(query.id, TaskId::from_uuid)?;
                 Asking::One(self.group_of_slot(id.slot()), Question::WhyTask(namespace, id))
+            }
+            QueryKind::WhyInstance => {
+                let id = id_of(query.id, InstanceId::from_uuid)?;
+                Asking::Why(self.group_of_slot(id.slot()), Question::WhyInstance(namespace, id))
             }
             QueryKind::Tasks => Asking::Page(Question::Tasks(page()?), limit),
             QueryKind::Instances => Asking::Page(Question::Instances(page()?), limit),
@@ -253,6 +263,12 @@ impl Shard {
                 let view = self.partition_of(id.slot()).machine.why_task(id).filter(|_| known);
                 found(view, || format!("no task {id}: it never was, or its time in history is over"))
             }
+            Question::WhyInstance(namespace, id) => {
+                let known = self.partition_of(id.slot()).machine.instance(id).is_some_and(|view| view.summary.namespace == namespace);
+                let view = self.partition_of(id.slot()).machine.why_instance(id).filter(|_| known);
+                found(view, || format!("no workflow instance {id}: it never was, or its time in history is over"))
+            }
+            Question::Gate(key, instance) => document(&self.partition_of(key.slot()).machine.gate_view(&key, Some(instance)), None),
             Question::Tasks(page) => Answer::Rows(self.page_of_tasks(&page)),
             Question::Instances(page) => Answer::Rows(self.page_of_instances(&page)),
             Question::RuleStatistics(namespace) => {
@@ -312,7 +328,7 @@ impl Shard {
                 self.raw_document(now, asked.to, &body, next_cursor.as_deref(), None, out);
             }
             Kind::Gather { parts, finish, .. } => self.document(now, asked.to, &finish(parts), None, out),
-            Kind::One | Kind::Recall { .. } => {}
+            Kind::One | Kind::Recall { .. } | Kind::Why | Kind::WhyKey { .. } => {}
         }
     }
 
@@ -320,6 +336,11 @@ impl Shard {
         match (asked.kind, answer) {
             (Kind::Recall { submit }, Answer::Recalled(recalled)) => {
                 self.go_on_after_recall(now, &submit, recalled.as_deref(), asked.to, out)
+            }
+            (Kind::Why, Answer::Document(body, _)) => self.ask_key_of(now, &body, asked.to, out),
+            (Kind::WhyKey { mut answer, place }, Answer::Document(gate, _)) => {
+                answer["blockers"][place]["gate"] = serde_json::from_slice(&gate).unwrap_or_default();
+                self.document(now, asked.to, &answer, None, out);
             }
             (_, Answer::Document(body, version)) => self.raw_document(now, asked.to, &body, None, version, out),
             (_, Answer::Part(body, version, cursor)) => self.raw_document(now, asked.to, &body, Some(&cursor), Some(version), out),
@@ -333,6 +354,22 @@ impl Shard {
             (_, Answer::Rows(_) | Answer::Recalled(_)) => {
                 self.refuse(now, asked.to, Refusal::new(Code::Internal, "an answer of the wrong kind came from another core"), out);
             }
+        }
+    }
+
+    /// Why an instance is where it is: when it waits for a key, the home of the key says what holds it.
+    fn ask_key_of(&mut self, now: Now, body: &[u8], to: ReplyTo, out: &mut ShardOutputs) {
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let blockers = answer["blockers"].as_array();
+        let place = blockers.and_then(|blockers| blockers.iter().position(|blocker| blocker["kind"] == "waiting_for_key"));
+        let gate = place.and_then(|place| Some((GateKey::deserialize(&answer["blockers"][place]["at"]).ok()?, place)));
+        let instance = answer["instance"].as_str().and_then(|id| id.parse::<Uuid>().ok()).and_then(|id| InstanceId::from_uuid(id).ok());
+        match (gate, instance) {
+            (Some((gate, place)), Some(instance)) => {
+                let shard = owner_of(self.group_of_slot(gate.slot()), self.options.count);
+                self.ask(now, shard, Question::Gate(gate, instance), to, Kind::WhyKey { answer, place }, out);
+            }
+            _ => self.raw_document(now, to, body, None, None, out),
         }
     }
 
@@ -420,6 +457,7 @@ impl Shard {
 /// What a Query asks of whom.
 enum Asking {
     One(GroupId, Question),
+    Why(GroupId, Question),
     Page(Question, usize),
     Gather(Question, fn(Vec<Value>) -> Value),
     Status(fn(Vec<Value>) -> Value),

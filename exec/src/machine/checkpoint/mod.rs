@@ -30,8 +30,8 @@ impl Machine {
     /// longer than 256 bytes apart, which are written when they change only.
     pub fn take_changes(&mut self, out: &mut Vec<Change>) {
         out.push(Change::put(Tag::Header.key(&[]), encode(&self.header())));
-        self.queues.take_changes(out, |id, key, last| {
-            Change::put(Tag::Class.key(&[&id.to_be_bytes()]), encode(&ClassRecord { key: key.clone(), last }))
+        self.queues.take_changes(out, |id, key, last, turns| {
+            Change::put(Tag::Class.key(&[&id.to_be_bytes()]), encode(&ClassRecord { key: key.clone(), last, turns }))
         });
         self.programs.take_changes(out, |program| {
             let (namespace, workflow, body) = (program.namespace.clone(), program.workflow.clone(), program.body().clone());
@@ -79,6 +79,7 @@ impl Machine {
             |(from, seq)| Tag::InboxAhead.key(&[&from.0.to_be_bytes(), &seq.to_be_bytes()]),
         );
         self.signals.take_changes(out, |number| Tag::Waiter.numbered(*number), |number| Tag::Signal.numbered(*number));
+        self.gates.take_changes(out, |number| Tag::Gate.numbered(*number), |number| Tag::Asker.numbered(*number));
         self.workers.take_changes(
             out,
             |id| Tag::Worker.key(&[&id.to_bytes()]),
@@ -137,6 +138,7 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
     let params = texts.place(TextKind::Params, ORIGIN, Some(&instance.origin.params));
     let tasks = (0..).zip(&instance.tasks).map(|(index, task)| task_record(index, task, &mut texts)).collect();
     let origin = &instance.origin;
+    let turns = (0..).zip(&instance.tasks).filter(|(_, task)| task.turn > 0).map(|(index, task)| (index, task.turn));
     let record = InstanceRecord {
         program: instance.program.defined_at,
         status: instance.status,
@@ -159,7 +161,14 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
         revision: instance.revision,
         bytes: instance.bytes,
         tasks,
-        seldom: Seldom { is_payload_changed: instance.origin.is_payload_changed, pause: instance.pause.clone() },
+        seldom: Seldom {
+            is_payload_changed: instance.origin.is_payload_changed,
+            pause: instance.pause.clone(),
+            door: instance.door.clone(),
+            admission: instance.origin.admission.clone(),
+            flow: instance.flow.clone(),
+            turns: turns.collect(),
+        },
     };
     instance.stored_texts = texts.finish();
     encode(&record)

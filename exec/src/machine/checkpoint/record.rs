@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Retry;
 use crate::machine::Settings;
+use crate::machine::admission::door::{ActionAdmission, Door};
 use crate::machine::effects::Out;
 use crate::machine::history::Transition;
 use crate::machine::instances::{Failure, TaskAt};
 use crate::machine::operations::Pause;
 use crate::machine::placement::ClassKey;
+use crate::machine::queue::{Flow, Turns};
 use crate::machine::state::State;
 use crate::machine::timers::TimerKey;
 use crate::octets::Octets;
@@ -49,10 +51,14 @@ pub(in crate::machine) enum Tag {
     Waiter = 15,
     /// A signal that is kept.
     Signal = 16,
+    /// A key with its rule.
+    Gate = 24,
+    /// An instance that waits for a key or has it.
+    Asker = 25,
 }
 
 impl Tag {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Header,
         Self::Class,
         Self::Program,
@@ -69,6 +75,8 @@ impl Tag {
         Self::Errand,
         Self::Waiter,
         Self::Signal,
+        Self::Gate,
+        Self::Asker,
     ];
 
     /// The tag of a key.
@@ -116,6 +124,8 @@ pub(in crate::machine) struct Header {
 pub(in crate::machine) struct ClassRecord {
     pub key: ClassKey,
     pub last: Option<WorkerId>,
+    #[serde(default, skip_serializing_if = "Turns::is_none")]
+    pub turns: Turns,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -178,6 +188,15 @@ pub(in crate::machine) struct Seldom {
     /// Its payload is not that of its message.
     pub is_payload_changed: bool,
     pub pause: Option<Pause>,
+    #[serde(default)]
+    pub door: Option<Box<Door>>,
+    #[serde(default)]
+    pub admission: Option<Box<ActionAdmission>>,
+    #[serde(default)]
+    pub flow: Option<Box<Flow>>,
+    /// The turns of its tasks that have one.
+    #[serde(default)]
+    pub turns: Vec<(u16, u64)>,
 }
 
 impl Seldom {

@@ -13,6 +13,7 @@ use super::record::{
 use super::tracked::{Tracked, TrackedQueue};
 use crate::command::Define;
 use crate::machine::Machine;
+use crate::machine::admission::gates::{Asker, Gate, Gates};
 use crate::machine::compensation::is_open;
 use crate::machine::dedupe::{Dedupe, Key, Outcome};
 use crate::machine::history::History;
@@ -22,7 +23,7 @@ use crate::machine::outbox::{Inbox, Outbox};
 use crate::machine::signals::{Kept, Signals, Waiter};
 use crate::machine::state::State;
 use crate::machine::stats::Stats;
-use crate::machine::tasks::queue_key;
+use crate::machine::tasks::{flow_of, queue_key};
 use crate::machine::timers::{Timer, Timers};
 use crate::machine::workers::{Lease, Worker, Workers};
 use crate::octets::Octets;
@@ -79,6 +80,8 @@ struct Parts {
     out: BTreeMap<u64, (Arc<crate::machine::effects::Out>, Option<TaskAt>)>,
     waiters: BTreeMap<u64, Waiter>,
     signals: BTreeMap<u64, Kept>,
+    gates: BTreeMap<u64, Gate>,
+    askers: BTreeMap<u64, Asker>,
     inbox_below: BTreeMap<GroupId, u64>,
     inbox_ahead: BTreeSet<(GroupId, u64)>,
     workers: BTreeMap<WorkerId, Worker>,
@@ -127,7 +130,7 @@ impl Restoring {
         match Tag::of(key) {
             Some(Tag::Class) => {
                 let record: ClassRecord = decode(key, value)?;
-                let is_next = self.machine.queues.restore_class(number32(key)?, record.key, record.last);
+                let is_next = self.machine.queues.restore_class(number32(key)?, record.key, record.last, &record.turns);
                 if !is_next {
                     return Err(RestoreError::bad(key, "it is not the next class"));
                 }
@@ -179,6 +182,12 @@ impl Restoring {
             Some(Tag::Signal) => {
                 parts.signals.insert(number(key)?, decode(key, value)?);
             }
+            Some(Tag::Gate) => {
+                parts.gates.insert(number(key)?, decode(key, value)?);
+            }
+            Some(Tag::Asker) => {
+                parts.askers.insert(number(key)?, decode(key, value)?);
+            }
             Some(Tag::Header) | None => return Err(RestoreError::bad(key, "there is no such kind of record")),
         }
         Ok(())
@@ -229,6 +238,10 @@ impl Restoring {
         for (index, task) in (0..).zip(record.tasks) {
             tasks.push(task_of(index, task, &mut text));
         }
+        for (index, turn) in record.seldom.turns {
+            let task: &mut Task = tasks.get_mut(usize::from(index)).ok_or_else(|| RestoreError::bad(key, "it has a turn of no task"))?;
+            task.turn = turn;
+        }
         let rule = record.rule.map(|rule| shared_name(&mut parts.names, rule));
         let open_count = (0..tasks.len() as u16).filter(|index| is_open(&program, &tasks, *index)).count();
         parts.instances.insert(
@@ -239,6 +252,7 @@ impl Restoring {
                 status: record.status,
                 origin: Origin {
                     message: record.message,
+                    admission: record.seldom.admission,
                     rule,
                     payload,
                     is_payload_changed: record.seldom.is_payload_changed,
@@ -255,6 +269,8 @@ impl Restoring {
                 tasks,
                 open_count,
                 pause: record.seldom.pause,
+                door: record.seldom.door,
+                flow: record.seldom.flow,
                 verdict: record.verdict,
                 failure: record.failure,
                 history: History::restored(record.history, record.history_dropped_count),
@@ -316,11 +332,14 @@ impl Restoring {
                 };
                 timers.restore(task.timer, timer);
                 if task.status == State::Ready {
-                    machine.queues.push(instance.program.steps[usize::from(index)].class, queue_key(instance, index), at);
+                    machine.queues.push(instance.program.steps[usize::from(index)].class, queue_key(instance, index), at, flow_of(instance));
                 }
             }
         }
+        parts.gates.iter().for_each(|(number, gate)| timers.restore(gate.timer, Some(Timer::Gate(*number))));
         machine.timers = timers;
+        machine.gates = Gates::restored(parts.gates, parts.askers)
+            .map_err(|number| RestoreError::bad(&Tag::Asker.numbered(number), "its key is missing"))?;
         machine.workers = Workers::restored(parts.workers, parts.leases, header.tokens_count)
             .map_err(|token| RestoreError::bad(&Tag::Lease.numbered(token), "its worker is missing, or has too little credit"))?;
         machine.outbox = Outbox::restored(parts.out, header.out_count);
@@ -379,6 +398,7 @@ fn task_of(index: u16, record: TaskRecord, text: &mut impl FnMut(TextKind, u16, 
         ended_at: record.ended_at,
         timer: record.timer,
         arrival: record.arrival,
+        turn: 0,
         waiting_count: record.waiting_count,
         input: text(TextKind::Input, index, record.input),
         config: text(TextKind::Config, index, record.config),
