@@ -7,7 +7,7 @@ use std::sync::Arc;
 use distric_exec::command::{Command, OutAck, OutResult};
 use distric_exec::machine::admission::{GateKey, STARTS_PER_KEY_MAX};
 use distric_exec::{InResult, Out, OutBody, Reply, Settings};
-use distric_model::{GroupId, InstanceId};
+use distric_model::{GroupId, InstanceId, MessageId, Slot};
 use serde_json::{Value, json};
 use support::*;
 
@@ -92,8 +92,10 @@ fn keys_are_counted_over_all_groups() {
     let mut ids = Vec::new();
     // By the slot in an id: a message's instance lives in the group that took the message.
     for (place, world) in groups.iter_mut().enumerate() {
-        let id = world.start(json!({ "user": "u1", "n": place }));
-        ids.push(id);
+        let mut message = world.message(json!({ "user": "u1", "n": place }));
+        message.message_id = MessageId::new(world.now, Slot::truncate(place as u16), 1);
+        let Reply::Accepted { instances, .. } = world.ingest(message) else { panic!() };
+        ids.push(instances[0].1);
     }
     let by_instance: Vec<InstanceId> = ids.clone();
     let home = move |out: &Out| match &out.body {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use distric_exec::command::{Command, OutAck};
 use distric_exec::{InResult, Machine, Out, OutBody, Reply, Settings};
-use distric_model::{GroupId, InstanceId};
+use distric_model::{GroupId, InstanceId, MessageId, Slot};
 use serde_json::json;
 use support::*;
 
@@ -64,8 +64,8 @@ impl Storm {
         if workflow == "ordered" {
             message.actions[0].ordering_key = Some(Arc::from(&*key));
         }
-        // A message of another world has the same number: its group makes it another one.
-        message.message_id = distric_model::MessageId::new(self.groups[group].now, message.message_id.slot(), 1_000_000 + n as u64);
+        // A slot belongs to one group: the ids of two groups differ by it.
+        message.message_id = MessageId::new(self.groups[group].now, Slot::truncate(group as u16), n as u64);
         let Reply::Accepted { instances, .. } = self.groups[group].ingest(message) else { panic!() };
         self.home.insert(instances[0].1, group);
         if workflow == "ordered" {

@@ -157,6 +157,7 @@ impl Machine {
     /// A gate has something to say to an instance of this group.
     pub(in crate::machine) fn told(&mut self, turn: &mut Turn<'_>, told: Told) -> OutResult {
         let Told { instance: id, place, round, word, .. } = told;
+        let is_entry = word.is_entry();
         let is_meant = self.instances.get(&id).and_then(|instance| instance.door.as_ref()).is_some_and(|door| door.round == round);
         let step = self.step_of(id, place).filter(|_| is_meant);
         match (word, step) {
@@ -176,14 +177,17 @@ impl Machine {
             (Word::End { code, reason }, Some(PassStep::Asked | PassStep::Entered)) => {
                 self.end_early(turn, id, State::Cancelled, Failure::new(&code, &reason));
             }
-            _ => return not_there(),
+            // Whoever is turned away and has gone already needs no answer.
+            _ if is_entry => return not_there(),
+            _ => {}
         }
         OutResult::Done
     }
 
     /// The answer to a word that came before: whether it was taken.
     pub(in crate::machine) fn seen_told(&self, told: &Told) -> OutResult {
-        let Some(door) = self.instances.get(&told.instance).and_then(|instance| instance.door.as_ref()) else { return OutResult::Done };
+        let door = self.instances.get(&told.instance).and_then(|instance| instance.door.as_ref());
+        let Some(door) = door.filter(|_| told.word.is_entry()) else { return OutResult::Done };
         let step = door.passes.get(usize::from(told.place)).map(|pass| pass.step);
         if door.round == told.round && step == Some(PassStep::GivenUp) { not_there() } else { OutResult::Done }
     }

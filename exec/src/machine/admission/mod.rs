@@ -97,6 +97,13 @@ pub struct Told {
     pub word: Word,
 }
 
+impl Word {
+    /// Whether it lets an instance in.
+    pub(in crate::machine) fn is_entry(&self) -> bool {
+        matches!(self, Self::Enter | Self::EnterWith(_))
+    }
+}
+
 /// What a gate says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
