@@ -161,7 +161,17 @@ fn instances_of_an_ordering_key_run_one_after_another_in_the_order_of_their_mess
     assert_eq!(rounds, 3, "one could be applied each time");
     settle(&mut world);
     for place in 0..3 {
-        let expected: Vec<&str> = (0..3).map(|n| if n < place { "completed" } else if n == place { "running" } else { "queued" }).collect();
+        let expected: Vec<&str> = (0..3)
+            .map(|n| {
+                if n < place {
+                    "completed"
+                } else if n == place {
+                    "running"
+                } else {
+                    "queued"
+                }
+            })
+            .collect();
         assert_eq!(statuses(&world, &ids), expected);
         complete(&mut world);
     }

@@ -39,14 +39,7 @@ impl Storm {
             world.worker_up(1, 1_000);
             world
         });
-        Self {
-            groups: groups.collect(),
-            flying: Vec::new(),
-            home: BTreeMap::new(),
-            begun: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            seed,
-        }
+        Self { groups: groups.collect(), flying: Vec::new(), home: BTreeMap::new(), begun: BTreeMap::new(), asked: BTreeMap::new(), seed }
     }
 
     fn dice(&mut self, sides: u64) -> u64 {
@@ -141,7 +134,8 @@ impl Storm {
                 if instance.status != "running" {
                     continue;
                 }
-                let input: serde_json::Value = serde_json::from_str(world.machine.instance(instance.id).unwrap().input.unwrap().get()).unwrap();
+                let input: serde_json::Value =
+                    serde_json::from_str(world.machine.instance(instance.id).unwrap().input.unwrap().get()).unwrap();
                 let key = input["key"].as_str().unwrap_or("batch").to_owned();
                 *running.entry((instance.workflow.to_string(), key)).or_default() += 1;
             }
@@ -204,7 +198,11 @@ fn storm(seed: u64) {
     }
     for world in &storm.groups {
         let stats = world.machine.stats();
-        assert_eq!((stats.instances_open, stats.keys_open, stats.starts_waiting, stats.out_pending), (0, 0, 0, 0), "seed {seed}: {stats:?}");
+        assert_eq!(
+            (stats.instances_open, stats.keys_open, stats.starts_waiting, stats.out_pending),
+            (0, 0, 0, 0),
+            "seed {seed}: {stats:?}"
+        );
     }
     let batched: usize = storm.groups.iter().map(|world| world.machine.stats().instances_skipped_count as usize).sum();
     assert!(batched > 0, "seed {seed}: nothing was debounced or batched");

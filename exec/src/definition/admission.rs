@@ -291,9 +291,10 @@ impl Admission {
             let key = gate.key.as_ref().map(|key| text(gate.rule.name(), key)).transpose()?;
             Ok((gate.rule, key))
         });
-        let fairness = self.fairness.as_ref().map(|fairness| {
-            Ok::<_, CompileError>((text("fairness.key", &fairness.key)?, compile("fairness.weight", &fairness.weight)?))
-        });
+        let fairness = self
+            .fairness
+            .as_ref()
+            .map(|fairness| Ok::<_, CompileError>((text("fairness.key", &fairness.key)?, compile("fairness.weight", &fairness.weight)?)));
         Ok(CompiledAdmission { gates: gates.collect::<Result<_, _>>()?, fairness: fairness.transpose()? })
     }
 

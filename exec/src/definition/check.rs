@@ -8,7 +8,9 @@ use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Pr
 use super::graph::Upstream;
 use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
-use super::{Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, admission, config};
+use super::{
+    Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, admission, config,
+};
 
 /// What came of a text of workflows.
 #[derive(Clone, Debug, Default)]

@@ -403,7 +403,10 @@ impl Machine {
 
     pub(super) fn end_if_all_tasks_have(&mut self, turn: &mut Turn<'_>, id: InstanceId) {
         let Some(instance) = self.instances.get(&id) else { return };
-        if instance.open_count > 0 || instance.status.is_end() || (instance.verdict.is_none() && matches!(instance.status, State::Scheduled | State::Queued)) {
+        if instance.open_count > 0
+            || instance.status.is_end()
+            || (instance.verdict.is_none() && matches!(instance.status, State::Scheduled | State::Queued))
+        {
             return;
         }
         if self.compensate_next(turn, id) {

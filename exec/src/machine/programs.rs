@@ -19,7 +19,9 @@ use super::checkpoint::tracked::Tracked;
 use super::effects::{Refusal, RefusalCode, Reply};
 use super::placement::{ClassId, ClassKey, Queues};
 use crate::command::{Define, Retry};
-use crate::definition::{COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledTask, Definition, Join, OnFailure, TaskDefinition, Wait, Work};
+use crate::definition::{
+    COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledTask, Definition, Join, OnFailure, TaskDefinition, Wait, Work,
+};
 use crate::octets::Octets;
 
 /// Most definitions that one group knows. Beyond it the oldest that no instance uses is forgotten; it can be defined again.

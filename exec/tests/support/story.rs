@@ -283,7 +283,12 @@ impl Story {
             Step::Deliver { which } => {
                 let out = self.outs.get(pick(*which, self.outs.len()))?.clone();
                 let distric_exec::OutBody::Publish(published) = &out.body else {
-                    return Some(Command::Relay(Box::new(Relay { from: GroupId(1), seq: out.seq, body: out.body.clone(), floor: out.floor })));
+                    return Some(Command::Relay(Box::new(Relay {
+                        from: GroupId(1),
+                        seq: out.seq,
+                        body: out.body.clone(),
+                        floor: out.floor,
+                    })));
                 };
                 let mut body = self.world.message(json!(1));
                 body.message_id = published.message_id;

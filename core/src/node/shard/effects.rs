@@ -194,7 +194,8 @@ impl Shard {
             return;
         }
         let OutBody::Publish(published) = &record.body else {
-            let relay = Command::Relay(Box::new(Relay { from: from_group, seq: record.seq, body: record.body.clone(), floor: record.floor }));
+            let relay =
+                Command::Relay(Box::new(Relay { from: from_group, seq: record.seq, body: record.body.clone(), floor: record.floor }));
             return self.propose_housekeeping(now, group, &relay, out);
         };
         match self.ingest_of_published(now, published) {

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use distric_model::limits::{INSTANCE_BYTES_MAX, KEY_BYTES_MAX};
 use distric_model::InstanceId;
+use distric_model::limits::{INSTANCE_BYTES_MAX, KEY_BYTES_MAX};
 use distric_rules::expr::{Budget, ExprError, Scope, Template};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -363,13 +363,7 @@ impl ActionAdmission {
     }
 }
 
-fn key_of(
-    workflow: &Arc<str>,
-    member: &str,
-    key: Option<&Template>,
-    scope: &Scope<'_>,
-    budget: &mut Budget,
-) -> Result<Arc<str>, Failure> {
+fn key_of(workflow: &Arc<str>, member: &str, key: Option<&Template>, scope: &Scope<'_>, budget: &mut Budget) -> Result<Arc<str>, Failure> {
     let Some(key) = key else { return Ok(workflow.clone()) };
     let member = format!("{member}.key");
     let text = key.render_text(scope, budget).map_err(|error| expression_failure(&member, &error))?;

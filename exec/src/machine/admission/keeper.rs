@@ -43,14 +43,8 @@ impl Machine {
         if self.gates.counts().0 >= GATES_MAX {
             return None;
         }
-        let gate = Gate {
-            key: ask.gate.clone(),
-            rule: ask.rule,
-            rate_at: Timestamp::default(),
-            first_at: turn.now,
-            timer: None,
-            input_bytes: 0,
-        };
+        let gate =
+            Gate { key: ask.gate.clone(), rule: ask.rule, rate_at: Timestamp::default(), first_at: turn.now, timer: None, input_bytes: 0 };
         let number = turn.mint(1);
         self.state_bytes += gate.bytes();
         self.gates.open(number, gate);
@@ -96,7 +90,15 @@ impl Machine {
         if matches!(rule, GateRule::Batch { .. }) && input_bytes + ask.input.len() as u64 > BATCH_BYTES_MAX as u64 {
             self.begin_batch(turn, gate);
         }
-        let asker = Asker { gate, instance: ask.instance, place: ask.place, round: ask.round, stand: Stand::Waiting, input: ask.input, rides_on: None };
+        let asker = Asker {
+            gate,
+            instance: ask.instance,
+            place: ask.place,
+            round: ask.round,
+            stand: Stand::Waiting,
+            input: ask.input,
+            rides_on: None,
+        };
         let number = turn.mint(1);
         self.state_bytes += asker.bytes();
         self.gates.add(number, asker);

@@ -28,9 +28,9 @@ impl Machine {
             _ => {}
         }
         let is_running = matches!(instance.status, State::Running | State::Compensating);
-        let open = (0..instance.tasks.len() as u16).filter(|_| is_running).filter(|index| {
-            super::super::compensation::is_open(&instance.program, &instance.tasks, *index)
-        });
+        let open = (0..instance.tasks.len() as u16)
+            .filter(|_| is_running)
+            .filter(|index| super::super::compensation::is_open(&instance.program, &instance.tasks, *index));
         let tasks = open.filter_map(|index| self.why_task(super::super::instances::TaskAt { instance: id, index }.id()));
         Some(WhyInstanceView {
             instance: id,

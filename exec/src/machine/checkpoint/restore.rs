@@ -332,7 +332,12 @@ impl Restoring {
                 };
                 timers.restore(task.timer, timer);
                 if task.status == State::Ready {
-                    machine.queues.push(instance.program.steps[usize::from(index)].class, queue_key(instance, index), at, flow_of(instance));
+                    machine.queues.push(
+                        instance.program.steps[usize::from(index)].class,
+                        queue_key(instance, index),
+                        at,
+                        flow_of(instance),
+                    );
                 }
             }
         }
