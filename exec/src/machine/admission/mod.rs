@@ -5,7 +5,7 @@
 //! letting in and leaving travel as outbox records.
 //! Invariant: no more instances are inside a gate than its limit. Invariant: those of one group are let in in the order in which
 //! they asked. Invariant: gates are passed in one order for all, so that instances that hold one and wait for another form no circle.
-//! Start reading at [`door`], the instance's side, then `keeper`, the key's.
+//! Start reading at `door`, the instance's side, then `keeper`, the key's.
 
 pub(in crate::machine) mod door;
 pub(in crate::machine) mod gates;
