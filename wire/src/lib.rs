@@ -41,4 +41,4 @@ pub use error::{DecodeError, FrameError, Problem};
 pub use frame::{Frame, FrameLimits, bytes_needed, encode, encode_compressed, parse};
 pub use header::{Flags, HEADER_BYTES, Header, MAGIC, VERSION_1};
 pub use message::{AnyMessage, Family, Message, PeerMessage};
-pub use tlv::views::{Headers, Items, Strs, TaskRefs, U32s, Uuids};
+pub use tlv::views::{Headers, Items, Strs, TaskRefs, U32s, U64s, Uuids};

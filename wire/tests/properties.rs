@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use distric_wire::task::TaskRef;
 use distric_wire::tlv::FieldSpec;
-use distric_wire::{AnyMessage, Flags, Headers, Items, Strs, TaskRefs, U32s, Uuids, encode_compressed, parse};
+use distric_wire::{AnyMessage, Flags, Headers, Items, Strs, TaskRefs, U32s, U64s, Uuids, encode_compressed, parse};
 use proptest::prelude::*;
 use support::LIMITS;
 use support::malformed::{refusal, sealed};
@@ -46,6 +46,8 @@ fn field_bytes(spec: FieldSpec, message: &'static str) -> BoxedStrategy<Vec<u8>>
         "array<str>" => of(0x20, list(0x10, text())),
         "array<uuid>" => of(0x20, list(0x08, raw(16))),
         "array<u32>" => of(0x20, list(0x03, raw(4))),
+        // Not empty, because an empty default is not sent.
+        "array<u64>" => of(0x20, raw(8).prop_map(|bytes| field(0x04, 0, &bytes)).boxed()),
         "array<bytes>" if message.starts_with("Reconcile") => of(0x20, list(0x11, task_ref())),
         "array<bytes>" => of(0x20, list(0x11, bytes())),
         // Not empty, because an empty map is not sent.
@@ -176,11 +178,12 @@ proptest! {
         let slices: Vec<&[u8]> = items.iter().map(Vec::as_slice).collect();
         prop_assert_eq!(Items::of(&slices), Items::of_owned(&items));
 
+        let terms: Vec<u64> = numbers.iter().map(|number| u64::from(*number) << 20).collect();
         let ids: Vec<uuid::Uuid> = numbers.iter().map(|number| uuid::Uuid::from_u128(u128::from(*number))).collect();
         let refs: Vec<TaskRef> = ids.iter().map(|id| TaskRef { task_id: *id, fencing_token: 1 }).collect();
         let response = distric_wire::client::Response { rules: Strs::of_owned(&shared), workflows: Strs::of(&keys), instances: Uuids::of(&ids), ..Default::default() };
         let reconcile = distric_wire::task::Reconcile { group: 1, tasks: TaskRefs::of(&refs) };
-        let welcome = distric_wire::task::WorkerWelcome { groups: U32s::of(&numbers), coordinators: Headers::of(&lent) };
+        let welcome = distric_wire::task::WorkerWelcome { groups: U32s::of(&numbers), coordinators: Headers::of(&lent), terms: U64s::of(&terms) };
         let submit = distric_wire::client::Submit { headers: Headers::of_owned(&owned), ..Default::default() };
         for message in [AnyMessage::from(response), reconcile.into(), welcome.into(), submit.into()] {
             let mut payload = Vec::new();

@@ -179,8 +179,8 @@ pub enum ShardLetter {
     GroupActive {
         /// The group.
         group: GroupId,
-        /// Whether it is active.
-        active: bool,
+        /// The term that it leads, when it is active.
+        term: Option<u64>,
     },
     /// A worker opened a session on some shard.
     WorkerAttached {
@@ -318,6 +318,21 @@ pub struct Problem {
     pub column: u32,
 }
 
+/// Under whose lead a proposal may enter the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Whoever leads; put again under the next leader when its place is lost.
+    AnyLead,
+    /// Whoever leads, once. Whoever wants it again proposes it again.
+    Once,
+    /// What a leader says for its own sake, of its sessions and its clock: it enters the log while this node leads in this term, also
+    /// after a transfer that failed, or not at all. Under the next leader it would be a lie.
+    OwnLead {
+        /// The term.
+        term: u64,
+    },
+}
+
 /// To the raft core.
 #[derive(Debug)]
 pub enum ConsensusLetter {
@@ -329,8 +344,8 @@ pub enum ConsensusLetter {
         number: ProposalNumber,
         /// The command's bytes.
         command: Bytes,
-        /// Put again under the next leader when its place in the log is lost.
-        again: bool,
+        /// Under whose lead it may enter the log.
+        reach: Reach,
     },
     /// From where may a question about a group be answered?
     Read {

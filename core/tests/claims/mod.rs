@@ -5,6 +5,7 @@ mod catalog;
 mod catalog_changes;
 mod checkpoints;
 mod definitions;
+mod leads;
 mod liveness;
 mod queries;
 mod sessions;

@@ -9,7 +9,8 @@ use distric_wire::client::{Command, CommandKind, Submit};
 use crate::world::said::Response;
 use crate::world::{ClientId, RULES, Said, Setup, WORKFLOWS, World, catalog_body, hello, keyed};
 
-fn cluster(seed: u64, shards: usize) -> World {
+/// Three nodes of two work groups with one rule and one workflow.
+pub fn cluster(seed: u64, shards: usize) -> World {
     let mut world = World::new(Setup { nodes: 3, work_groups: 2, ..Setup::of(seed, shards) });
     let body = catalog_body(Some(RULES), Some(WORKFLOWS));
     let apply = Command { kind: CommandKind::ApplyCatalog.number(), body: Some(body.as_bytes()), ..Command::default() };
@@ -25,13 +26,13 @@ fn cluster(seed: u64, shards: usize) -> World {
 }
 
 /// A client that goes from node to node until one takes its message; the key makes that safe.
-struct Wanderer {
+pub struct Wanderer {
     clients: BTreeMap<usize, ClientId>,
-    at: usize,
+    pub at: usize,
 }
 
 impl Wanderer {
-    fn new(at: usize) -> Self {
+    pub fn new(at: usize) -> Self {
         Self { clients: BTreeMap::new(), at }
     }
 
@@ -50,7 +51,7 @@ impl Wanderer {
     }
 
     #[track_caller]
-    fn submit(&mut self, world: &mut World, submit: &Submit<'_>) -> Response {
+    pub fn submit(&mut self, world: &mut World, submit: &Submit<'_>) -> Response {
         for turn in 0..2_000 {
             if let Some(client) = self.connection(world) {
                 match world.ask(client, &Submit { resend: turn > 0, ..*submit }) {

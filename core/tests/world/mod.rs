@@ -438,8 +438,13 @@ impl World {
 
     /// A worker that connects by itself.
     pub fn worker(&mut self, shard: usize, types: &[&str], habit: Habit) -> usize {
+        self.worker_of(0, shard, types, habit)
+    }
+
+    /// The same, with a session to this node.
+    pub fn worker_of(&mut self, node: usize, shard: usize, types: &[&str], habit: Habit) -> usize {
         let number = self.workers.len() as u64 + 1;
-        self.workers.push(Worker::new(number, 0, shard, types, habit));
+        self.workers.push(Worker::new(number, node, shard, types, habit));
         self.workers.len() - 1
     }
 

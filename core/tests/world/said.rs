@@ -24,7 +24,8 @@ pub enum Said {
     },
     Pong(u64),
     GoAway,
-    WorkerWelcome(Vec<u32>),
+    /// Groups, and the term of each.
+    WorkerWelcome(Vec<(u32, u64)>),
     Assignment(Box<Assigned>),
     ResultAck {
         task: Uuid,
@@ -127,7 +128,7 @@ impl Said {
             }
             AnyMessage::Pong(pong) => Self::Pong(pong.token),
             AnyMessage::GoAway(_) => Self::GoAway,
-            AnyMessage::WorkerWelcome(welcome) => Self::WorkerWelcome(welcome.groups.iter().collect()),
+            AnyMessage::WorkerWelcome(welcome) => Self::WorkerWelcome(welcome.groups.iter().zip(welcome.terms.iter()).collect()),
             AnyMessage::Assignment(assignment) => Self::Assignment(Box::new(Assigned {
                 group: assignment.group,
                 task_id: assignment.task_id,

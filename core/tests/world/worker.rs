@@ -82,8 +82,8 @@ pub struct Worker {
     beat_at: Option<Instant>,
     received: Vec<u8>,
     welcomed: bool,
-    /// The groups whose leader answers on this session.
-    groups: Vec<u32>,
+    /// The groups whose leader answers on this session, and its term.
+    groups: Vec<(u32, u64)>,
 }
 
 /// What a worker wants of the world.
@@ -267,7 +267,7 @@ impl Worker {
             Said::WorkerWelcome(groups) => {
                 self.welcomed = true;
                 let before = std::mem::replace(&mut self.groups, groups.clone());
-                for group in groups.into_iter().filter(|group| !before.contains(group)) {
+                for (group, _) in groups.into_iter().filter(|group| !before.contains(group)) {
                     self.greet(group, answer);
                 }
             }
@@ -306,7 +306,7 @@ impl Worker {
                 if verdict == Verdict::Accepted.number() && matches!(kept.ending, Ending::Done(..)) {
                     self.confirmed.push((task, token));
                 }
-                if !kept.renewed && self.groups.contains(&kept.group) {
+                if !kept.renewed && self.groups.iter().any(|(group, _)| *group == kept.group) {
                     put(&Credit { group: kept.group, amount: 1 }, 0, answer);
                 }
             }

@@ -81,7 +81,7 @@ MESSAGES = {
         ("Status", 0x3003, "1 running u32!, 2 queued u32!, 3 draining bool!"),
         ("WorkerHello", 0x3004, "1 worker_id uuid!, 2 generation u64!, 3 name str!, 4 slots u32!, 5 prefetch u32!, 6 task_types array<str>!, "
          "7 labels map"),
-        ("WorkerWelcome", 0x3005, "1 groups array<u32>!, 2 coordinators map"),
+        ("WorkerWelcome", 0x3005, "1 groups array<u32>!, 2 coordinators map, 3 terms array<u64>"),
         ("Credit", 0x3006, "1 group u32!, 2 amount i64!"),
         ("ResultAck", 0x3007, "1 task_id uuid!, 2 fencing_token u64!, 3 verdict u8!"),
         ("Reconcile", 0x3008, "1 group u32!, 2 tasks array<bytes>!"),

@@ -11,7 +11,7 @@ use distric_wire::task::{
     Assignment, Backlog, CancelTask, Credit, CreditReturned, Drain, Reconcile, ReconcileReply, ResultAck, Status, TaskRef, TaskResult,
     WorkerHello, WorkerWelcome,
 };
-use distric_wire::{Headers, Message, TaskRefs, U32s};
+use distric_wire::{Headers, Message, TaskRefs, U32s, U64s};
 use fake::{Fake, Peer, Received, soon};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -57,7 +57,7 @@ fn work(addresses: &[&Fake], options: WorkerOptions) -> Running {
 async fn session(fake: &Fake, groups: &[u32]) -> Peer {
     let mut peer = fake.accept().await;
     peer.recv_only::<WorkerHello>().await;
-    peer.send(0, &WorkerWelcome { groups: U32s::of(groups), coordinators: Headers::EMPTY }).await;
+    peer.send(0, &WorkerWelcome { groups: U32s::of(groups), coordinators: Headers::EMPTY, terms: U64s::EMPTY }).await;
     peer
 }
 
@@ -106,7 +106,7 @@ async fn a_worker_introduces_itself_splits_its_credit_and_reports_results() {
     assert_eq!((hello.generation, hello.slots, hello.prefetch, hello.name), (3, 3, 2, "worker"));
     assert_eq!(hello.task_types.iter().collect::<Vec<_>>(), ["echo", "fail", "panic", "sleep"]);
     assert_eq!(hello.worker_id.get_version_num(), 7);
-    peer.send(0, &WorkerWelcome { groups: U32s::of(&[1, 4]), coordinators: Headers::EMPTY }).await;
+    peer.send(0, &WorkerWelcome { groups: U32s::of(&[1, 4]), coordinators: Headers::EMPTY, terms: U64s::EMPTY }).await;
     assert_eq!(credits(&mut peer, 2).await, [(1, 3), (4, 2)]);
 
     peer.send(0, &assignment(1, "echo", "[7]")).await;
@@ -226,7 +226,7 @@ async fn a_result_is_sent_again_on_the_next_session_until_it_is_confirmed() {
     let mut peer = fake.accept().await;
     let hello = peer.recv_only::<WorkerHello>().await;
     assert_eq!(hello.decode::<WorkerHello>().generation, 3, "the same process");
-    peer.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::EMPTY }).await;
+    peer.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::EMPTY, terms: U64s::EMPTY }).await;
     assert_eq!(credits(&mut peer, 1).await, [(1, 1)], "the credit of the unconfirmed result is not granted yet");
     let tasks = [(1, 10), (1, 9), (5, 10)].map(|(task, fencing_token)| TaskRef { task_id: Uuid::from_u128(task), fencing_token });
     peer.send(0, &Reconcile { group: 1, tasks: TaskRefs::of(&tasks) }).await;
@@ -342,14 +342,14 @@ async fn one_address_leads_to_all_coordinators_and_each_has_one_session() {
     let (at_first, at_second) = (first.address(), second.address());
     // The first one has two names: it is reached under one of them already.
     let both = [(a.as_str(), "localhost:1"), (b.as_str(), at_second.as_str())];
-    one.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::of(&both) }).await;
+    one.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::of(&both), terms: U64s::EMPTY }).await;
     let mut two = session(&second, &[2]).await;
     two.send(0, &Assignment { group: 2, ..assignment(7, "echo", "1") }).await;
     assert_eq!(result(&mut two).await.decode::<TaskResult>().task_id, Uuid::from_u128(7));
 
     // The second one leaves: nobody knocks there any more. Then it is back.
     let alone = [(a.as_str(), at_first.as_str())];
-    one.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::of(&alone) }).await;
+    one.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::of(&alone), terms: U64s::EMPTY }).await;
     // An answer in the same order: the welcome has been taken before the connection breaks.
     one.send(0, &assignment(8, "echo", "1")).await;
     result(&mut one).await;
@@ -358,7 +358,29 @@ async fn one_address_leads_to_all_coordinators_and_each_has_one_session() {
         tokio::time::timeout(Duration::from_millis(200), second.accept_silent()).await.is_err(),
         "a coordinator that left is left alone"
     );
-    one.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::of(&both) }).await;
+    one.send(0, &WorkerWelcome { groups: U32s::of(&[1]), coordinators: Headers::of(&both), terms: U64s::EMPTY }).await;
     session(&second, &[2]).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_former_leader_that_still_names_a_group_does_not_take_it_from_its_successor() {
+    let (former, present) = (Fake::start().await, Fake::start().await);
+    let running = work(&[&former, &present], options(2, 0));
+    let welcome = |groups, terms| WorkerWelcome { groups: U32s::of(groups), coordinators: Headers::EMPTY, terms: U64s::of(terms) };
+    let mut old = session(&former, &[]).await;
+    let mut new = session(&present, &[]).await;
+    old.send(0, &welcome(&[1, 2], &[5, 5])).await;
+    credits(&mut old, 2).await;
+    new.send(0, &welcome(&[1, 2], &[6, 6])).await;
+    credits(&mut new, 2).await;
+    // It stood still, and learns of its successor group by group.
+    old.send(0, &welcome(&[2], &[5])).await;
+    old.send(0, &welcome(&[], &[])).await;
+    // An answer in the same order: both have been taken before the work comes.
+    old.send(0, &Reconcile { group: 9, tasks: TaskRefs::EMPTY }).await;
+    old.recv_only::<ReconcileReply>().await;
+    new.send(0, &Assignment { group: 2, ..assignment(7, "echo", "1") }).await;
+    assert_eq!(result(&mut new).await.decode::<TaskResult>().task_id, Uuid::from_u128(7), "its result goes to the present leader");
     running.stop().await;
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::tlv::structs::tlv_struct;
-use crate::tlv::views::{Headers, Strs, U32s};
+use crate::tlv::views::{Headers, Strs, U32s, U64s};
 
 tlv_struct! {
     /// What a worker is and can do. Sent once per connection, after the Welcome. Answered by a [`WorkerWelcome`].
@@ -32,6 +32,9 @@ tlv_struct! {
         1 groups: required U32s<'a>,
         /// All coordinators of the cluster: node id to host:port. None: this node does not know them yet.
         2 coordinators: default Headers<'a>,
+        /// The term of each group's leader, in the order of `groups`: of two coordinators that both name a group, the later term
+        /// holds. None, or 0: not said, and the last word holds.
+        3 terms: default U64s<'a>,
     }
 }
 

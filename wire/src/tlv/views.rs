@@ -198,6 +198,10 @@ array_view! {
     U32s, U32sIter, U32sRepr, u32, "array<u32>", ITEMS, u32, |number| *number
 }
 array_view! {
+    /// An array of u64 numbers.
+    U64s, U64sIter, U64sRepr, u64, "array<u64>", ITEMS, u64, |number| *number
+}
+array_view! {
     /// An array of byte strings, each a payload of its own; at most `BATCH_MESSAGES_MAX`.
     Items, ItemsIter, ItemsRepr, &'a [u8], "array<bytes>", BATCH, Vec<u8>, |bytes| bytes.as_slice()
 }
@@ -367,6 +371,12 @@ impl Absent for bool {
 }
 
 impl Absent for Headers<'_> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Absent for U64s<'_> {
     fn is_absent(&self) -> bool {
         self.is_empty()
     }

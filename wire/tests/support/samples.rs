@@ -9,7 +9,7 @@ use distric_wire::task::{
     Assignment, Backlog, CancelTask, Credit, CreditReturned, Drain, Reconcile, ReconcileReply, ResultAck, ResultOutcome, Status, TaskRef,
     TaskResult, Verdict, WorkerHello, WorkerWelcome,
 };
-use distric_wire::{AnyMessage, Code, Flags, Headers, Items, Message, Strs, TaskRefs, U32s, Uuids, encode, encode_compressed};
+use distric_wire::{AnyMessage, Code, Flags, Headers, Items, Message, Strs, TaskRefs, U32s, U64s, Uuids, encode, encode_compressed};
 use uuid::Uuid;
 
 /// 2023-11-14T22:13:20Z.
@@ -228,8 +228,8 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
     const COORDINATORS: [(&str, &str); 2] =
         [("0195d8b5-0000-7000-8000-000000000001", "127.0.0.1:7400"), ("0195d8b5-0000-7000-8000-000000000002", "127.0.0.1:7402")];
     both(
-        WorkerWelcome { groups: U32s::of(&[1, 2, 3]), coordinators: Headers::of(&COORDINATORS) }.into(),
-        WorkerWelcome { groups: U32s::EMPTY, coordinators: Headers::EMPTY }.into(),
+        WorkerWelcome { groups: U32s::of(&[1, 2, 3]), coordinators: Headers::of(&COORDINATORS), terms: U64s::of(&[7, 9, 7]) }.into(),
+        WorkerWelcome { groups: U32s::EMPTY, coordinators: Headers::EMPTY, terms: U64s::EMPTY }.into(),
     );
     both(Credit { group: 1, amount: -3 }.into(), Credit { group: 1, amount: 12 }.into());
     both(

@@ -28,7 +28,7 @@ use distric_raft::{
 use self::checkpoints::SinceCheckpoint;
 use self::members::Members;
 use self::reads::{For, Reads};
-use self::route::{Pending, Return, Route};
+use self::route::{Lead, Pending, Return, Route};
 use super::draw::Draws;
 use super::envelope::{Envelope, Origin, ProposalNumber};
 use super::letters::{AskId, Class, CommittedEntry, ConsensusLetter, ShardIndex, ShardLetter};
@@ -216,8 +216,8 @@ impl Consensus {
     /// Takes a letter from a shard. Proposals and questions wait for [`Self::flush`].
     pub fn on_letter(&mut self, now: Now, letter: ConsensusLetter, out: &mut ConsensusOutputs) {
         match letter {
-            ConsensusLetter::Propose { group, number, command, again } => match self.groups.get_mut(&group) {
-                Some(replica) => replica.route.push(Pending { number, command, again, since: now.mono }),
+            ConsensusLetter::Propose { group, number, command, reach } => match self.groups.get_mut(&group) {
+                Some(replica) => replica.route.push(Pending { number, command, reach, since: now.mono }),
                 None => refuse(out, number, false),
             },
             ConsensusLetter::Read { group, id } => match self.groups.get_mut(&group) {
@@ -257,13 +257,14 @@ impl Consensus {
         replica.reads.expire(now.mono).into_iter().for_each(|id| tell_reader(out, group, id, None));
         let (leader, term) = (replica.raft.leader(), replica.raft.term().0);
         replica.reads.recall(now.mono, me, leader, term);
+        let mut lost = Vec::new();
         match leader {
             Some(leader) if leader == me => {
                 let stamp = replica.clock.estimate(now);
                 let draws = &mut self.draws;
                 let mut seal =
                     |node, boot, number, command: &[u8]| Envelope::seal(stamp, draws.draw(), Origin { node, boot, number }, command);
-                let own = replica.route.take(now.mono, me, term, PROPOSALS_PER_TURN_MAX);
+                let own = replica.route.take(now.mono, Lead { node: me, term, is_own: true }, PROPOSALS_PER_TURN_MAX, &mut lost);
                 let mut commands: Vec<Bytes> = own.iter().map(|(number, command)| seal(me, boot, *number, command)).collect();
                 for (from, forwarded) in std::mem::take(&mut replica.foreign) {
                     commands.push(seal(from, forwarded.boot, forwarded.number, &forwarded.command));
@@ -277,7 +278,8 @@ impl Consensus {
                 }
             }
             Some(leader) if self.links.contains(&leader) => {
-                for (number, command) in replica.route.take(now.mono, leader, term, PROPOSALS_PER_TURN_MAX) {
+                let to = Lead { node: leader, term, is_own: false };
+                for (number, command) in replica.route.take(now.mono, to, PROPOSALS_PER_TURN_MAX, &mut lost) {
                     out.sends.push((leader, PeerLetter::Propose(Forwarded { group, term, boot, number, command })));
                 }
                 if let Some(id) = replica.reads.ask(now.mono, leader, term) {
@@ -286,6 +288,7 @@ impl Consensus {
             }
             _ => {}
         }
+        lost.into_iter().for_each(|number| refuse(out, number, false));
     }
 
     /// The log writer has made a write durable.

@@ -38,7 +38,7 @@ impl Shard {
                 }
             }
             Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
-            Waiting::Catalog { .. } | Waiting::Housekeeping => {}
+            Waiting::Catalog { .. } | Waiting::Housekeeping | Waiting::OwnLead { .. } => {}
         }
     }
 
@@ -72,14 +72,10 @@ impl Shard {
     /// A proposal did not enter its log: certainly not done.
     pub(super) fn on_refused(&mut self, now: Now, number: ProposalNumber, overloaded: bool, out: &mut ShardOutputs) {
         let Some((_, proposal)) = self.proposals.close(number) else { return };
-        if overloaded && matches!(proposal.waiting, Waiting::Housekeeping | Waiting::Result { .. }) {
+        if overloaded && matches!(proposal.waiting, Waiting::Housekeeping | Waiting::OwnLead { .. } | Waiting::Result { .. }) {
             return self.proposals.defer(now.mono, proposal);
         }
-        if matches!(proposal.waiting, Waiting::Housekeeping)
-            && let Some(partition) = self.partitions.get_mut(&proposal.group)
-        {
-            partition.on_refused_wants();
-        }
+        self.note_refused_own(&proposal);
         let refusal = if overloaded {
             Refusal::new(Code::Overloaded, "too much waits to be committed").retry_after_ms(LOG_FULL_RETRY_MS)
         } else {
@@ -91,20 +87,24 @@ impl Shard {
 
     /// Nothing was heard of a proposal in time: its fate is unknown, and must not be called a failure.
     pub(super) fn answer_unknown(&mut self, now: Now, proposal: Proposal, out: &mut ShardOutputs) {
-        if matches!(proposal.waiting, Waiting::Housekeeping)
-            && let Some(partition) = self.partitions.get_mut(&proposal.group)
-        {
-            partition.on_refused_wants();
-        }
+        self.note_refused_own(&proposal);
         let reason = "no answer from the log in time; send it again with the same idempotency key";
         self.refuse_waiting(now, proposal, Refusal::new(Code::OutcomeUnknown, reason).retry_after_ms(ELECTION_RETRY_MS), out);
+    }
+
+    fn note_refused_own(&mut self, proposal: &Proposal) {
+        if let Waiting::OwnLead { term } = proposal.waiting
+            && let Some(partition) = self.partitions.get_mut(&proposal.group)
+        {
+            partition.on_refused_own(term);
+        }
     }
 
     fn refuse_waiting(&mut self, now: Now, proposal: Proposal, refusal: Refusal, out: &mut ShardOutputs) {
         match proposal.waiting {
             Waiting::Submit(to) | Waiting::Command(to) => self.refuse(now, to, refusal, out),
             // The worker keeps its result and sends it again when the session is renewed or its own patience ends.
-            Waiting::Result { .. } | Waiting::Housekeeping => {}
+            Waiting::Result { .. } | Waiting::Housekeeping | Waiting::OwnLead { .. } => {}
             Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
             Waiting::Catalog { from, .. } => Self::answer(from, super::super::question::Answer::Rejected(Box::new(refusal)), out),
         }

@@ -36,7 +36,7 @@ impl Shard {
                 Applied::Halted => {
                     let halted = self.partition(group).halted().cloned().unwrap_or_default();
                     out.notes.push(Note::GroupHalted { group: group.to_string(), index: halted.0, reason: halted.1 });
-                    self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: false });
+                    self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, term: None });
                     false
                 }
                 Applied::Effects { origin, emit, activated } => {
@@ -98,8 +98,9 @@ impl Shard {
     /// The leader of a group that has just become active: effects of its predecessor may be lost, state is not.
     fn on_active(&mut self, now: Now, group: GroupId, out: &mut ShardOutputs) {
         let settings = self.options.settings.clone();
+        let term = self.partition(group).led_term();
         for command in self.partition(group).founding_wants(&settings) {
-            self.propose_housekeeping(now, group, &command, out);
+            self.propose_own(now, group, &command, out);
         }
         let known: Vec<WorkerId> =
             self.partition(group).machine.workers_view().iter().filter(|view| view.status != "down").map(|view| view.id).collect();
@@ -112,7 +113,7 @@ impl Shard {
             self.introduce(now, group, &card, out);
         }
         // After the introductions: the credit that answers this must find the workers known.
-        self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: true });
+        self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, term });
         let records: Vec<Arc<Out>> = self.partition(group).machine.pending_out().take(OUT_RETRIES_PER_TURN_MAX).cloned().collect();
         for record in records {
             self.deliver(group, &record, out);
@@ -123,7 +124,7 @@ impl Shard {
     pub(super) fn propose_wants(&mut self, now: Now, group: GroupId, out: &mut ShardOutputs) {
         let Some(partition) = self.partitions.get_mut(&group) else { return };
         for command in partition.wants(now) {
-            self.propose_housekeeping(now, group, &command, out);
+            self.propose_own(now, group, &command, out);
         }
     }
 

@@ -49,7 +49,7 @@ use self::workers::{Attachment, Attachments};
 use super::catalog_view::CatalogView;
 use super::draw::Draws;
 use super::envelope::ProposalNumber;
-use super::letters::{Class, ConnId, ConsensusLetter, ShardIndex, ShardLetter};
+use super::letters::{Class, ConnId, ConsensusLetter, Reach, ShardIndex, ShardLetter};
 use super::liveness::GossipView;
 use super::machine_clock::Now;
 use super::meta::Init;
@@ -116,8 +116,8 @@ pub struct Shard {
     partitions: BTreeMap<GroupId, Partition>,
     meta: Option<MetaSeat>,
     leaders: BTreeMap<GroupId, (u64, Option<NodeId>)>,
-    /// Work groups whose active leader is this node, wherever they live on it.
-    active_groups: BTreeSet<GroupId>,
+    /// Work groups whose active leader is this node, wherever they live on it, and in which term.
+    active_groups: BTreeMap<GroupId, u64>,
     /// Where clients and workers reach the members, by group 0.
     coordinators: Arc<[(NodeId, Arc<str>)]>,
     catalog: Arc<CatalogView>,
@@ -148,7 +148,7 @@ impl Shard {
             partitions: BTreeMap::new(),
             meta: (owner_of(GroupId::META, options.count) == options.index).then(MetaSeat::default),
             leaders: BTreeMap::new(),
-            active_groups: BTreeSet::new(),
+            active_groups: BTreeMap::new(),
             coordinators: Arc::default(),
             catalog: Arc::new(CatalogView::default()),
             serving: false,
@@ -217,7 +217,7 @@ impl Shard {
             ShardLetter::Answered { number, answer } => self.on_answer(now, number, *answer, out),
             ShardLetter::Frames { conn, frames } => out.raw_frames(conn, &frames),
             ShardLetter::FollowerGone { shard, conn } => self.forget_follower(shard, conn),
-            ShardLetter::GroupActive { group, active } => self.on_group_active(now, group, active, out),
+            ShardLetter::GroupActive { group, term } => self.on_group_active(now, group, term, out),
             ShardLetter::WorkerAttached { shard, conn, card, opened_at } => {
                 self.on_worker_attached(now, Attachment { shard, conn, card, opened_at }, out)
             }
@@ -327,14 +327,26 @@ impl Shard {
             self.announce(now, out);
         } else if self.partition(group).on_leadership(me, term, leader) {
             out.notes.push(Note::GroupLost { group: group.to_string() });
-            self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, active: false });
+            self.to_all_shards(Class::Request, out, || ShardLetter::GroupActive { group, term: None });
         }
     }
 
-    /// Puts a command to a group's log for the shard's own sake.
+    /// Puts a command to a group's log for the shard's own sake, whoever leads the group.
     fn propose_housekeeping(&mut self, now: Now, group: GroupId, command: &Command, out: &mut ShardOutputs) {
+        self.propose_unanswered(now, group, Waiting::Housekeeping, command, out);
+    }
+
+    /// Puts a command to the log of a group that is led here, for the leader's own sake: of its sessions and its clock. Not said while
+    /// this node does not lead, nor under another lead.
+    fn propose_own(&mut self, now: Now, group: GroupId, command: &Command, out: &mut ShardOutputs) {
+        if let Some(term) = self.partitions.get(&group).and_then(Partition::led_term) {
+            self.propose_unanswered(now, group, Waiting::OwnLead { term }, command, out);
+        }
+    }
+
+    fn propose_unanswered(&mut self, now: Now, group: GroupId, waiting: Waiting, command: &Command, out: &mut ShardOutputs) {
         let command = Bytes::from(command.encode());
-        let proposal = Proposal { waiting: Waiting::Housekeeping, group, command, namespace: None, definition: None, redefined: 0 };
+        let proposal = Proposal { waiting, group, command, namespace: None, definition: None, redefined: 0 };
         if self.proposals.is_deferring() {
             return self.proposals.defer(now.mono, proposal);
         }
@@ -345,9 +357,13 @@ impl Shard {
     fn propose(&mut self, now: Now, proposal: Proposal, out: &mut ShardOutputs) -> ProposalNumber {
         self.stats.proposals_count += 1;
         let (group, command) = (proposal.group, proposal.command.clone());
-        let again = !matches!(proposal.waiting, Waiting::Housekeeping);
+        let reach = match proposal.waiting {
+            Waiting::OwnLead { term } => Reach::OwnLead { term },
+            Waiting::Housekeeping => Reach::Once,
+            _ => Reach::AnyLead,
+        };
         let number = self.proposals.open(now.mono, proposal);
-        out.to_consensus.push(ConsensusLetter::Propose { group, number, command, again });
+        out.to_consensus.push(ConsensusLetter::Propose { group, number, command, reach });
         number
     }
 

@@ -101,6 +101,11 @@ impl Partition {
         self.leader
     }
 
+    /// The term in which this node leads it, if it does.
+    pub fn led_term(&self) -> Option<u64> {
+        self.led_term
+    }
+
     /// Whether this node leads it and has applied an entry of its own term.
     pub fn is_active(&self) -> bool {
         self.active && self.halted.is_none()
@@ -231,10 +236,12 @@ impl Partition {
         commands
     }
 
-    /// A proposal of [`Self::wants`] did not reach the log: it may be wanted again.
-    pub fn on_refused_wants(&mut self) {
-        self.tick_in_flight = false;
-        self.continue_in_flight = false;
+    /// A proposal of the lead in this term did not reach the log; if it was one of [`Self::wants`], it may be wanted again.
+    pub fn on_refused_own(&mut self, term: u64) {
+        if self.led_term == Some(term) {
+            self.tick_in_flight = false;
+            self.continue_in_flight = false;
+        }
     }
 
     /// When [`Self::wants`] or a retry or a give-up is due next.

@@ -59,8 +59,13 @@ pub enum Waiting {
         /// How often it was proposed.
         tries: u8,
     },
-    /// A tick, a worker's comings and goings: nobody is told.
+    /// Something between groups, an operator's drain: nobody is told.
     Housekeeping,
+    /// A leader's tick, its workers' comings and goings: nobody is told, and no other lead takes it.
+    OwnLead {
+        /// The term that it leads.
+        term: u64,
+    },
     /// A definition; the commands that need it are behind it. Proposed once, however many wait for it.
     Definition,
 }
@@ -148,7 +153,7 @@ impl Proposals {
 
     /// The log has committed a proposal that its machine does not answer: nobody waits for it any more.
     pub fn settle(&mut self, number: ProposalNumber) {
-        if matches!(self.open.get(&number), Some((_, Proposal { waiting: Waiting::Housekeeping, .. }))) {
+        if matches!(self.open.get(&number), Some((_, Proposal { waiting: Waiting::Housekeeping | Waiting::OwnLead { .. }, .. }))) {
             self.open.remove(&number);
         }
     }

@@ -13,7 +13,7 @@ use distric_model::limits::TASK_OUTPUT_BYTES_MAX;
 use distric_model::{GroupId, Instant, NodeId, TaskId, WorkerId};
 use distric_wire::client::Rejection;
 use distric_wire::task::{Backlog, Drain, Reconcile, ResultOutcome, TaskRef, TaskResult, WorkerWelcome};
-use distric_wire::{AnyMessage, Code, Headers, TaskRefs, U32s};
+use distric_wire::{AnyMessage, Code, Headers, TaskRefs, U32s, U64s};
 
 use super::connections::Phase;
 use super::partition::Partition;
@@ -99,10 +99,11 @@ impl Shard {
     /// Tells a worker which groups it may lease credit to, and where the other coordinators are. A group that is not active yet has no
     /// place to keep credit.
     fn welcome_worker(&self, now: Now, conn: ConnId, message_id: u64, out: &mut ShardOutputs) {
-        let groups: Vec<u32> = self.active_groups.iter().map(|group| group.0).collect();
+        let groups: Vec<u32> = self.active_groups.keys().map(|group| group.0).collect();
+        let terms: Vec<u64> = self.active_groups.values().copied().collect();
         let coordinators: Vec<(String, String)> =
             self.coordinators.iter().map(|(node, address)| (node.to_string(), address.to_string())).collect();
-        let welcome = WorkerWelcome { groups: U32s::of(&groups), coordinators: Headers::of_owned(&coordinators) };
+        let welcome = WorkerWelcome { groups: U32s::of(&groups), coordinators: Headers::of_owned(&coordinators), terms: U64s::of(&terms) };
         out.frame(conn, &welcome, message_id, now.wall, false);
     }
 
@@ -123,9 +124,12 @@ impl Shard {
     }
 
     /// A group of this node became active, or is no longer: the workers of this shard hear of it.
-    pub(super) fn on_group_active(&mut self, now: Now, group: GroupId, active: bool, out: &mut ShardOutputs) {
-        let changed = if active { self.active_groups.insert(group) } else { self.active_groups.remove(&group) };
-        if changed {
+    pub(super) fn on_group_active(&mut self, now: Now, group: GroupId, term: Option<u64>, out: &mut ShardOutputs) {
+        let before = match term {
+            Some(term) => self.active_groups.insert(group, term),
+            None => self.active_groups.remove(&group),
+        };
+        if before != term {
             self.welcome_workers(now, out);
         }
     }
@@ -176,7 +180,7 @@ impl Shard {
             task_types: card.task_types.clone(),
             labels: card.labels.clone(),
         }));
-        self.propose_housekeeping(now, group, &up, out);
+        self.propose_own(now, group, &up, out);
         let refs: Vec<TaskRef> =
             assigned.iter().chain(&cancelled).map(|(task, token)| TaskRef { task_id: task.uuid(), fencing_token: *token }).collect();
         // Sent even when empty: it tells the worker where its credit for this group stands.
@@ -218,7 +222,7 @@ impl Shard {
             partition.absent.remove(&worker);
             let Some(generation) = partition.machine.worker_generation(worker) else { continue };
             out.notes.push(Note::WorkerGivenUp { worker: worker.to_string(), group: group.to_string() });
-            self.propose_housekeeping(now, group, &Command::WorkerDown(WorkerDown { worker, generation }), out);
+            self.propose_own(now, group, &Command::WorkerDown(WorkerDown { worker, generation }), out);
         }
     }
 
@@ -334,7 +338,7 @@ impl Shard {
     /// A worker leases credit to a group of this shard, or asks some back.
     pub(super) fn on_worker_credit(&mut self, now: Now, group: GroupId, conn: ConnId, credit: WorkerCredit, out: &mut ShardOutputs) {
         if self.workers.is_present(credit.worker, conn) && self.partitions.get(&group).is_some_and(Partition::is_active) {
-            self.propose_housekeeping(now, group, &Command::WorkerCredit(credit), out);
+            self.propose_own(now, group, &Command::WorkerCredit(credit), out);
         }
     }
 
@@ -361,7 +365,7 @@ impl Shard {
                 None => {
                     let outcome = TaskOutcome::Returned { reason: "unknown to the worker".to_owned() };
                     let done = TaskDone { task, attempt: 0, fencing_token, outcome, renew_credit: true };
-                    self.propose_housekeeping(now, group, &Command::TaskDone(Box::new(done)), out);
+                    self.propose_own(now, group, &Command::TaskDone(Box::new(done)), out);
                 }
             }
         }

@@ -131,8 +131,8 @@ impl Desk {
         self.drained_by_leader || self.stopping
     }
 
-    /// The leaders of exactly these groups answer on this session now.
-    pub(super) fn on_groups(&mut self, session: SessionId, groups: &[u32], out: &mut Outbox) {
+    /// The leaders of exactly these groups, each with its term, answer on this session now, as it says.
+    pub(super) fn on_groups(&mut self, session: SessionId, groups: &[(u32, u64)], out: &mut Outbox) {
         let (came, left) = self.ledger.attach(session, groups);
         self.part_from(&left);
         self.part_from(&came);

@@ -5,6 +5,8 @@
 //! Invariant: granted and in hand together never exceed the budget, unless a leader used credit that it did not have; then
 //! nothing is renewed until they do not.
 //! A leader keeps no free credit over sessions: whatever was granted lapses with the session, and is granted anew.
+//! Several coordinators may name one group: one that was cut off or stood still names it until it hears of its successor. The later
+//! term holds; whoever is behind takes nothing, and what it gives up later was not its own.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +17,8 @@ pub(super) type SessionId = usize;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Share {
     session: SessionId,
+    /// The term of the leader that answers there; 0 when it was not said.
+    term: u64,
     /// Credits with the leader.
     granted: u32,
     /// Of those: asked back, no answer yet.
@@ -53,6 +57,8 @@ impl Share {
 pub(super) struct Ledger {
     budget: u32,
     groups: BTreeMap<u32, Share>,
+    /// The latest term heard of, by group: one entry for each group of the cluster.
+    terms: BTreeMap<u32, u64>,
     /// Tasks in hand of groups that have no session now.
     stranded: BTreeMap<u32, u32>,
     /// Credits neither with a leader nor free: tasks in hand, and results whose credit was not renewed.
@@ -64,7 +70,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(budget: u32) -> Self {
-        Self { budget, groups: BTreeMap::new(), stranded: BTreeMap::new(), in_hand: 0, turn: 0, draining: false }
+        Self { budget, groups: BTreeMap::new(), terms: BTreeMap::new(), stranded: BTreeMap::new(), in_hand: 0, turn: 0, draining: false }
     }
 
     /// The session that answers for a group, when there is one.
@@ -72,25 +78,25 @@ impl Ledger {
         self.groups.get(&group).map(|share| share.session)
     }
 
-    /// The leaders of exactly these groups answer on this session. Returns the groups that came to it, and those that left it:
-    /// the credit of both has lapsed.
-    pub(super) fn attach(&mut self, session: SessionId, groups: &[u32]) -> (Vec<u32>, Vec<u32>) {
-        let left: Vec<u32> = self
-            .groups
-            .iter()
-            .filter(|(group, share)| share.session == session && !groups.contains(group))
-            .map(|(group, _)| *group)
-            .collect();
+    /// The leaders of exactly these groups, each with its term, answer on this session, as it says. Returns the groups that came to it,
+    /// and those that left it: the credit of both has lapsed.
+    pub(super) fn attach(&mut self, session: SessionId, groups: &[(u32, u64)]) -> (Vec<u32>, Vec<u32>) {
+        let is_named = |group: u32| groups.iter().any(|(named, _)| *named == group);
+        let left: Vec<u32> =
+            self.groups.iter().filter(|(group, share)| share.session == session && !is_named(**group)).map(|(group, _)| *group).collect();
         left.iter().for_each(|group| self.strand(*group));
         let mut came = Vec::new();
-        for group in groups {
-            if self.session_of(*group) == Some(session) {
+        for (group, term) in groups.iter().copied() {
+            let latest = self.terms.entry(group).or_default();
+            let is_present = self.groups.get(&group).is_some_and(|share| share.session == session && share.term == term);
+            if is_present || (term != 0 && term < *latest) {
                 continue;
             }
-            self.strand(*group);
-            let in_hand = self.stranded.remove(group).unwrap_or(0);
-            self.groups.insert(*group, Share { session, granted: 0, asked: 0, in_hand, ready: 0, declined: false });
-            came.push(*group);
+            *latest = term.max(*latest);
+            self.strand(group);
+            let in_hand = self.stranded.remove(&group).unwrap_or(0);
+            self.groups.insert(group, Share { session, term, granted: 0, asked: 0, in_hand, ready: 0, declined: false });
+            came.push(group);
         }
         (came, left)
     }
@@ -260,7 +266,7 @@ mod tests {
     #[test]
     fn the_budget_is_split_evenly_and_the_remainder_goes_by_turn() {
         let mut ledger = Ledger::new(8);
-        ledger.attach(0, &[1, 2, 3]);
+        ledger.attach(0, &[(1, 1), (2, 1), (3, 1)]);
         assert_eq!(ledger.settle(), [(1, 3), (2, 3), (3, 2)]);
         assert_eq!(ledger.settle(), [], "nothing is granted twice");
     }
@@ -268,8 +274,8 @@ mod tests {
     #[test]
     fn a_starving_group_gets_what_idle_groups_give_back() {
         let mut ledger = Ledger::new(4);
-        ledger.attach(0, &[1]);
-        ledger.attach(1, &[2]);
+        ledger.attach(0, &[(1, 1)]);
+        ledger.attach(1, &[(2, 1)]);
         assert_eq!(ledger.settle(), [(1, 2), (2, 2)]);
         ledger.task_came(1);
         ledger.task_came(1);
@@ -285,11 +291,11 @@ mod tests {
     #[test]
     fn a_group_that_starves_on_less_ends_the_renewal_of_a_larger_one() {
         let mut ledger = Ledger::new(2);
-        ledger.attach(0, &[1]);
+        ledger.attach(0, &[(1, 1)]);
         ledger.settle();
         ledger.task_came(1);
         ledger.task_came(1);
-        ledger.attach(1, &[2]);
+        ledger.attach(1, &[(2, 1)]);
         assert!(ledger.renews(1));
         ledger.backlog(2, 1);
         assert_eq!(ledger.settle(), [], "all credit is in hand");
@@ -303,19 +309,19 @@ mod tests {
     #[test]
     fn credit_lapses_with_its_session_and_tasks_in_hand_keep_theirs() {
         let mut ledger = Ledger::new(3);
-        ledger.attach(0, &[1]);
+        ledger.attach(0, &[(1, 1)]);
         ledger.settle();
         ledger.task_came(1);
         assert_eq!(ledger.detach(0), [1]);
         assert_eq!(ledger.settle(), []);
-        ledger.attach(0, &[1]);
+        ledger.attach(0, &[(1, 1)]);
         assert_eq!(ledger.settle(), [(1, 2)], "one of three is in hand");
     }
 
     #[test]
     fn a_leader_that_takes_too_much_is_not_renewed() {
         let mut ledger = Ledger::new(1);
-        ledger.attach(0, &[1]);
+        ledger.attach(0, &[(1, 1)]);
         ledger.settle();
         ledger.task_came(1);
         ledger.task_came(1);
@@ -329,7 +335,7 @@ mod tests {
     #[test]
     fn draining_asks_everything_back_and_grants_again_when_it_ends() {
         let mut ledger = Ledger::new(4);
-        ledger.attach(0, &[1, 2]);
+        ledger.attach(0, &[(1, 1), (2, 1)]);
         ledger.settle();
         ledger.drain(true);
         assert_eq!(ledger.settle(), [(1, -2), (2, -2)]);
@@ -343,11 +349,46 @@ mod tests {
     #[test]
     fn credit_given_back_unasked_stays_free_until_there_is_work() {
         let mut ledger = Ledger::new(2);
-        ledger.attach(0, &[1]);
+        ledger.attach(0, &[(1, 1)]);
         ledger.settle();
         ledger.returned(1, 2);
         assert_eq!(ledger.settle(), []);
         ledger.backlog(1, 1);
         assert_eq!(ledger.settle(), [(1, 2)]);
+    }
+
+    #[test]
+    fn a_former_leader_takes_no_group_from_its_successor_and_strands_none() {
+        let mut ledger = Ledger::new(4);
+        ledger.attach(0, &[(1, 5), (2, 5)]);
+        assert_eq!(ledger.attach(1, &[(1, 6), (2, 6)]), (vec![1, 2], vec![]));
+        ledger.settle();
+        // The first one wakes up. It hears of its successors one after the other, and says each time what it still believes to lead.
+        assert_eq!(ledger.attach(0, &[(2, 5)]), (vec![], vec![]));
+        assert_eq!(ledger.attach(0, &[]), (vec![], vec![]));
+        assert_eq!((ledger.session_of(1), ledger.session_of(2)), (Some(1), Some(1)));
+        assert_eq!(granted(&ledger), [2, 2], "nor does their credit lapse");
+        // Nor does it when it comes back while the successor's session is broken.
+        assert_eq!(ledger.detach(1), [1, 2]);
+        assert_eq!(ledger.attach(0, &[(1, 5)]), (vec![], vec![]));
+        assert_eq!(ledger.attach(1, &[(1, 6), (2, 6)]), (vec![1, 2], vec![]));
+    }
+
+    #[test]
+    fn a_later_lead_of_the_same_coordinator_has_no_credit_yet() {
+        let mut ledger = Ledger::new(2);
+        ledger.attach(0, &[(1, 5)]);
+        assert_eq!(ledger.settle(), [(1, 2)]);
+        assert_eq!(ledger.attach(0, &[(1, 5)]), (vec![], vec![]), "said again, nothing is new");
+        assert_eq!(ledger.attach(0, &[(1, 7)]), (vec![1], vec![]));
+        assert_eq!(ledger.settle(), [(1, 2)]);
+    }
+
+    #[test]
+    fn where_terms_are_not_said_the_last_word_holds() {
+        let mut ledger = Ledger::new(2);
+        ledger.attach(0, &[(1, 0)]);
+        assert_eq!(ledger.attach(1, &[(1, 0)]), (vec![1], vec![]));
+        assert_eq!(ledger.session_of(1), Some(1));
     }
 }

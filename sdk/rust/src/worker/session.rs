@@ -46,8 +46,8 @@ pub(super) enum Heard {
     Down,
     /// The coordinator refuses this worker for good.
     Refused(Error),
-    /// Groups that are led there, and all coordinators: node and address.
-    Welcome(Vec<u32>, Vec<(Uuid, String)>),
+    /// Groups that are led there, each in which term (0: not said), and all coordinators: node and address.
+    Welcome(Vec<(u32, u64)>, Vec<(Uuid, String)>),
     Assignment(Box<Task>),
     ResultAck(TaskKey),
     CreditReturned {
@@ -242,7 +242,8 @@ fn hear(frame: &Frame<'_>, limits: FrameLimits, scratch: &mut Vec<u8>) -> Result
             let welcome = WorkerWelcome::decode(payload)?;
             // What is no node's id comes from a later version, and is left to it.
             let coordinators = welcome.coordinators.iter().filter_map(|(node, address)| Some((node.parse().ok()?, address.to_owned())));
-            Heard::Welcome(welcome.groups.iter().collect(), coordinators.collect())
+            let terms = welcome.terms.iter().chain(std::iter::repeat(0));
+            Heard::Welcome(welcome.groups.iter().zip(terms).collect(), coordinators.collect())
         }
         Assignment::TYPE => Heard::Assignment(Box::new(Task::of_wire(&Assignment::decode(payload)?))),
         ResultAck::TYPE => {
