@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use distric_lane::Sleeper;
 use distric_raft_store::{DeviceError, GroupWrite, LogStore};
 
+use super::clock;
 use super::control::Control;
 use super::mesh::{Inbox, LogLetter, LogReply, Post};
 use super::priority_unsafe;
@@ -50,13 +51,17 @@ pub fn run(mut store: Box<dyn LogStore>, mut post: Post, mut inbox: Inbox<LogLet
             }
         }
         if !writes.is_empty() {
+            let began_ns = clock::mono_ns();
             if let Err(error) = store.write(&writes) {
                 return fail(control, &error);
             }
+            let took_us = (clock::mono_ns() - began_ns) / 1_000;
+            let entries = writes.iter().map(|write| write.entries.len() as u64).sum();
             writes.clear();
             for (group, report) in reports.drain(..) {
                 post.reply_of_log(LogReply::Report(group, report));
             }
+            post.reply_of_log(LogReply::Flushed { took_us, entries });
         }
         let flushed = post.ring();
         // After what others wait for.

@@ -60,7 +60,14 @@ pub enum StateLetter {
 /// From the state writer to the raft core.
 pub enum StateReply {
     /// A checkpoint is durable.
-    Checkpointed(GroupId, Snapshot),
+    Checkpointed {
+        /// The group.
+        group: GroupId,
+        /// Where the checkpoint stands.
+        snapshot: Snapshot,
+        /// How long that took, microseconds.
+        took_us: u64,
+    },
     /// The file is there, or cannot be made.
     Exported {
         /// The group.
@@ -89,6 +96,13 @@ pub enum LogReply {
     Report(GroupId, LogReport),
     /// Read.
     Loaded(GroupId, Vec<Entry>),
+    /// A flush is done; what it made durable was reported before.
+    Flushed {
+        /// How long it took, microseconds.
+        took_us: u64,
+        /// How many entries it made durable.
+        entries: u64,
+    },
 }
 
 /// One lane's sending end with its overflow.

@@ -6,11 +6,12 @@ use std::fmt::Write;
 
 use distric_gossip::State;
 
+use super::raft_stats::{self, RaftStats};
 use crate::node::liveness::{GossipView, state_name, verdict_name};
 use crate::node::shard::{BUCKETS_US, Histogram, ShardStats};
 
 /// The text for one scrape.
-pub fn text(node: &str, shards: &[ShardStats]) -> String {
+pub fn text(node: &str, shards: &[ShardStats], raft: Option<&RaftStats>) -> String {
     let mut out = String::with_capacity(8_192);
     let sum = |of: fn(&ShardStats) -> u64| shards.iter().map(of).sum::<u64>();
     let mut counter = |name: &str, help: &str, value: u64| {
@@ -56,6 +57,9 @@ pub fn text(node: &str, shards: &[ShardStats]) -> String {
         shards.iter().map(|s| &s.commit),
     );
     machines(&mut out, shards);
+    if let Some(raft) = raft {
+        raft_stats::text(&mut out, node, raft);
+    }
     out
 }
 
@@ -115,7 +119,8 @@ fn machines(out: &mut String, shards: &[ShardStats]) {
     }
 }
 
-fn histogram<'a>(out: &mut String, node: &str, name: &str, help: &str, parts: impl Iterator<Item = &'a Histogram>) {
+/// One histogram, its parts added up.
+pub fn histogram<'a>(out: &mut String, node: &str, name: &str, help: &str, parts: impl Iterator<Item = &'a Histogram>) {
     let mut whole = Histogram::default();
     for part in parts {
         whole.counts.iter_mut().zip(&part.counts).for_each(|(sum, count)| *sum += count);
@@ -143,7 +148,7 @@ mod tests {
         one.commit.observe_us(7);
         let mut two = ShardStats { messages_received_count: 4, ..ShardStats::default() };
         two.commit.observe_us(6_000_000);
-        let text = text("n1", &[one, two]);
+        let text = text("n1", &[one, two], None);
         assert!(text.contains("distric_messages_received_total{coordinator=\"n1\"} 7\n"));
         assert!(text.contains("distric_raft_commit_duration_seconds_bucket{coordinator=\"n1\",le=\"0.000005\"} 0\n"));
         assert!(text.contains("distric_raft_commit_duration_seconds_bucket{coordinator=\"n1\",le=\"0.00001\"} 1\n"));

@@ -18,6 +18,7 @@ mod notes;
 mod peers;
 mod priority_unsafe;
 mod raft_core;
+mod raft_stats;
 mod shard_thread;
 mod state_writer;
 mod stores;
@@ -44,6 +45,7 @@ use self::mesh::ShardEnds;
 use self::peers::book::Book;
 use self::peers::hello::Me;
 use self::raft_core::RaftCoreStart;
+use self::raft_stats::RaftStats;
 use self::shard_thread::ShardStart;
 use self::state_writer::StateWriter;
 use self::stores::{OpenGroup, Opened, open_store};
@@ -193,39 +195,45 @@ pub struct NodeHandle {
 #[derive(Clone)]
 pub struct Metrics {
     node: Arc<str>,
-    probes: Arc<Mutex<Vec<Probe>>>,
+    probes: Arc<Mutex<(Vec<Probe<ShardStats>>, Probe<RaftStats>)>>,
 }
 
-struct Probe {
+struct Probe<T> {
     wanted: Arc<AtomicBool>,
     bell: Bell,
-    stats: Receiver<Box<ShardStats>>,
+    stats: Receiver<Box<T>>,
+}
+
+impl<T> Probe<T> {
+    fn ask(&mut self) {
+        while self.stats.pop().is_some() {}
+        self.wanted.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    fn answer(&mut self, deadline_ns: u64) -> Option<T> {
+        loop {
+            if let Some(stats) = self.stats.pop() {
+                return Some(*stats);
+            }
+            if clock::mono_ns() >= deadline_ns {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
 }
 
 impl Metrics {
-    /// The text of one scrape. Blocks up to some milliseconds for each shard; one that does not answer is left out.
+    /// The text of one scrape. Blocks up to some milliseconds for all shards and the raft core; one that does not answer is left out.
     pub fn text(&self) -> String {
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-        for probe in probes.iter_mut() {
-            while probe.stats.pop().is_some() {}
-            probe.wanted.store(true, Ordering::Release);
-            probe.bell.ring();
-        }
-        let mut shards = Vec::new();
-        let deadline = clock::mono_ns() + STATS_MS_MAX * 1_000_000;
-        for probe in probes.iter_mut() {
-            loop {
-                if let Some(stats) = probe.stats.pop() {
-                    shards.push(*stats);
-                    break;
-                }
-                if clock::mono_ns() >= deadline {
-                    break;
-                }
-                std::thread::sleep(Duration::from_micros(100));
-            }
-        }
-        metrics::text(&self.node, &shards)
+        let (shards, raft) = &mut *probes;
+        shards.iter_mut().for_each(Probe::ask);
+        raft.ask();
+        let deadline_ns = clock::mono_ns() + STATS_MS_MAX * 1_000_000;
+        let shards: Vec<ShardStats> = shards.iter_mut().filter_map(|probe| probe.answer(deadline_ns)).collect();
+        metrics::text(&self.node, &shards, raft.answer(deadline_ns).as_ref())
     }
 }
 
@@ -407,6 +415,13 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         None => None,
     };
     bells.push(mesh.raft_core.bell.try_clone().map_err(system("copy a doorbell"))?);
+    let (raft_stats, from_raft_stats) = lane(1);
+    let raft_stats_wanted = Arc::new(AtomicBool::new(false));
+    let raft_probe = Probe {
+        wanted: raft_stats_wanted.clone(),
+        bell: mesh.raft_core.bell.try_clone().map_err(system("copy a doorbell"))?,
+        stats: from_raft_stats,
+    };
     let core = RaftCoreStart {
         consensus,
         out,
@@ -420,6 +435,8 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         gossip: gossip.as_ref().and_then(|thread| thread.control().try_clone().ok()),
         gossip_seeds: config.gossip.seeds.clone(),
         use_uring,
+        stats_wanted: raft_stats_wanted,
+        stats: raft_stats,
     };
     let its_control = control.clone();
     let no_runtime = move |error: io::Error| {
@@ -467,7 +484,7 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         bells,
         threads,
         gossip,
-        metrics: Metrics { node: Arc::from(config.node.name.as_str()), probes: Arc::new(Mutex::new(probes)) },
+        metrics: Metrics { node: Arc::from(config.node.name.as_str()), probes: Arc::new(Mutex::new((probes, raft_probe))) },
     };
     wait_until_ready(handle, &shards_ready, shard_count)
 }

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use distric_lane::{Bell, Sleeper};
+use distric_lane::{Bell, Sender, Sleeper};
 use distric_model::limits::FRAME_BYTES_HARD_CAP;
 use distric_model::{Instant, NodeId};
 use distric_wire::{Frame, FrameError, FrameLimits};
@@ -30,6 +31,7 @@ use super::peers::book::Book;
 use super::peers::bulk::Fetch;
 use super::peers::hello::{self, Me};
 use super::peers::links::Links;
+use super::raft_stats::{RaftStats, Refused, RimStats};
 use super::shard_thread::yield_now;
 use crate::node::consensus::{Consensus, ConsensusOutputs, PROPOSALS_PER_TURN_MAX};
 use crate::node::letters::{ConnId, ConsensusLetter};
@@ -73,6 +75,10 @@ pub struct RaftCoreStart {
     pub gossip_seeds: Vec<String>,
     /// Whether sockets are to be left blocking, as io_uring wants them.
     pub use_uring: bool,
+    /// Set by whoever wants the counters.
+    pub stats_wanted: Arc<AtomicBool>,
+    /// Where they go then.
+    pub stats: Sender<Box<RaftStats>>,
 }
 
 /// A connection of the other side, or one of our own.
@@ -116,11 +122,29 @@ struct CoreRim {
     gossip: Option<AgentControl>,
     gossip_seeds: Vec<String>,
     use_uring: bool,
+    stats: RefCell<RimStats>,
+    stats_wanted: Arc<AtomicBool>,
+    stats_out: RefCell<Sender<Box<RaftStats>>>,
 }
 
 /// Runs until all shards are done.
 pub async fn run(start: RaftCoreStart) {
-    let RaftCoreStart { consensus, out, ends, control, listener, me, members, book, transfer_dir, gossip, gossip_seeds, use_uring } = start;
+    let RaftCoreStart {
+        consensus,
+        out,
+        ends,
+        control,
+        listener,
+        me,
+        members,
+        book,
+        transfer_dir,
+        gossip,
+        gossip_seeds,
+        use_uring,
+        stats_wanted,
+        stats,
+    } = start;
     let RaftCoreEnds { post, letters, reports, states, sleeper, bell } = ends;
     let (dials, dialled) = mpsc::channel();
     let (fetches, fetched) = mpsc::channel();
@@ -153,6 +177,9 @@ pub async fn run(start: RaftCoreStart) {
         gossip,
         gossip_seeds,
         use_uring,
+        stats: RefCell::default(),
+        stats_wanted,
+        stats_out: RefCell::new(stats),
     });
     match TcpListener::from_std(listener) {
         Ok(listener) => {
@@ -196,7 +223,8 @@ async fn accept(rim: Rc<CoreRim>, listener: TcpListener) {
                 rim.start(stream, Party::Stranger(clock::now().mono.plus_ms(HELLO_MS_MAX)));
             }
             Ok((stream, peer)) => {
-                tracing::warn!(target: "distric_core::peers", peer = %peer, callers_max = CALLERS_MAX, "a caller is refused: too many are connected");
+                rim.stats.borrow_mut().refuse(Refused::TooManyCallers);
+                tracing::warn!(target: "distric_core::peers", event = "peer_refused", peer = %peer, callers_max = CALLERS_MAX, "a caller is refused: too many are connected");
                 drop(stream);
             }
             Err(error) => {
@@ -258,6 +286,7 @@ impl CoreRim {
                 match reply {
                     LogReply::Report(group, report) => consensus.on_report(now, group, report, &mut out),
                     LogReply::Loaded(group, entries) => consensus.on_loaded(now, group, entries, &mut out),
+                    LogReply::Flushed { took_us, entries } => self.count_flush(took_us, entries),
                 }
             }
             let mut letters = self.letters.borrow_mut();
@@ -307,7 +336,9 @@ impl CoreRim {
 
     fn show_strangers_out(&self, now: Instant) {
         for (conn, party) in self.conns.borrow().values() {
-            if matches!(party, Party::Stranger(until) if *until <= now) {
+            if matches!(party, Party::Stranger(until) if *until <= now) && !conn.is_dead() {
+                self.stats.borrow_mut().refuse(Refused::Silent);
+                tracing::warn!(target: "distric_core::peers", event = "peer_refused", reason = Refused::Silent.name(), "a caller has not introduced itself in time");
                 conn.kill();
             }
         }
@@ -320,7 +351,8 @@ impl CoreRim {
         let caller = match hello::receive(&self.me, frame) {
             Ok(caller) => caller,
             Err(unwelcome) => {
-                tracing::warn!(target: "distric_core::peers", event = "peer_refused", reason = %unwelcome, "a caller is refused");
+                self.stats.borrow_mut().refuse(unwelcome.refused());
+                tracing::warn!(target: "distric_core::peers", event = "peer_refused", kind = unwelcome.refused().name(), reason = %unwelcome, "a caller is refused");
                 unwelcome.frame(now.wall.as_us(), &mut answer);
                 return self.last_words(id, &answer);
             }
@@ -374,6 +406,7 @@ impl CoreRim {
         match host {
             Ok(_) => {
                 self.links.borrow_mut().up(node);
+                self.stats.borrow_mut().links_up_count += 1;
                 tracing::info!(target: "distric_core::peers", event = "peer_linked", peer = %node, "linked to a coordinator");
                 self.consensus.borrow_mut().on_link(clock::now(), node, true);
             }
@@ -383,6 +416,22 @@ impl CoreRim {
                     conn.kill();
                 }
             }
+        }
+    }
+
+    fn count_flush(&self, took_us: u64, entries: u64) {
+        let mut stats = self.stats.borrow_mut();
+        stats.flush.observe_us(took_us);
+        stats.entries_flushed_count += entries;
+    }
+
+    /// Hands over the counters when they are wanted.
+    fn tell_stats(&self) {
+        if self.stats_wanted.load(Ordering::Acquire) && self.stats_wanted.swap(false, Ordering::AcqRel) {
+            let (consensus, groups) = self.consensus.borrow().stats();
+            let stats = RaftStats { consensus, rim: self.stats.borrow().clone(), groups };
+            // A full lane holds an earlier answer that nobody took.
+            let _ = self.stats_out.borrow_mut().push(Box::new(stats));
         }
     }
 
@@ -427,6 +476,7 @@ impl Rim for CoreRim {
             let now = clock::now();
             tracing::info!(target: "distric_core::peers", event = "peer_lost", peer = %node, "the link to a coordinator is gone");
             self.links.borrow_mut().down(node, now.mono);
+            self.stats.borrow_mut().links_lost_count += 1;
             self.consensus.borrow_mut().on_link(now, node, false);
         }
         self.turn();
@@ -452,7 +502,8 @@ impl Rim for CoreRim {
                     consensus.on_peer(now, node, letter, &mut out);
                 });
                 if let Err(error) = result {
-                    tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", peer = %node, error = %error, "a coordinator sent something that is no letter");
+                    self.stats.borrow_mut().refuse(Refused::BadLetter);
+                    tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", reason = Refused::BadLetter.name(), peer = %node, error = %error, "a coordinator sent something that is no letter");
                     conn.kill();
                 }
             }
@@ -462,7 +513,8 @@ impl Rim for CoreRim {
     }
 
     fn on_frame_error(&self, id: ConnId, error: &FrameError) {
-        tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", error = %error, "bytes between coordinators that are no frame");
+        self.stats.borrow_mut().refuse(Refused::BadFrame);
+        tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", reason = Refused::BadFrame.name(), error = %error, "bytes between coordinators that are no frame");
         if let Some((conn, _)) = self.conns.borrow().get(&id) {
             conn.kill();
         }
@@ -502,6 +554,7 @@ impl Rim for CoreRim {
         }
         links.send(at_us);
         self.overflowing.set(!post.ring());
+        self.tell_stats();
         let wake_at = self.consensus.borrow().next_wake().into_iter().chain(links.next_wake()).min();
         let is_earlier = match (wake_at, self.wake_at.get()) {
             (Some(new), Some(old)) => new < old,

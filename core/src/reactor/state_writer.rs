@@ -75,10 +75,12 @@ impl StateWriter {
     fn on_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<StateReply, DeviceError> {
         let Checkpoint { group, snapshot, changes } = checkpoint;
         // One that a fetched snapshot has overtaken is not news; what is there counts then.
+        let began_ns = clock::mono_ns();
         self.store.commit(*group, snapshot, changes)?;
+        let took_us = (clock::mono_ns() - began_ns) / 1_000;
         let stored = self.store.snapshot(*group).unwrap_or(snapshot).clone();
-        tracing::debug!(target: "distric_core::state_writer", event = "checkpoint", group = %group, index = stored.position.index.0, records = changes.len(), "checkpoint");
-        Ok(StateReply::Checkpointed(*group, stored))
+        tracing::debug!(target: "distric_core::state_writer", event = "checkpoint", group = %group, index = stored.position.index.0, records = changes.len(), took_us, "checkpoint");
+        Ok(StateReply::Checkpointed { group: *group, snapshot: stored, took_us })
     }
 
     /// Nothing of this node depends on the file, so an error is only said.

@@ -181,13 +181,24 @@ impl World {
         Now { mono: self.mono, wall: Timestamp::from_us(self.mono.as_us() + self.wall_offset_us) }
     }
 
+    /// The time as a node has it.
+    fn now_of(&self, node: usize) -> Now {
+        let mono = self.nodes[node].clock.at(self.mono);
+        Now { mono, wall: Timestamp::from_us(mono.as_us() + self.wall_offset_us) }
+    }
+
+    /// From now on a node's clock runs at so many thousandths of the world's speed.
+    pub fn set_clock_rate(&mut self, node: usize, permille: u64) {
+        self.nodes[node].clock.set_rate(self.mono, permille);
+    }
+
     /// A number below `bound`, from the seed.
     pub fn draw(&mut self, bound: u64) -> u64 {
         self.draws.draw() % bound.max(1)
     }
 
     pub fn start(&mut self, node: usize) {
-        let now = self.now();
+        let now = self.now_of(node);
         self.nodes[node].start(now, &self.setup);
     }
 
@@ -281,7 +292,7 @@ impl World {
 
     /// Goes to the next moment at which anybody wants to be called.
     fn jump(&mut self, end: Instant) {
-        let nodes = self.nodes.iter().filter_map(Node::next_wake);
+        let nodes = self.nodes.iter().filter_map(|node| Some(node.clock.world_at(node.next_wake()?)));
         let next = nodes.chain(self.workers.iter().filter_map(Worker::next_wake)).min().unwrap_or(end).min(end);
         self.mono = self.mono.plus_us(1).max(next);
         let second = self.mono.as_us() / 1_000_000;
@@ -296,14 +307,14 @@ impl World {
     }
 
     fn on_due(&mut self) {
-        let now = self.now();
         self.tell_links();
-        for node in &mut self.nodes {
-            node.on_time(now);
+        for node in 0..self.nodes.len() {
+            let now = self.now_of(node);
+            self.nodes[node].on_time(now);
         }
         for worker in 0..self.workers.len() {
-            if self.workers[worker].next_wake().is_some_and(|at| at <= now.mono) {
-                let wishes = self.workers[worker].on_time(now.mono);
+            if self.workers[worker].next_wake().is_some_and(|at| at <= self.mono) {
+                let wishes = self.workers[worker].on_time(self.mono);
                 self.grant(worker, wishes);
             }
         }
@@ -317,8 +328,8 @@ impl World {
 
     /// Every node hears which of the others it is connected to.
     fn tell_links(&mut self) {
-        let now = self.now();
         for node in 0..self.nodes.len() {
+            let now = self.now_of(node);
             let linked: Vec<usize> = (0..self.nodes.len()).filter(|other| self.is_linked(node, *other)).collect();
             self.nodes[node].on_links(now, linked);
         }
@@ -340,7 +351,7 @@ impl World {
             let line = format!("{} {node} {lane:?} {letter:?}", self.mono.as_us());
             self.trace = line.bytes().fold(self.trace, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         }
-        let now = self.now();
+        let now = self.now_of(node);
         match (lane.1, letter) {
             (Actor::Conn(conn), Letter::Bytes(bytes)) => self.on_bytes(conn, &bytes),
             (Actor::Conn(conn), _) => self.on_end(conn),
@@ -350,7 +361,8 @@ impl World {
                 let may_be_lost = self.loss_percent > 0 && matches!(letter, PeerLetter::Raft(..));
                 let is_lost = may_be_lost && self.draw(100) < self.loss_percent;
                 if !is_lost && self.is_linked(node, peer) {
-                    self.nodes[peer].on_peer(now, from, letter);
+                    let its_now = self.now_of(peer);
+                    self.nodes[peer].on_peer(its_now, from, letter);
                 }
             }
             (Actor::State, Letter::Fetch(group, install)) => {

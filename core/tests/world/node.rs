@@ -90,6 +90,31 @@ impl Lanes {
     }
 }
 
+/// What a node takes for the time: from where it last changed its rate, so many thousandths of the world's speed. Never goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    world: Instant,
+    own: Instant,
+    permille: u64,
+}
+
+impl Clock {
+    const TRUE: Self = Self { world: Instant::from_us(0), own: Instant::from_us(0), permille: 1_000 };
+
+    pub fn at(&self, world: Instant) -> Instant {
+        self.own.plus_us(world.since_us(self.world) * self.permille / 1_000)
+    }
+
+    /// When this clock shows `own`, or the next microsecond after.
+    pub fn world_at(&self, own: Instant) -> Instant {
+        self.world.plus_us((own.since_us(self.own) * 1_000).div_ceil(self.permille))
+    }
+
+    pub fn set_rate(&mut self, world: Instant, permille: u64) {
+        *self = Self { world, own: self.at(world), permille };
+    }
+}
+
 /// What lives in memory only.
 pub struct Life {
     pub shards: Vec<Shard>,
@@ -119,6 +144,7 @@ pub struct Node {
     pub notes: Vec<Note>,
     /// Nothing becomes durable while this is set.
     pub hold_flush: bool,
+    pub clock: Clock,
     unreported: Vec<(GroupId, LogReport)>,
     boots: u64,
     voters: Vec<NodeId>,
@@ -141,6 +167,7 @@ impl Node {
             lanes: Lanes::default(),
             notes: Vec::new(),
             hold_flush: false,
+            clock: Clock::TRUE,
             unreported: Vec::new(),
             boots: 0,
             out: ShardOutputs::default(),

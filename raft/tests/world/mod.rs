@@ -30,7 +30,30 @@ pub struct World {
     /// Whether to keep `trace`.
     pub traces: bool,
     pub oracle: Oracle,
+    /// Steps of all replicas so far.
+    pub steps_count: u64,
+    /// Where a node is to crash.
+    pub crash_point: Option<CrashPoint>,
     tune: Box<dyn Fn(&mut Config)>,
+}
+
+/// The power of whoever takes a step fails right after it: what it wanted written is lost, half there or all there, and what it said
+/// is lost with it or was on its way already.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashPoint {
+    /// After so many steps.
+    pub step: u64,
+    pub kept: Kept,
+    pub said: bool,
+}
+
+/// What the disk holds of the writes that were not reported yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Nothing,
+    /// The older half; a record that was torn in the middle is found by its checksum and counts as not there.
+    Half,
+    All,
 }
 
 pub struct Node {
@@ -141,7 +164,18 @@ impl World {
         let now = START;
         let oracle = Oracle::new(&groups, &membership.founding_entry());
         let count = nodes.len();
-        let mut world = Self { now, nodes, groups, packets: Vec::new(), trace: Vec::new(), traces: true, oracle, tune: Box::new(tune) };
+        let mut world = Self {
+            now,
+            nodes,
+            groups,
+            packets: Vec::new(),
+            trace: Vec::new(),
+            traces: true,
+            oracle,
+            steps_count: 0,
+            crash_point: None,
+            tune: Box::new(tune),
+        };
         (0..count).for_each(|at| world.start(at));
         world
     }
@@ -339,6 +373,18 @@ impl World {
         node.reads_refused.extend(out.reads_refused.iter().map(|read| (group, *read)));
         if let Some(load) = out.load {
             node.loads.push_back((group, load));
+        }
+        self.steps_count += 1;
+        if let Some(CrashPoint { kept, said, .. }) = self.crash_point.take_if(|point| point.step == self.steps_count) {
+            let staged = self.nodes[at].store.staged_count();
+            let kept = match kept {
+                Kept::Nothing => 0,
+                Kept::Half => staged / 2,
+                Kept::All => staged,
+            };
+            let said = if said { self.packets.iter().filter(|packet| packet.from == at).cloned().collect() } else { Vec::new() };
+            self.crash(at, kept);
+            self.packets.extend(said);
         }
     }
 

@@ -7,6 +7,7 @@
 //! Start reading at [`storm::run`].
 
 pub mod diary;
+pub mod linear;
 pub mod storm;
 #[allow(missing_docs, reason = "the world of the claims about the node, which reads by its tests")]
 #[path = "../../../core/tests/world/mod.rs"]

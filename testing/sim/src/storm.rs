@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use distric_core::node::consensus::CheckpointPolicy;
 use distric_core::node::draw::Draws;
 use distric_model::{GroupId, NodeId};
+use distric_raft_store::{GroupWrite, LogStore};
 use distric_wire::Code;
 use distric_wire::client::{Command, CommandKind, Query, QueryKind, Submit};
 
 use crate::diary::Diary;
+use crate::linear::{self, Operation, is_linearizable};
 use crate::world::said::Response;
 use crate::world::{ClientId, Ending, Habit, Said, Setup, World, catalog_body, diligent, hello, keyed};
 
@@ -30,6 +32,8 @@ const NODES: usize = 3;
 const GROUPS: u32 = 2;
 /// Things that happen in one storm.
 const ACTS: usize = 250;
+/// How fast a node's clock may run, in thousandths of the world's.
+const CLOCK_RATES_PERMILLE: [u64; 5] = [1_000, 900, 990, 1_010, 1_100];
 /// A calm cluster has a leader of every group, and everything applied everywhere, within this.
 const CALM_MS: u64 = 30_000;
 
@@ -38,14 +42,18 @@ const CALM_MS: u64 = 30_000;
 pub struct Met(BTreeMap<&'static str, u64>);
 
 /// Everything that a batch has to meet.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 24] = [
     "acknowledged",
     "all nodes crash",
     "calendar jumps",
     "checkpoint",
+    "clock drifts",
+    "lead moves",
     "client leaves",
     "connection lost",
     "crash",
+    "disk rots",
+    "histories checked",
     "cut",
     "disk stands still",
     "loss",
@@ -57,6 +65,7 @@ const KINDS: [&str; 19] = [
     "worker crashes",
     "worker falls silent",
     "worker dials again",
+    "write torn",
     "write kept over a crash",
 ];
 
@@ -118,7 +127,9 @@ struct Storm {
     draws: Draws,
     clients: Vec<ClientId>,
     /// Sent and not answered.
-    open: Vec<(ClientId, u64, Asked)>,
+    open: Vec<(ClientId, u64, Asked, u64)>,
+    /// What was asked about each key, and what was told.
+    histories: BTreeMap<u64, Vec<Operation>>,
     sent: BTreeSet<u64>,
     acknowledged: BTreeMap<u64, Response>,
     /// Who led a group in a term.
@@ -164,6 +175,7 @@ impl Storm {
             draws,
             clients: vec![client],
             open: Vec::new(),
+            histories: BTreeMap::new(),
             sent: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -205,12 +217,18 @@ impl Storm {
                 self.world.cut = links;
                 self.note("cut", &format!("n{} is cut off from some", node + 1));
             }
-            12..=15 => self.world.cut.clear(),
+            12..=14 => self.world.cut.clear(),
+            15 => self.move_lead(),
             16 | 17 => {
                 self.world.loss_percent = [0, 1, 5, 20][self.draw(4) as usize];
                 self.note("loss", &format!("{} of 100 letters between nodes are lost", self.world.loss_percent));
             }
-            18 | 19 => {
+            18 => {
+                let permille = CLOCK_RATES_PERMILLE[self.draw(CLOCK_RATES_PERMILLE.len() as u64) as usize];
+                self.world.set_clock_rate(node, permille);
+                self.note("clock drifts", &format!("the clock of n{} runs at {permille} thousandths", node + 1));
+            }
+            19 => {
                 let holds = !self.world.nodes[node].hold_flush;
                 self.world.nodes[node].hold_flush = holds && self.world.nodes[node].life.is_some();
                 self.note("disk stands still", &format!("the disk of n{} {}", node + 1, if holds { "stands still" } else { "goes on" }));
@@ -261,6 +279,10 @@ impl Storm {
         if kept > 0 {
             self.met.note("write kept over a crash");
         }
+        // The first that is not kept was cut in the middle: a store finds that by its checksum, and it counts as not there.
+        if (kept as u64) < staged {
+            self.met.note("write torn");
+        }
         self.world.crash_keeping(node, kept);
         self.note("crash", &format!("n{} crashes; {kept} of {staged} writes are kept", node + 1));
     }
@@ -305,7 +327,7 @@ impl Storm {
         let resend = !self.sent.insert(key);
         let (name, payload) = (format!("key-{key}"), format!(r#"{{"n":{key}}}"#));
         let id = self.world.send(client, &Submit { resend, ..keyed("order", &payload, &name) });
-        self.open.push((client, id, Asked::Submit { key }));
+        self.open.push((client, id, Asked::Submit { key }, self.world.mono.as_us()));
     }
 
     /// Asks any node for a message that was acknowledged before: it is there, or there is no answer for now.
@@ -314,20 +336,34 @@ impl Storm {
         let Some((key, known)) = self.acknowledged.iter().nth(at).map(|(key, known)| (*key, known.message_id)) else { return };
         let Some(client) = self.someone() else { return };
         let id = self.world.send(client, &Query { kind: QueryKind::Message.number(), id: Some(known), ..Query::default() });
-        self.open.push((client, id, Asked::Message { key }));
+        self.open.push((client, id, Asked::Message { key }, self.world.mono.as_us()));
     }
 
     fn collect(&mut self) {
         let mut still = Vec::new();
-        for (client, id, asked) in std::mem::take(&mut self.open) {
+        for (client, id, asked, asked_at_us) in std::mem::take(&mut self.open) {
+            let now_us = self.world.mono.as_us();
+            let operation =
+                |asked, told, is_answered: bool| Operation { asked, asked_at_us, answered_at_us: is_answered.then_some(now_us), told };
             match (self.world.took(client, id), asked) {
-                (Some(Said::Response(response)), Asked::Submit { key }) => self.on_acknowledged(key, response),
+                (Some(Said::Response(response)), Asked::Submit { key }) => {
+                    self.record(key, operation(linear::Asked::Put, Some(response.message_id), true));
+                    self.on_acknowledged(key, response);
+                }
                 (Some(Said::Reply(reply)), Asked::Message { key }) => {
                     assert_eq!(reply.body["payload"]["n"], key, "another message was found");
+                    let told = reply.body["message_id"].as_str().and_then(|id| id.parse().ok());
+                    assert!(told.is_some(), "a message has an id: {}", reply.body);
+                    self.record(key, operation(linear::Asked::Get, told, true));
                     self.met.note("read");
                 }
                 (Some(Said::Rejection(refused)), asked) => match refused.code {
-                    Code::OutcomeUnknown => self.met.note("outcome unknown"),
+                    Code::OutcomeUnknown => {
+                        if let Asked::Submit { key } = asked {
+                            self.record(key, operation(linear::Asked::Put, None, false));
+                        }
+                        self.met.note("outcome unknown");
+                    }
                     Code::WrongLeader | Code::Unavailable | Code::Overloaded | Code::TooManyInFlight => self.met.note("refused for now"),
                     code => {
                         let key = match asked {
@@ -337,11 +373,31 @@ impl Storm {
                     }
                 },
                 (Some(other), _) => panic!("{other:?}"),
-                (None, asked) if self.world.clients[client].is_open => still.push((client, id, asked)),
-                (None, _) => self.met.note("connection lost"),
+                (None, asked) if self.world.clients[client].is_open => still.push((client, id, asked, asked_at_us)),
+                (None, asked) => {
+                    if let Asked::Submit { key } = asked {
+                        self.record(key, operation(linear::Asked::Put, None, false));
+                    }
+                    self.met.note("connection lost");
+                }
             }
         }
         self.open = still;
+    }
+
+    fn record(&mut self, key: u64, operation: Operation) {
+        self.histories.entry(key).or_default().push(operation);
+    }
+
+    /// Hands a lead to another node, as an operator would.
+    fn move_lead(&mut self) {
+        let group = 1 + self.draw(u64::from(GROUPS)) as u32;
+        let target = self.draw(NODES as u64) as usize;
+        let Some(client) = self.someone() else { return };
+        let (name, id) = (group.to_string(), self.world.nodes[target].id.uuid());
+        self.world
+            .send(client, &Command { kind: CommandKind::TransferLeader.number(), name: Some(&name), id: Some(id), ..Command::default() });
+        self.note("lead moves", &format!("group {group} is to be led by n{}", target + 1));
     }
 
     /// One key has one fate, whoever says it and how often.
@@ -380,8 +436,10 @@ impl Storm {
         let living: Vec<usize> = (0..NODES).filter(|node| Some(*node) != lost).collect();
         for node in 0..NODES {
             self.world.nodes[node].hold_flush = false;
+            self.world.set_clock_rate(node, 1_000);
             if Some(node) == lost {
                 self.crash(node);
+                self.rot(node);
                 self.note("node down for ever", &format!("n{} stays down", node + 1));
             } else {
                 self.restart(node);
@@ -420,6 +478,21 @@ impl Storm {
         self.diary.note(&self.world, self.sent.len(), self.acknowledged.len(), "calm");
     }
 
+    /// The disk of a node that is down loses what it had promised to keep: the node must not start with that. Whole clusters of it do not lie.
+    fn rot(&mut self, node: usize) {
+        let group = GroupId(self.draw(u64::from(GROUPS) + 1) as u32);
+        let store = &mut self.world.nodes[node].store;
+        let Some((hard_state, last)) = store.durable(group) else { return };
+        let base = store.base(group).unwrap_or_default().index;
+        if !(hard_state.commit > base && hard_state.commit <= last.index) {
+            return;
+        }
+        let cut = GroupWrite { group, truncate_from: Some(hard_state.commit), ..GroupWrite::default() };
+        store.write(&[cut]).expect("memory takes every write");
+        let refused = store.recover().expect_err("a log without a committed entry is no log to start with");
+        self.note("disk rots", &format!("n{} would not start: {refused}", node + 1));
+    }
+
     /// Nothing is lost, doubled or left over, and the replicas are equal.
     fn check_agreement(&mut self, living: &[usize]) {
         assert_eq!(self.acknowledged.len(), self.sent.len(), "everything that was sent is in");
@@ -444,6 +517,10 @@ impl Storm {
             let leaders = living.iter().filter(|node| self.world.nodes[**node].leads().contains(&GroupId(group))).count();
             assert_eq!(leaders, 1, "group {group} has {leaders} leaders");
         }
+        for (key, history) in &self.histories {
+            assert!(is_linearizable(history), "no order explains what was told about key {key}: {history:#?}");
+        }
+        self.met.note("histories checked");
         let mut effects: BTreeMap<uuid::Uuid, u64> = BTreeMap::new();
         for (task, token) in self.world.workers.iter().flat_map(|worker| &worker.confirmed) {
             assert_eq!(*effects.entry(*task).or_insert(*token), *token, "two results of one task are accepted");

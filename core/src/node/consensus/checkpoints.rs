@@ -103,7 +103,10 @@ impl Consensus {
     /// The file that was wanted in [`ConsensusOutputs::exports`] is there; or it cannot be made.
     pub fn on_exported(&mut self, now: Now, group: GroupId, to: NodeId, snapshot: Option<Snapshot>, out: &mut ConsensusOutputs) {
         let input = match snapshot {
-            Some(snapshot) => Input::SnapshotReady { to, snapshot },
+            Some(snapshot) => {
+                self.stats.snapshots_sent_count += 1;
+                Input::SnapshotReady { to, snapshot }
+            }
             None => Input::SnapshotFailed { peer: to },
         };
         self.step(now, group, input, out);
@@ -113,6 +116,7 @@ impl Consensus {
     pub fn on_installed(&mut self, now: Now, group: GroupId, snapshot: Snapshot, state: Restored, out: &mut ConsensusOutputs) {
         let owner = owner_of(group, self.options.shard_count);
         let Some(replica) = self.groups.get_mut(&group) else { return };
+        self.stats.snapshots_installed_count += 1;
         replica.clock.recover(state.now());
         // Before the entries that follow it: in their lane.
         out.letters.push((owner, Class::Request, ShardLetter::Install { group, snapshot: snapshot.clone(), state }));
@@ -121,6 +125,7 @@ impl Consensus {
 
     /// The snapshot wanted in [`ConsensusOutputs::installs`] could not be had from `from`, or is of no use any more.
     pub fn on_install_failed(&mut self, now: Now, group: GroupId, from: NodeId, out: &mut ConsensusOutputs) {
+        self.stats.snapshots_failed_count += 1;
         self.step(now, group, Input::SnapshotFailed { peer: from }, out);
     }
 

@@ -14,6 +14,7 @@ mod members;
 mod peers;
 mod reads;
 mod route;
+mod stats;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ use super::peer::{Forwarded, Member, PeerLetter};
 pub use checkpoints::{CheckpointPolicy, Export};
 pub use members::{MEMBERS_RETRY_MS, SPREAD_AFTER_MS};
 pub use route::HOLD_MS_MAX;
+pub use stats::ConsensusStats;
 
 /// Most proposals that one group takes from the lanes in one turn; the rest waits in the lanes.
 pub const PROPOSALS_PER_TURN_MAX: usize = 4_096;
@@ -73,6 +75,7 @@ pub struct Consensus {
     /// Nodes that can be told something now.
     links: BTreeSet<NodeId>,
     draws: Draws,
+    stats: ConsensusStats,
     steps: Outputs,
 }
 
@@ -159,6 +162,7 @@ impl Consensus {
             members: Members::default(),
             links: BTreeSet::new(),
             draws,
+            stats: ConsensusStats::default(),
             steps: Outputs::default(),
         }
     }
@@ -253,11 +257,10 @@ impl Consensus {
     fn flush_group(&mut self, now: Now, group: GroupId, out: &mut ConsensusOutputs) {
         let (me, boot) = (self.options.node, self.options.boot);
         let Some(replica) = self.groups.get_mut(&group) else { return };
-        replica.route.expire(now.mono).into_iter().for_each(|number| refuse(out, number, false));
+        let mut lost = replica.route.expire(now.mono);
         replica.reads.expire(now.mono).into_iter().for_each(|id| tell_reader(out, group, id, None));
         let (leader, term) = (replica.raft.leader(), replica.raft.term().0);
         replica.reads.recall(now.mono, me, leader, term);
-        let mut lost = Vec::new();
         match leader {
             Some(leader) if leader == me => {
                 let stamp = replica.clock.estimate(now);
@@ -266,6 +269,7 @@ impl Consensus {
                     |node, boot, number, command: &[u8]| Envelope::seal(stamp, draws.draw(), Origin { node, boot, number }, command);
                 let own = replica.route.take(now.mono, Lead { node: me, term, is_own: true }, PROPOSALS_PER_TURN_MAX, &mut lost);
                 let mut commands: Vec<Bytes> = own.iter().map(|(number, command)| seal(me, boot, *number, command)).collect();
+                self.stats.taken_for_others_count += replica.foreign.len() as u64;
                 for (from, forwarded) in std::mem::take(&mut replica.foreign) {
                     commands.push(seal(from, forwarded.boot, forwarded.number, &forwarded.command));
                 }
@@ -280,6 +284,7 @@ impl Consensus {
             Some(leader) if self.links.contains(&leader) => {
                 let to = Lead { node: leader, term, is_own: false };
                 for (number, command) in replica.route.take(now.mono, to, PROPOSALS_PER_TURN_MAX, &mut lost) {
+                    self.stats.forwarded_count += 1;
                     out.sends.push((leader, PeerLetter::Propose(Forwarded { group, term, boot, number, command })));
                 }
                 if let Some(id) = replica.reads.ask(now.mono, leader, term) {
@@ -288,6 +293,7 @@ impl Consensus {
             }
             _ => {}
         }
+        self.stats.unplaced_count += lost.len() as u64;
         lost.into_iter().for_each(|number| refuse(out, number, false));
     }
 
@@ -352,12 +358,16 @@ impl Consensus {
             out.loads.push((group, load));
         }
         out.purges.extend(steps.purge.take().map(|upto| (group, upto)));
-        out.installs.extend(steps.install.take().map(|install| (group, install)));
+        if let Some(install) = steps.install.take() {
+            self.stats.snapshots_received_count += 1;
+            out.installs.push((group, install));
+        }
         if !steps.snapshot_wanted.is_empty() {
             let at_least = replica.raft.status().base.index;
             out.exports.extend(steps.snapshot_wanted.drain(..).map(|to| Export { group, to, at_least }));
         }
         if let Some(change) = steps.role.take() {
+            self.stats.on_role(group, &change);
             for shard in 0..self.options.shard_count {
                 let letter = ShardLetter::Leadership { group, term: change.term.0, leader: change.leader };
                 out.letters.push((shard, Class::Request, letter));
@@ -378,6 +388,7 @@ impl Consensus {
                     refuse(out, origin.number, false);
                 }
             } else if replica.route.give_back(me, term, origin.number) {
+                self.stats.overloaded_count += 1;
                 refuse(out, origin.number, true);
             }
         }

@@ -41,6 +41,7 @@ impl Consensus {
                         refuse(out, number, false);
                     }
                 } else if replica.route.give_back(from, term, number) {
+                    self.stats.overloaded_count += 1;
                     refuse(out, number, true);
                 }
             }

@@ -5,6 +5,7 @@ use distric_wire::peer::{PeerHello, PeerWelcome};
 use distric_wire::{AnyMessage, Code, Flags, Frame, Items, PeerMessage};
 
 use crate::node::peer::Member;
+use crate::reactor::raft_stats::Refused;
 
 /// This node, as it introduces itself.
 #[derive(Clone, Debug)]
@@ -66,6 +67,16 @@ impl Unwelcome {
         match self {
             Self::NoHello(_) => Code::BadMessage,
             _ => Code::Conflict,
+        }
+    }
+
+    /// The reason, for counting.
+    pub fn refused(&self) -> Refused {
+        match self {
+            Self::NoHello(_) => Refused::NoHello,
+            Self::OtherCluster { .. } => Refused::OtherCluster,
+            Self::OtherNode { .. } => Refused::OtherNode,
+            Self::Double(_) => Refused::Double,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::node::letters::ConnId;
 use crate::reactor::clock;
 use crate::reactor::mesh::{StateLetter, StateReply};
 use crate::reactor::peers::bulk::Fetch;
+use crate::reactor::raft_stats::Refused;
 
 impl CoreRim {
     /// What the state writer says. Returns whether it said anything.
@@ -23,7 +24,10 @@ impl CoreRim {
             let now = clock::now();
             let (mut consensus, mut out) = (self.consensus.borrow_mut(), self.out.borrow_mut());
             match reply {
-                StateReply::Checkpointed(group, snapshot) => consensus.on_checkpointed(now, group, &snapshot, &mut out),
+                StateReply::Checkpointed { group, snapshot, took_us } => {
+                    self.stats.borrow_mut().checkpoint.observe_us(took_us);
+                    consensus.on_checkpointed(now, group, &snapshot, &mut out);
+                }
                 StateReply::Exported { group, to, snapshot } => consensus.on_exported(now, group, to, snapshot, &mut out),
                 StateReply::Installed { group, install, state: Some(state) } => {
                     consensus.on_installed(now, group, install.snapshot, state, &mut out);
@@ -98,7 +102,8 @@ impl CoreRim {
                 self.post.borrow_mut().state(StateLetter::Chunk { conn: id, group: GroupId(group), position, offset });
             }
             _ => {
-                tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", "something else than a question for a snapshot on a bulk connection");
+                self.stats.borrow_mut().refuse(Refused::BadLetter);
+                tracing::warn!(target: "distric_core::peers", event = "peer_bad_frame", reason = Refused::BadLetter.name(), "something else than a question for a snapshot on a bulk connection");
                 if let Some((conn, _)) = self.conns.borrow().get(&id) {
                     conn.kill();
                 }
