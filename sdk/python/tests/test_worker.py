@@ -32,6 +32,19 @@ def assignment(number, *, group=1, task_type="echo", attempt=1, token=None, task
 
 
 class LedgerTest(unittest.TestCase):
+    def test_a_former_leader_takes_no_group_from_its_successor_and_strands_none(self):
+        ledger = Ledger(4)
+        ledger.attach(0, [1, 2], [5, 5])
+        self.assertEqual(ledger.attach(1, [1, 2], [6, 6]), [1, 2])
+        ledger.settle()
+        # The first one wakes up and hears of its successors one after the other.
+        self.assertEqual(ledger.attach(0, [2], [5]), [])
+        self.assertEqual(ledger.attach(0, []), [])
+        self.assertEqual((ledger.session_of(1), ledger.session_of(2), ledger.granted), (1, 1, 4))
+        self.assertEqual(ledger.attach(1, [1, 2], [6, 8]), [2], "a later lead has no credit yet")
+        ledger.detach(1)
+        self.assertEqual(ledger.attach(0, [1], [5]), [])
+
     def test_the_budget_is_split_evenly_and_the_remainder_goes_by_turn(self):
         ledger = Ledger(8)
         ledger.attach(0, [1, 2, 3])

@@ -297,7 +297,7 @@ class _Shift:
         elif name == "Drain":
             desk.on_drain(fields["drain"])
         elif name == "WorkerWelcome":
-            desk.on_groups(session.number, fields["groups"])
+            desk.on_groups(session.number, fields["groups"], fields.get("terms") or ())
             coordinators = {}
             for node, address in fields.get("coordinators", {}).items():
                 try:

@@ -76,9 +76,9 @@ class Desk:
 
     # ---- what sessions report
 
-    def on_groups(self, session, groups):
+    def on_groups(self, session, groups, terms=()):
         """The leaders of exactly these groups answer on this session now."""
-        self._part_from(self._ledger.attach(session, groups))
+        self._part_from(self._ledger.attach(session, groups, terms))
         self._settle()
 
     def on_down(self, session):

@@ -2,17 +2,19 @@
 
 A credit is with a group's leader (granted), or in hand (a task, or a result whose credit was not renewed), or free. Granted and in hand
 together never exceed the budget, unless a leader used credit that it did not have; then nothing is renewed until they do not.
-What was granted lapses with its session. `tests/test_worker.py` holds this under random reports.
+What was granted lapses with its session.
+Several coordinators may name one group: one that stood still does until it hears of its successor. The later term holds. `tests/test_worker.py` holds this under random reports.
 """
 
 
 class _Share:
     """One group's part of the budget."""
 
-    __slots__ = ("session", "granted", "asked", "in_hand", "ready", "declined")
+    __slots__ = ("session", "term", "granted", "asked", "in_hand", "ready", "declined")
 
-    def __init__(self, session, in_hand):
+    def __init__(self, session, term, in_hand):
         self.session = session
+        self.term = term  # of the leader that answers there; 0 when it was not said
         self.granted = 0  # with the leader
         self.asked = 0  # of those: asked back, no answer yet
         self.in_hand = in_hand  # tasks
@@ -40,6 +42,7 @@ class Ledger:
         self.in_hand = 0
         self.draining = False
         self._groups = {}
+        self._terms = {}  # the latest term heard of, by group
         self._stranded = {}  # tasks in hand of groups that have no session now
         self._turn = 0
 
@@ -53,16 +56,24 @@ class Ledger:
         share = self._groups.get(group)
         return None if share is None else share.session
 
-    def attach(self, session, groups):
-        """The leaders of exactly these groups answer on this session. Returns the groups whose credit has lapsed by it."""
+    def attach(self, session, groups, terms=()):
+        """The leaders of exactly these groups, each with its term (0 or none: not said), answer on this session, as it says.
+
+        Returns the groups whose credit has lapsed by it."""
+        terms = {group: terms[at] if at < len(terms) else 0 for at, group in enumerate(groups)}
         lapsed = [group for group, share in self._groups.items() if share.session == session and group not in groups]
         for group in lapsed:
             self._strand(group)
-        for group in sorted(set(groups)):
-            if self.session_of(group) != session:
-                self._strand(group)
-                self._groups[group] = _Share(session, self._stranded.pop(group, 0))
-                lapsed.append(group)
+        for group, term in sorted(terms.items()):
+            share, latest = self._groups.get(group), self._terms.get(group, 0)
+            if share is not None and (share.session, share.term) == (session, term):
+                continue
+            if term and term < latest:
+                continue  # of a leader that has a successor
+            self._terms[group] = max(term, latest)
+            self._strand(group)
+            self._groups[group] = _Share(session, term, self._stranded.pop(group, 0))
+            lapsed.append(group)
         return lapsed
 
     def detach(self, session):
