@@ -32,6 +32,8 @@ const FLUSHES: usize = 300;
 const ROUND_TRIPS: usize = 3_000;
 const TRANSFERS: usize = 20;
 const HEARTBEAT_MS: f64 = 50.0;
+/// The unit of CPU times in `/proc`: the kernel's promise to user space, whatever its own tick.
+const TICKS_PER_SECOND: u64 = 100;
 
 struct Arguments {
     seconds: u64,
@@ -158,7 +160,6 @@ impl Cluster {
 
     /// User and system time of all nodes, microseconds.
     fn cpu_us(&self) -> Result<u64> {
-        let ticks_per_second = rustix::param::clock_ticks_per_second();
         let mut ticks = 0;
         for node in &self.nodes {
             let path = format!("/proc/{}/stat", node.process.pid());
@@ -166,7 +167,7 @@ impl Cluster {
             let fields: Vec<&str> = stat.rsplit(')').next().context("a stat line")?.split_whitespace().collect();
             ticks += fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
         }
-        Ok(ticks * 1_000_000 / ticks_per_second)
+        Ok(ticks * 1_000_000 / TICKS_PER_SECOND)
     }
 
     /// One counter of a node.

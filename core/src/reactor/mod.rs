@@ -195,7 +195,12 @@ pub struct NodeHandle {
 #[derive(Clone)]
 pub struct Metrics {
     node: Arc<str>,
-    probes: Arc<Mutex<(Vec<Probe<ShardStats>>, Probe<RaftStats>)>>,
+    probes: Arc<Mutex<Probes>>,
+}
+
+struct Probes {
+    shards: Vec<Probe<ShardStats>>,
+    raft_core: Probe<RaftStats>,
 }
 
 struct Probe<T> {
@@ -228,12 +233,12 @@ impl Metrics {
     /// The text of one scrape. Blocks up to some milliseconds for all shards and the raft core; one that does not answer is left out.
     pub fn text(&self) -> String {
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-        let (shards, raft) = &mut *probes;
+        let Probes { shards, raft_core } = &mut *probes;
         shards.iter_mut().for_each(Probe::ask);
-        raft.ask();
+        raft_core.ask();
         let deadline_ns = clock::mono_ns() + STATS_MS_MAX * 1_000_000;
         let shards: Vec<ShardStats> = shards.iter_mut().filter_map(|probe| probe.answer(deadline_ns)).collect();
-        metrics::text(&self.node, &shards, raft.answer(deadline_ns).as_ref())
+        metrics::text(&self.node, &shards, raft_core.answer(deadline_ns).as_ref())
     }
 }
 
@@ -484,7 +489,10 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         bells,
         threads,
         gossip,
-        metrics: Metrics { node: Arc::from(config.node.name.as_str()), probes: Arc::new(Mutex::new((probes, raft_probe))) },
+        metrics: Metrics {
+            node: Arc::from(config.node.name.as_str()),
+            probes: Arc::new(Mutex::new(Probes { shards: probes, raft_core: raft_probe })),
+        },
     };
     wait_until_ready(handle, &shards_ready, shard_count)
 }
