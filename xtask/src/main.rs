@@ -19,6 +19,9 @@ cargo xtask VERB
   sim     [--seeds N | --seed S | --minutes M] [--from SEED]
           storms over three nodes of production code in a virtual world; 100 seeds unless told otherwise. A failing seed prints the
           line that replays it, and the end of its diary. Every 100th seed runs twice and must tell the same story.
+  rules-diff [--seeds N | --seed S] [--from SEED]
+          drawn rules and messages, decided by the index and by the naive evaluator of testing/oracle, as drawn and rewritten; 200 seeds
+          unless told otherwise. The first difference is printed with the line that replays it.
   mutants [--seeds N] [NAME...]
           puts each bug of testing/mutants (or those whose names contain NAME) into a scratch copy of raft and counts the seeds
           until its simulation fails. Prints the table of docs/testing.md; exit 1 when one is not caught within N (1,000) seeds.
@@ -47,7 +50,8 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
             print!("{}", tidy::describe());
             Ok(ExitCode::SUCCESS)
         }
-        ["sim", options @ ..] => simulate(options),
+        ["sim", options @ ..] => cargo_run("distric-sim", "sim", options),
+        ["rules-diff", options @ ..] => cargo_run("distric-oracle", "rules-diff", options),
         ["mutants", "--seeds", seeds, names @ ..] => {
             run_mutants(names, seeds.parse().with_context(|| format!("--seeds takes a number, not `{seeds}`"))?)
         }
@@ -73,13 +77,11 @@ fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the root of the repository")
 }
 
-fn simulate(options: &[&str]) -> Result<ExitCode> {
-    let ran = Command::new("cargo")
-        .args(["run", "--quiet", "-p", "distric-sim", "--bin", "sim", "--"])
-        .args(options)
-        .current_dir(root()?)
-        .status();
-    Ok(if ran.context("cargo run -p distric-sim")?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+fn cargo_run(package: &str, program: &str, options: &[&str]) -> Result<ExitCode> {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "-p", package, "--bin", program, "--"]).args(options).current_dir(root()?);
+    let ran = command.status().with_context(|| format!("cargo run -p {package}"))?;
+    Ok(if ran.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_mutants(names: &[&str], seeds: u64) -> Result<ExitCode> {

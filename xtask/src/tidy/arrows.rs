@@ -59,8 +59,10 @@ const ROOMS: &[Room] = &[
     edge("testing/sim"),
     edge("testing/harness"),
     edge("testing/fuzz"),
+    edge("testing/oracle"),
     edge("benches"),
     edge("benches/raft-rs"),
+    edge("benches/rules-peers"),
     room("xtask", &[]),
 ];
 
