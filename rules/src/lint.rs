@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::condition::{Comparison, Condition};
+use crate::conflict::{never_holds, undecided_order};
 use crate::document::{Problems, did_you_mean};
 use crate::order::evaluation_order;
 use crate::path::Path;
 use crate::predicate::{Interval, Leaf, Predicate, Scalars};
+use crate::price::{check_prices, lint_prices};
 use crate::rule::{Requires, Rule};
 use crate::ruleset::{CheckContext, RuleSet};
 use crate::transform::unknown_table;
@@ -16,7 +18,7 @@ use crate::transform::unknown_table;
 /// Most rules with transforms that one rule may come after, directly or through others.
 pub const TRANSFORMING_ANCESTORS_MAX: usize = 1_024;
 
-/// Adds an error for every name that nothing has, and for every cycle of rules. `declared` are further ids that count as rules.
+/// Adds an error for every name that nothing has, for every cycle of rules, and for what costs too much. `declared` are further ids that count as rules.
 pub(crate) fn check_references(set: &RuleSet, declared: &BTreeSet<&str>, context: &CheckContext<'_>, problems: &mut Problems) {
     let tables: Vec<&str> = set.lookups().keys().map(String::as_str).collect();
     for rule in set.iter() {
@@ -54,6 +56,7 @@ pub(crate) fn check_references(set: &RuleSet, declared: &BTreeSet<&str>, context
         }
     }
     check_cycles(set, problems);
+    check_prices(set, problems);
 }
 
 fn check_cycles(set: &RuleSet, problems: &mut Problems) {
@@ -67,15 +70,18 @@ fn check_cycles(set: &RuleSet, problems: &mut Problems) {
     }
 }
 
-/// Adds a warning for every rule that can never match, is never reached, or is written twice.
+/// Adds a warning for every rule that can never match, is never reached, is written twice, or meets another one undecided, and one for
+/// what can only be evaluated rule by rule.
 pub(crate) fn lint(set: &RuleSet, problems: &mut Problems) {
     let rules: Vec<&Rule> = set.iter().filter(|rule| rule.enabled).collect();
     for rule in &rules {
-        if let Some(message) = contradiction(&rule.full_condition()) {
+        if let Some(message) = never_holds(&rule.full_condition(), &[]) {
             problems.push(rule.warning(rule.condition_at, "conditions", message));
         }
     }
     duplicates(&rules, problems);
+    undecided_order(&rules, set.fail_fast(), problems);
+    lint_prices(&rules, problems);
     let Ok(order) = evaluation_order(&rules) else { return };
     let mut stopping: Vec<(&Rule, Vec<String>)> = Vec::new();
     for rule in order.into_iter().map(|i| rules[i]) {
@@ -143,9 +149,9 @@ struct Demand<'a> {
 /// Why no message can fulfil the comparisons that must all hold, as far as comparisons of one field show it.
 ///
 /// Positive comparisons may be fulfilled by different elements of a list, so two of them only exclude each other in a single value.
-fn contradiction(condition: &Condition) -> Option<String> {
+pub(crate) fn contradiction(conjuncts: &[&Comparison]) -> Option<String> {
     let mut demands: BTreeMap<&Path, Demand<'_>> = BTreeMap::new();
-    for comparison in condition.conjuncts() {
+    for comparison in conjuncts.iter().copied() {
         let demand = demands.entry(&comparison.field).or_default();
         match &comparison.predicate {
             Predicate::Exists(exists) => demand.absent |= !exists,

@@ -107,6 +107,16 @@ impl Transform {
         }
     }
 
+    /// Where it writes, or what it takes away.
+    pub fn writes(&self) -> &[String] {
+        match self {
+            Self::Set { to, .. } | Self::Copy { to, .. } | Self::Rename { to, .. } | Self::Compute { to, .. } | Self::Lookup { to, .. } => {
+                to
+            }
+            Self::Remove { path } => path,
+        }
+    }
+
     /// The lookup table that it reads.
     pub fn table(&self) -> Option<&str> {
         match self {

@@ -3,7 +3,7 @@
 //! In: the program's conditions; then messages.  Out: places of matching rules.
 //! May touch: nothing but the thread's scratch.
 //!
-//! One message goes four steps. It is read once into slots ([`scan`], [`slots`]). Each slot's leaves are looked up in the dictionary of the
+//! One message goes four steps. It is read once into slots ([`structure`], [`scan`], [`slots`]). Each slot's leaves are looked up in the dictionary of the
 //! values that rules name ([`values`]), and the literals that rules look for are found in its texts ([`ask`]). Every alternative of a rule
 //! is a candidate of its own ([`draft`]); by what it is found is chosen by cost: by two conditions at once ([`cells`]), or by one equality,
 //! which leads to its group; in a group of some size, and among the rules without an equality, bit sets leave the few that may match
@@ -18,10 +18,13 @@ mod cells;
 mod code;
 mod columns;
 mod draft;
+#[cfg(target_arch = "x86_64")]
+mod lanes_unsafe;
 mod lower;
 mod scan;
 pub(crate) mod scratch;
 mod slots;
+mod structure;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -35,6 +38,7 @@ use self::ask::{Ask, Opening, Searches};
 use self::cells::{Cells, Entry, Field};
 use self::code::{ACCEPT, Code, REJECT, Run, Words};
 use self::columns::{BYTES_PER_CONDITION_MAX, COLUMNS_MAX, Column, Parts, kind_of};
+pub(crate) use self::draft::ALTERNATIVES_MAX;
 use self::draft::{Draft, Estimates, Paired, alternatives, is_openable, keys_of};
 use self::lower::{Atom, Condition, Lowering};
 use self::scratch::Scratch;
@@ -252,7 +256,7 @@ impl Index {
     ) -> Option<&'p str> {
         let text = std::str::from_utf8(payload).ok()?;
         scratch.seen.clear(&self.slots);
-        scan::scan(text, &self.slots.trie, &mut scratch.seen).ok()?;
+        scan::scan(text, &self.slots.trie, &mut scratch.structure, &mut scratch.seen).ok()?;
         self.slots.derive(&mut scratch.seen, envelope, timestamp);
         Some(text)
     }
@@ -266,7 +270,7 @@ impl Index {
 
     /// Finds all rules whose condition holds for the message that was read: `scratch.matched`, ascending.
     pub fn find(&self, scratch: &mut Scratch, payload: &str) {
-        let Scratch { seen, marks, rows: made, reached, keys, matched, places } = scratch;
+        let Scratch { seen, marks, rows: made, reached, keys, matched, places, .. } = scratch;
         matched.clear();
         made.clear();
         self.look_up(seen, payload);

@@ -1,32 +1,30 @@
-//! Reading a payload once, from left to right, into slots: nothing that no rule names becomes a value.
+//! Reading a payload once, from token to token, into slots: nothing that no rule names becomes a value, and no byte of a skipped string is
+//! looked at again once the structure is known.
 //!
 //! Accepts a part of what the full reader (`payload::parse`) accepts, and sees in it exactly what that one sees. Everything else, errors
 //! and duplicate members included, is left to the full reader, so there is one place that words errors.
-//! A tape of the whole document would be as fast for what rules use, and would cost a copy and a dependency with other number rules.
+//! A tape of the whole document would copy what is skipped, and would cost a dependency with other number rules.
 
 use distric_model::limits::NESTING_MAX;
 use serde_json::Value;
 
 use crate::index::slots::{Content, Seen, Span, Trie};
-
-/// The full reader must decide.
-#[derive(Debug)]
-pub(crate) struct Undecided;
+use crate::index::structure::{Structure, Undecided};
 
 type Scanned<T> = Result<T, Undecided>;
 
 /// Reads JSON text into slots.
-pub(crate) fn scan(text: &str, trie: &Trie, seen: &mut Seen) -> Scanned<()> {
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, trie, seen };
-    reader.space();
+pub(crate) fn scan(text: &str, trie: &Trie, structure: &mut Structure, seen: &mut Seen) -> Scanned<()> {
+    structure.find(text)?;
+    let tokens = structure.positions();
+    let mut reader = Reader { text, bytes: text.as_bytes(), tokens, next: 0, has_escapes: structure.has_escapes(), trie, seen };
     // A payload that is no object has no fields.
     if reader.peek() == b'{' {
         reader.object(Trie::ROOT, NESTING_MAX)?
     } else {
         reader.skip(NESTING_MAX)?
     }
-    reader.space();
-    if reader.at == reader.bytes.len() { Ok(()) } else { Err(Undecided) }
+    if reader.at() == text.len() { Ok(()) } else { Err(Undecided) }
 }
 
 /// Reads a parsed payload into slots.
@@ -74,23 +72,26 @@ fn read_node(value: &Value, trie: &Trie, node: u32, direct: bool, seen: &mut See
 struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
-    at: usize,
+    /// Where tokens begin, and then the end of the text.
+    tokens: &'a [u32],
+    next: usize,
+    has_escapes: bool,
     trie: &'a Trie,
     seen: &'a mut Seen,
 }
 
 impl Reader<'_> {
-    /// The next byte; zero, which no JSON has, at the end.
+    /// Where the next token begins.
     #[inline]
-    fn peek(&self) -> u8 {
-        self.bytes.get(self.at).copied().unwrap_or(0)
+    fn at(&self) -> usize {
+        // The last token is the end; nobody goes beyond it.
+        self.tokens.get(self.next).copied().unwrap_or(u32::MAX) as usize
     }
 
+    /// The first byte of the next token; zero, which begins none, at the end.
     #[inline]
-    fn space(&mut self) {
-        while matches!(self.peek(), b' ' | b'\n' | b'\t' | b'\r') {
-            self.at += 1;
-        }
+    fn peek(&self) -> u8 {
+        self.bytes.get(self.at()).copied().unwrap_or(0)
     }
 
     #[inline]
@@ -98,19 +99,18 @@ impl Reader<'_> {
         if self.peek() != byte {
             return Err(Undecided);
         }
-        self.at += 1;
+        self.next += 1;
         Ok(())
     }
 
-    /// The members of an object; the next byte opens it.
+    /// The members of an object; the next token opens it.
     fn object(&mut self, node: u32, levels: usize) -> Scanned<()> {
         let levels = levels.checked_sub(1).ok_or(Undecided)?;
-        self.at += 1;
+        self.next += 1;
         self.seen.objects_count += 1;
         let object = self.seen.objects_count;
-        self.space();
         if self.peek() == b'}' {
-            self.at += 1;
+            self.next += 1;
             return Ok(());
         }
         loop {
@@ -123,9 +123,7 @@ impl Reader<'_> {
             } else {
                 trie.link(node, &self.text[name.start..name.end])
             };
-            self.space();
             self.expect(b':')?;
-            self.space();
             match link {
                 None => self.skip(levels)?,
                 Some(link) => {
@@ -136,16 +134,14 @@ impl Reader<'_> {
                     self.value(link.node, true, levels)?;
                 }
             }
-            self.space();
             match self.peek() {
-                b',' => self.at += 1,
+                b',' => self.next += 1,
                 b'}' => {
-                    self.at += 1;
+                    self.next += 1;
                     return Ok(());
                 }
                 _ => return Err(Undecided),
             }
-            self.space();
         }
     }
 
@@ -179,25 +175,22 @@ impl Reader<'_> {
         if let Some(slot) = slot {
             self.seen.add(slot, Content::List(0), true);
         }
-        self.at += 1;
-        self.space();
+        self.next += 1;
         let mut items_count = 0;
         if self.peek() == b']' {
-            self.at += 1;
+            self.next += 1;
             return Ok(());
         }
         loop {
             self.value(node, false, levels)?;
             items_count += 1;
-            self.space();
             match self.peek() {
-                b',' => self.at += 1,
+                b',' => self.next += 1,
                 b']' => break,
                 _ => return Err(Undecided),
             }
-            self.space();
         }
-        self.at += 1;
+        self.next += 1;
         if slot.is_some() {
             self.seen.entries[place].content = Content::List(items_count);
         }
@@ -205,217 +198,222 @@ impl Reader<'_> {
     }
 
     /// A value that no path leads to: checked, and forgotten.
+    #[inline]
     fn skip(&mut self, levels: usize) -> Scanned<()> {
         match self.peek() {
-            b'"' => {
-                let span = self.string()?;
-                if span.own {
-                    self.seen.own.truncate(span.start);
-                }
-            }
-            b't' => drop(self.word("true", Content::Null)?),
-            b'f' => drop(self.word("false", Content::Null)?),
-            b'n' => drop(self.word("null", Content::Null)?),
-            b'{' => return self.skip_members(levels),
-            b'[' => return self.skip_items(levels),
-            _ => drop(self.number()?),
+            b'"' => self.skip_string(),
+            b't' => self.word("true", Content::Null).map(drop),
+            b'f' => self.word("false", Content::Null).map(drop),
+            b'n' => self.word("null", Content::Null).map(drop),
+            b'{' => self.skip_members(levels),
+            b'[' => self.skip_items(levels),
+            _ => self.skip_number(),
+        }
+    }
+
+    #[inline]
+    fn skip_string(&mut self) -> Scanned<()> {
+        let span = self.string()?;
+        if span.own {
+            self.seen.own.truncate(span.start);
         }
         Ok(())
     }
 
     fn skip_members(&mut self, levels: usize) -> Scanned<()> {
         let levels = levels.checked_sub(1).ok_or(Undecided)?;
-        self.at += 1;
-        self.space();
+        self.next += 1;
         if self.peek() == b'}' {
-            self.at += 1;
+            self.next += 1;
             return Ok(());
         }
         loop {
-            let name = self.string()?;
-            if name.own {
-                self.seen.own.truncate(name.start);
-            }
-            self.space();
+            self.skip_string()?;
             self.expect(b':')?;
-            self.space();
             self.skip(levels)?;
-            self.space();
             match self.peek() {
-                b',' => self.at += 1,
-                _ => break,
+                b',' => self.next += 1,
+                _ => return self.expect(b'}'),
             }
-            self.space();
         }
-        self.expect(b'}')
     }
 
     fn skip_items(&mut self, levels: usize) -> Scanned<()> {
         let levels = levels.checked_sub(1).ok_or(Undecided)?;
-        self.at += 1;
-        self.space();
+        self.next += 1;
         if self.peek() == b']' {
-            self.at += 1;
+            self.next += 1;
             return Ok(());
         }
         loop {
             self.skip(levels)?;
-            self.space();
             match self.peek() {
-                b',' => self.at += 1,
-                _ => break,
+                b',' => self.next += 1,
+                _ => return self.expect(b']'),
             }
-            self.space();
         }
-        self.expect(b']')
     }
 
     fn word(&mut self, word: &str, content: Content) -> Scanned<Content> {
-        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+        let at = self.at();
+        if !self.bytes[at..].starts_with(word.as_bytes()) {
             return Err(Undecided);
         }
-        self.at += word.len();
+        self.ends_at(at + word.len())?;
         Ok(content)
     }
 
-    /// A string; the next byte must open it.
+    /// The token that is being read is a scalar and must be over here.
     #[inline]
-    fn string(&mut self) -> Scanned<Span> {
-        self.expect(b'"')?;
-        let start = self.at;
-        let mut at = start;
-        // Eight bytes at a time to the first quote, backslash or control character.
-        while let Some(word) = self.bytes.get(at..at + 8) {
-            let word = u64::from_le_bytes(word.try_into().expect("eight bytes were asked for"));
-            let stops = zero_bytes(word ^ (ONES * b'"' as u64)) | zero_bytes(word ^ (ONES * b'\\' as u64)) | below_space(word);
-            if stops != 0 {
-                return self.string_ends(start, at + stops.trailing_zeros() as usize / 8);
-            }
-            at += 8;
-        }
-        while at < self.bytes.len() && !matches!(self.bytes[at], b'"' | b'\\' | ..b' ') {
-            at += 1;
-        }
-        self.string_ends(start, at)
-    }
-
-    #[inline]
-    fn string_ends(&mut self, start: usize, end: usize) -> Scanned<Span> {
+    fn ends_at(&mut self, end: usize) -> Scanned<()> {
+        self.next += 1;
         match self.bytes.get(end) {
-            Some(b'"') => {
-                self.at = end + 1;
-                Ok(Span { start, end, own: false })
-            }
-            Some(b'\\') => self.unescape(start, end),
+            None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\t' | b'\r') => Ok(()),
             _ => Err(Undecided),
         }
+    }
+
+    /// A string; its two quotes must be the next tokens.
+    #[inline]
+    fn string(&mut self) -> Scanned<Span> {
+        let start = self.at() + 1;
+        self.expect(b'"')?;
+        let end = self.at();
+        self.next += 1;
+        // The structure has a closing quote for every opening one.
+        if self.has_escapes && self.bytes[start..end].contains(&b'\\') {
+            return self.unescape(start, end);
+        }
+        Ok(Span { start, end, own: false })
     }
 
     #[cold]
     fn unescape(&mut self, start: usize, end: usize) -> Scanned<Span> {
         let own = self.seen.own.len();
-        self.seen.own.push_str(&self.text[start..end]);
-        self.at = end;
-        loop {
-            let plain = self.at;
-            while !matches!(self.peek(), b'"' | b'\\' | ..b' ') {
-                self.at += 1;
-            }
-            self.seen.own.push_str(&self.text[plain..self.at]);
-            match self.peek() {
-                b'"' => {
-                    self.at += 1;
-                    return Ok(Span { start: own, end: self.seen.own.len(), own: true });
-                }
-                b'\\' => {
-                    self.at += 1;
-                    let c = self.escape()?;
-                    self.seen.own.push(c);
-                }
-                _ => return Err(Undecided),
-            }
+        let mut rest = &self.text[start..end];
+        while let Some(at) = rest.find('\\') {
+            self.seen.own.push_str(&rest[..at]);
+            let (c, length) = escape(&rest.as_bytes()[at..])?;
+            self.seen.own.push(c);
+            rest = &rest[at + length..];
         }
-    }
-
-    fn escape(&mut self) -> Scanned<char> {
-        let byte = self.peek();
-        self.at += 1;
-        Ok(match byte {
-            b'"' | b'\\' | b'/' => byte as char,
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let first = self.hex4()?;
-                if !(0xd800..0xdc00).contains(&first) {
-                    return char::from_u32(first).ok_or(Undecided);
-                }
-                self.expect(b'\\')?;
-                self.expect(b'u')?;
-                let second = self.hex4()?;
-                if !(0xdc00..0xe000).contains(&second) {
-                    return Err(Undecided);
-                }
-                char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00)).ok_or(Undecided)?
-            }
-            _ => return Err(Undecided),
-        })
-    }
-
-    fn hex4(&mut self) -> Scanned<u32> {
-        let digits = self.bytes.get(self.at..self.at + 4).ok_or(Undecided)?;
-        self.at += 4;
-        digits.iter().try_fold(0, |code, digit| Ok(code * 16 + char::from(*digit).to_digit(16).ok_or(Undecided)?))
+        self.seen.own.push_str(rest);
+        Ok(Span { start: own, end: self.seen.own.len(), own: true })
     }
 
     /// A number as the double nearest to it.
     fn number(&mut self) -> Scanned<f64> {
-        let start = self.at;
-        let negative = self.peek() == b'-';
-        self.at += usize::from(negative);
-        let mut mantissa = 0_u64;
-        let whole = self.digits(&mut mantissa);
-        if whole == 0 || (whole > 1 && self.bytes[self.at - whole] == b'0') {
+        let start = self.at();
+        let mut mantissa = 0;
+        let number = Number::read(self.bytes, start, &mut mantissa)?;
+        self.ends_at(number.end)?;
+        // Exact: a whole number of at most 53 bits, divided by an exact power of ten, is rounded once (Clinger 1990).
+        let value = if !number.has_exponent
+            && number.whole + number.fraction <= DIGITS_MAX
+            && number.fraction < POWERS.len()
+            && mantissa <= 1 << 53
+        {
+            let value = mantissa as f64 / POWERS[number.fraction];
+            if self.bytes[start] == b'-' { -value } else { value }
+        } else {
+            self.text[start..number.end].parse::<f64>().map_err(|_| Undecided)?
+        };
+        if value.is_finite() { Ok(value) } else { Err(Undecided) }
+    }
+
+    /// A number that nobody needs: checked only, unless it may be beyond a double.
+    fn skip_number(&mut self) -> Scanned<()> {
+        let number = Number::read(self.bytes, self.at(), &mut 0)?;
+        if number.has_exponent || number.whole > DIGITS_MAX {
+            return self.number().map(drop);
+        }
+        self.ends_at(number.end)
+    }
+}
+
+/// The parts of a number.
+struct Number {
+    end: usize,
+    /// Digits before and after the point.
+    whole: usize,
+    fraction: usize,
+    has_exponent: bool,
+}
+
+impl Number {
+    /// Reads a number, adding its digits to the mantissa, which wraps when there are too many.
+    #[inline]
+    fn read(bytes: &[u8], start: usize, mantissa: &mut u64) -> Scanned<Self> {
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+        let mut at = start + usize::from(byte(start) == b'-');
+        let whole = digits(bytes, at, mantissa);
+        if whole == 0 || (whole > 1 && bytes[at] == b'0') {
             return Err(Undecided);
         }
+        at += whole;
         let mut fraction = 0;
-        if self.peek() == b'.' {
-            self.at += 1;
-            fraction = self.digits(&mut mantissa);
+        if byte(at) == b'.' {
+            fraction = digits(bytes, at + 1, mantissa);
             if fraction == 0 {
                 return Err(Undecided);
             }
+            at += 1 + fraction;
         }
-        let has_exponent = matches!(self.peek(), b'e' | b'E');
+        let has_exponent = matches!(byte(at), b'e' | b'E');
         if has_exponent {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
-            if self.digits(&mut 0) == 0 {
-                return Err(Undecided);
+            at += 1;
+            at += usize::from(matches!(byte(at), b'+' | b'-'));
+            match digits(bytes, at, &mut 0) {
+                0 => return Err(Undecided),
+                count => at += count,
             }
         }
-        // Exact: a whole number of at most 53 bits, divided by an exact power of ten, is rounded once (Clinger 1990).
-        let number = if !has_exponent && whole + fraction <= DIGITS_MAX && fraction < POWERS.len() && mantissa <= 1 << 53 {
-            let number = mantissa as f64 / POWERS[fraction];
-            if negative { -number } else { number }
-        } else {
-            self.text[start..self.at].parse::<f64>().map_err(|_| Undecided)?
-        };
-        if number.is_finite() { Ok(number) } else { Err(Undecided) }
+        Ok(Self { end: at, whole, fraction, has_exponent })
     }
+}
 
-    /// Reads digits, adding them to the mantissa, which wraps when there are too many. Returns how many.
-    #[inline]
-    fn digits(&mut self, mantissa: &mut u64) -> usize {
-        let start = self.at;
-        while let digit @ b'0'..=b'9' = self.peek() {
-            *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-            self.at += 1;
+/// How many digits there are from here on.
+#[inline]
+fn digits(bytes: &[u8], from: usize, mantissa: &mut u64) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    for (count, byte) in rest.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return count;
         }
-        self.at - start
+        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
     }
+    rest.len()
+}
+
+/// The character that an escape at the start of these bytes stands for, and how many bytes it has.
+fn escape(bytes: &[u8]) -> Scanned<(char, usize)> {
+    let plain = match bytes.get(1).ok_or(Undecided)? {
+        byte @ (b'"' | b'\\' | b'/') => char::from(*byte),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => {
+            let first = hex4(bytes, 2)?;
+            if !(0xd800..0xdc00).contains(&first) {
+                return Ok((char::from_u32(first).ok_or(Undecided)?, 6));
+            }
+            let second = if bytes.get(6..8) == Some(b"\\u") { hex4(bytes, 8)? } else { 0 };
+            if !(0xdc00..0xe000).contains(&second) {
+                return Err(Undecided);
+            }
+            return Ok((char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00)).ok_or(Undecided)?, 12));
+        }
+        _ => return Err(Undecided),
+    };
+    Ok((plain, 2))
+}
+
+fn hex4(bytes: &[u8], from: usize) -> Scanned<u32> {
+    let digits = bytes.get(from..from + 4).ok_or(Undecided)?;
+    digits.iter().try_fold(0, |code, digit| Ok(code * 16 + char::from(*digit).to_digit(16).ok_or(Undecided)?))
 }
 
 /// Digits that always fit 64 bits.
@@ -423,18 +421,3 @@ const DIGITS_MAX: usize = 19;
 /// Powers of ten that are doubles exactly.
 const POWERS: [f64; 23] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22];
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-
-/// The high bit of each byte that is zero; bytes above the lowest such one may be marked wrongly.
-#[inline]
-fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGHS
-}
-
-/// The high bit of each byte below the space, exact up to the lowest such one.
-#[inline]
-fn below_space(word: u64) -> u64 {
-    word.wrapping_sub(ONES * b' ' as u64) & !word & HIGHS
-}

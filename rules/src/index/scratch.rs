@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use crate::index::ask::FLAGS_BITS;
 use crate::index::cells::Keys;
 use crate::index::slots::Seen;
+use crate::index::structure::Structure;
 
 /// Bytes that a scratch may keep of one message's texts.
 const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -17,6 +18,8 @@ const KEPT_LEAVES_MAX: usize = 1 << 15;
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
+    /// Where the tokens of the payload are.
+    pub structure: Structure,
     pub seen: Seen,
     pub marks: Marks,
     /// Rows that are made for one message, one after another.
@@ -40,6 +43,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
         Ok(mut scratch) => {
             let result = f(&mut scratch);
+            scratch.structure.shrink();
             if scratch.seen.own.capacity() > KEPT_BYTES_MAX {
                 scratch.seen.own = String::new();
             }
