@@ -8,13 +8,18 @@
 //! (`cargo +nightly fuzz run --fuzz-dir testing/fuzz fuzz_frame`) the same binaries are libFuzzer targets.
 
 mod replay;
+mod rules;
 mod wire;
 
 pub use replay::replay;
+pub use rules::{payload, program, rules};
 pub use wire::{compressed, frame, message};
 
 /// A door that takes any bytes and comes back.
 pub type Target = fn(&[u8]);
 
-/// Every target by name, for tests that run them all.
+/// Every target of rules and payloads by name.
+pub const RULES_TARGETS: &[(&str, Target)] = &[("rules", rules), ("payload", payload), ("program", program)];
+
+/// Every target of the wire by name, for tests that run them all.
 pub const TARGETS: &[(&str, Target)] = &[("frame", frame), ("message", message), ("compressed", compressed)];
