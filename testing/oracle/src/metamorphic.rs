@@ -69,7 +69,7 @@ pub fn rewritten_message(message: &Value, draw: &mut Draw) -> String {
 }
 
 fn space(draw: &mut Draw, text: &mut String) {
-    (0..draw.below(3)).for_each(|_| text.push_str(*draw.pick(&[" ", "\n", "\t", "\r"])));
+    (0..draw.below(3)).for_each(|_| text.push_str(draw.pick::<&str>(&[" ", "\n", "\t", "\r"])));
 }
 
 fn write(value: &Value, is_top: bool, draw: &mut Draw, text: &mut String) {

@@ -87,7 +87,7 @@ impl Shop {
     }
 
     fn word(&mut self) -> &'static str {
-        *self.draw.pick(&WORDS)
+        self.draw.pick::<&str>(&WORDS)
     }
 
     fn message(&mut self, i: usize, is_nested: bool) -> String {
@@ -277,7 +277,7 @@ impl Shop {
                 condition("country", op, json!(self.draw.sample(&COUNTRIES, count)))
             }
             5 => condition("channel", "not_equals", *self.draw.half(&CHANNELS)),
-            7 => condition(*self.draw.pick(&["note", "verified", "tags"]), "exists", self.draw.chance(0.7)),
+            7 => condition(self.draw.pick::<&str>(&["note", "verified", "tags"]), "exists", self.draw.chance(0.7)),
             8 => self.regex(),
             9 => condition("verified", "equals", self.draw.chance(0.5)),
             10 => condition("score", "greater_or_equal", score(&mut self.draw)),
