@@ -57,6 +57,8 @@ pub enum Command {
     Relay(Box<Relay>),
     /// What an operator does to an instance. Answered: [`crate::Reply::Done`], `Undefined` or `Refused`.
     Operate(Box<Operate>),
+    /// The schedules of a workflow whose home is here are those of this version.
+    Schedule(Schedule),
 }
 
 /// A workflow definition for this group. Immutable: a second one for the same version must have the same body.
@@ -373,6 +375,17 @@ pub enum Operation {
     },
 }
 
+/// By which version of its definition a workflow is scheduled. The leader proposes it when that differs from its catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Whose workflow it is.
+    pub namespace: Namespace,
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// The version, which must be defined here; absent: the workflow is not scheduled any more.
+    pub version: Option<u64>,
+}
+
 /// The end of one outbox record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutAck {
@@ -464,6 +477,7 @@ impl Command {
             Self::Signal(_) => "signal",
             Self::Relay(_) => "relay",
             Self::Operate(_) => "operate",
+            Self::Schedule(_) => "schedule",
         }
     }
 }

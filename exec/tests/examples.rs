@@ -101,3 +101,15 @@ fn keys() {
     assert_eq!((world.status(events[0]), world.status(events[4])), ("running", "skipped"));
     assert_eq!(json_of(&world.take("upload").config)["message"], json!("upload 5 events"));
 }
+
+#[test]
+fn schedule() {
+    use distric_exec::command::Schedule;
+    let (mut world, _) = begin("schedule.yaml", "daily-report", json!({ "report": "by hand", "scheduled_at": "now" }));
+    world.complete("write", json!(null));
+    let schedule = Schedule { namespace: namespace(), workflow: "daily-report".into(), version: Some(1) };
+    world.apply(Command::Schedule(schedule));
+    // It is Tuesday, 22:13:20 UTC; six in the morning an hour east of it is five in UTC.
+    world.advance_ms((6 * 3_600 + 46 * 60 + 40) * 1_000);
+    assert_eq!(json_of(&world.take("write").config)["message"], json!("sales for 2023-11-15T05:00:00Z"));
+}

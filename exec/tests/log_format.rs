@@ -112,6 +112,7 @@ fn one_of_each() -> Vec<Command> {
         operate(Operation::Pause),
         operate(Operation::Resume),
         operate(Operation::Retry { from: Some(Arc::from("a")), input: Some(Octets::from("1")), version: Some(2) }),
+        Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3) }),
         relay(OutBody::Ask(Box::new(Ask {
             gate: gate.clone(),
             rule: GateRule::Rate { limit: 1, per_ms: 2, burst: 3, when_full: WhenFull::DropNewest },

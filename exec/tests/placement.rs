@@ -2,9 +2,9 @@
 
 mod support;
 
-use distric_exec::Effect;
 use distric_exec::command::TaskOutcome;
 use distric_exec::machine::views::Blocker;
+use distric_exec::{Effect, Settings};
 use serde_json::json;
 use support::*;
 
@@ -190,4 +190,52 @@ fn a_draining_worker_finishes_and_gets_nothing_new_until_it_is_undrained() {
     assert_eq!(world.machine.workers_view()[0].status, "draining");
     world.apply(distric_exec::Command::WorkerUp(Box::new(session(1, 2, 2, &["job"], &[]))));
     assert_eq!(world.machine.workers_view()[0].status, "up");
+}
+
+#[test]
+fn tasks_of_one_key_go_to_one_worker_as_long_as_it_has_room() {
+    let mut world = World::new();
+    world.workflow(json!([job_with("a", &[], json!({"placement": {"affinity_key": "${input.user}"}}))]));
+    for number in 1..=5 {
+        world.worker_up(number, 60);
+    }
+    let mut homes = std::collections::BTreeMap::new();
+    for round in 0..60 {
+        world.start(json!({"user": format!("u{}", round % 12)}));
+        let assignment = world.inbox.last().unwrap().clone();
+        let home = *homes.entry(round % 12).or_insert(assignment.worker);
+        assert_eq!(assignment.worker, home, "round {round}");
+    }
+    let used: std::collections::BTreeSet<_> = homes.values().collect();
+    assert!(used.len() > 1, "all keys are at one worker");
+    // A worker that is gone takes only its own keys with it.
+    let gone = homes[&0];
+    let number = (1..=5).find(|number| worker(*number) == gone).unwrap();
+    for assignment in std::mem::take(&mut world.inbox) {
+        world.report(&assignment, completed(json!(1)));
+    }
+    world.worker_down(number, 1);
+    for user in 0..12 {
+        world.start(json!({"user": format!("u{user}")}));
+        let assignment = world.inbox.last().unwrap();
+        assert!(homes[&user] == gone || assignment.worker == homes[&user], "u{user} moved without need");
+    }
+    world.assert_replays(Settings::default());
+}
+
+#[test]
+fn of_two_that_are_drawn_the_less_loaded_is_taken() {
+    let mut world = World::new();
+    world.define(json!({"id": "w", "placement": {"strategy": "power_of_two"}, "tasks": [job("a", &[])]}));
+    for number in 1..=8 {
+        world.worker_up(number, 100);
+    }
+    let mut loads = std::collections::BTreeMap::new();
+    for _ in 0..400 {
+        world.draw = world.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        world.start(json!(1));
+        *loads.entry(world.inbox.last().unwrap().worker).or_insert(0) += 1;
+    }
+    assert!(loads.len() == 8 && loads.values().all(|count| (35..=65).contains(count)), "{loads:?}");
+    world.assert_replays(Settings::default());
 }

@@ -261,6 +261,12 @@ pub struct RunArgs {
     /// Two starts with one key take effect once.
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
+    /// Begin so much later: seconds, or 10s, 2m, 1h.
+    #[arg(long, value_name = "DURATION", conflicts_with = "at")]
+    pub delay: Option<String>,
+    /// Begin then: an RFC 3339 instant.
+    #[arg(long, value_name = "INSTANT")]
+    pub at: Option<String>,
     /// Do not wait for its end.
     #[arg(long)]
     pub no_follow: bool,
@@ -565,6 +571,30 @@ pub enum WorkflowsVerb {
         #[arg(long)]
         any_task_type: bool,
     },
+    /// List instances, in order of their creation.
+    List {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Only with this status.
+        #[arg(long, value_name = "STATUS")]
+        status: Option<String>,
+        /// Only these.
+        #[command(flatten)]
+        filter: ListFilterArgs,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Instances that failed: list them, look at one, retry them.
+    #[command(subcommand)]
+    Incidents(IncidentsVerb),
+    /// List the schedules by which workflows start, with their next runs.
+    Schedules {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Say what an instance waits for: its keys, and what keeps each of its open tasks.
     Why {
         /// Where to.
@@ -583,6 +613,89 @@ pub enum WorkflowsVerb {
     /// Take instances that failed back to where they failed: one by its id, or all that a query finds.
     #[command(disable_version_flag = true)]
     Retry(RetryArgs),
+}
+
+/// `distric workflows incidents …`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum IncidentsVerb {
+    /// List incidents.
+    List {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Only these.
+        #[command(flatten)]
+        filter: ListFilterArgs,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show one with its reason, the input and the attempts of its task.
+    Show {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Its instance.
+        #[arg(value_name = "ID")]
+        id: uuid::Uuid,
+    },
+    /// Retry from the failed task: one by its instance, or all that a filter finds.
+    Resolve(ResolveArgs),
+}
+
+/// `distric workflows incidents resolve`.
+#[derive(Args, Clone, Debug)]
+pub struct ResolveArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The instance.
+    #[arg(value_name = "ID", required_unless_present_any = ["workflow", "rule", "message", "key", "code", "task", "from", "until"])]
+    pub id: Option<uuid::Uuid>,
+    /// All of these.
+    #[command(flatten)]
+    pub filter: ListFilterArgs,
+    /// Only say which it would be.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Another input as JSON; `@FILE` reads a file, `-` reads stdin.
+    #[arg(long, value_name = "JSON")]
+    pub input: Option<String>,
+    /// Another version of the definition.
+    #[arg(long, value_name = "N")]
+    pub to_version: Option<u64>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// What a list shall contain only.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ListFilterArgs {
+    /// Of this workflow.
+    #[arg(long, value_name = "WORKFLOW")]
+    pub workflow: Option<String>,
+    /// Started by this rule.
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// Started by this message.
+    #[arg(long, value_name = "ID")]
+    pub message: Option<uuid::Uuid>,
+    /// With this key: one that it begins by, or that its tasks take turns under.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// With this code of its error.
+    #[arg(long, value_name = "CODE")]
+    pub code: Option<String>,
+    /// Failed in this task.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// Created then or later: an RFC 3339 instant.
+    #[arg(long, value_name = "INSTANT")]
+    pub from: Option<String>,
+    /// Created before: an RFC 3339 instant.
+    #[arg(long, value_name = "INSTANT")]
+    pub until: Option<String>,
 }
 
 /// `distric config …`.

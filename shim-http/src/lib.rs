@@ -14,6 +14,7 @@ mod cluster;
 mod edge;
 mod envelope;
 mod health;
+mod incidents;
 mod limits;
 mod messages;
 mod node;
@@ -84,6 +85,10 @@ pub fn router(state: ShimState) -> Router {
         .route("/api/v1/tasks/{id}", get(tasks::show))
         .route("/api/v1/tasks/{id}/why", get(tasks::why))
         .route("/api/v1/workflows/{id}/why", get(workflows::why))
+        .route("/api/v1/incidents", get(incidents::list))
+        .route("/api/v1/incidents/{id}", get(incidents::show))
+        .route("/api/v1/incidents/{id}/resolve", post(incidents::resolve))
+        .route("/api/v1/schedules", get(incidents::schedules))
         .route("/api/v1/rules", get(catalog::list_rules).post(catalog::create_rule))
         .route("/api/v1/rules/{id}", get(catalog::show_rule).put(catalog::put_rule).delete(catalog::delete_rule))
         .route("/api/v1/workflow-definitions", get(catalog::list_definitions).post(catalog::create_definition))

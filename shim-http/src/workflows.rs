@@ -28,6 +28,10 @@ struct StartBody<'a> {
     #[serde(borrow)]
     input: Option<&'a RawValue>,
     idempotency_key: Option<String>,
+    /// How long until it begins: a duration.
+    delay: Option<serde_json::Value>,
+    /// When it begins: RFC 3339.
+    at: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -56,8 +60,9 @@ struct Retried<'a> {
 
 /// `GET /api/v1/workflows`.
 pub(crate) async fn list(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["status", "workflow", "limit", "cursor"])?;
+    let params = Params::read(&uri, &["status", "workflow", "rule", "message", "key", "code", "from", "until", "limit", "cursor"])?;
     let mut query = Query::new(QueryKind::Instances);
+    query.filter = params::filter(&params)?;
     query.name = params.text("workflow")?.map(params::name).transpose()?.map(str::to_owned);
     ask_page(&shim, &headers, &params, query).await
 }
@@ -88,11 +93,39 @@ pub(crate) async fn start(State(shim): State<Arc<Shim>>, uri: Uri, headers: Head
         bounded("idempotency_key", &key, KEY_BYTES_MAX)?;
         command.idempotency_key = Some(key);
     }
+    command.delay_ms = start.delay.map(|delay| duration_ms(&delay)).transpose()?;
+    command.start_at_us = start.at.map(|at| instant_us(&at)).transpose()?;
     command.name = Some(start.workflow);
     // The version that the start is for; without one the node takes the newest.
     command.if_match = start.version;
     command.body = Some(start.input.map_or(Bytes::from_static(b"{}"), |input| Bytes::copy_from_slice(input.get().as_bytes())));
     Ok(respond(StatusCode::ACCEPTED, shim.client.command(command).await?))
+}
+
+/// Seconds, or text such as `90s`. Errors: 400.
+fn duration_ms(delay: &serde_json::Value) -> Result<u64, Problem> {
+    let wrong = || Problem::argument("delay", "must be a duration: seconds, or text such as 250ms, 10s, 2m, 1h");
+    let (number, unit_ms) = match delay {
+        serde_json::Value::Number(number) => (number.as_f64().ok_or_else(wrong)?, 1_000.0),
+        serde_json::Value::String(text) => {
+            let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+            let unit_ms = match &text[digits..] {
+                "ms" => 1.0,
+                "s" => 1_000.0,
+                "m" => 60_000.0,
+                "h" => 3_600_000.0,
+                "d" => 86_400_000.0,
+                _ => return Err(wrong()),
+            };
+            (text[..digits].parse::<f64>().map_err(|_| wrong())?, unit_ms)
+        }
+        _ => return Err(wrong()),
+    };
+    if !(0.0..=1e15).contains(&(number * unit_ms)) { Err(wrong()) } else { Ok((number * unit_ms).round() as u64) }
+}
+
+fn instant_us(text: &str) -> Result<u64, Problem> {
+    crate::times::parse_rfc3339(text).ok_or_else(|| Problem::argument("at", "must be an RFC 3339 instant such as 2030-01-31T12:00:00Z"))
 }
 
 /// `POST /api/v1/workflows/{id}/cancel`, with an optional `{"reason": "..."}`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use distric_exec::machine::InstanceFilter;
 use distric_exec::machine::admission::GateKey;
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId};
 
@@ -38,6 +39,12 @@ pub enum Question {
     Tasks(PageRequest),
     /// A page of instances.
     Instances(PageRequest),
+    /// A page of incidents.
+    Incidents(PageRequest),
+    /// One incident.
+    Incident(Namespace, InstanceId),
+    /// The schedules of this shard's groups.
+    Schedules(Namespace),
     /// The workers, as this shard's groups see them.
     Workers,
     /// Rules, workflow definitions and history: the shard of group 0 answers.
@@ -76,6 +83,8 @@ pub struct PageRequest {
     pub after: Option<uuid::Uuid>,
     /// At most so many.
     pub limit: usize,
+    /// What else: rule, message, key, code, task, time of creation.
+    pub more: InstanceFilter,
 }
 
 /// A read of the catalog.

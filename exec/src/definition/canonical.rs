@@ -4,7 +4,7 @@ use distric_rules::document::{Cursor, Node, Problem, Problems};
 use distric_rules::duration::duration_text;
 use serde_json::{Map, Value, json};
 
-use super::{Definition, Join, OnFailure, Strategy, TaskDefinition, read};
+use super::{Definition, Join, OnFailure, Strategy, TaskDefinition, read, schedule};
 
 impl Definition {
     /// Its canonical JSON.
@@ -22,6 +22,9 @@ impl Definition {
             members.insert("on_failure".into(), json!(word(&OnFailure::WORDS, self.on_failure)));
         }
         self.admission.to_json(&mut members);
+        if !self.schedules.is_empty() {
+            members.insert("schedule".into(), schedule::to_json(&self.schedules));
+        }
         members.insert("tasks".into(), self.tasks.iter().map(|task| self.task_json(task)).collect());
         Value::Object(members)
     }
@@ -81,7 +84,11 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
         }
         members.insert("priority".into(), json!(task.priority));
         let strategy = word(&Strategy::WORDS, task.placement.strategy);
-        members.insert("placement".into(), json!({ "strategy": strategy, "labels": task.placement.labels }));
+        let mut placement = json!({ "strategy": strategy, "labels": task.placement.labels });
+        if let Some(key) = &task.placement.affinity_key {
+            placement["affinity_key"] = json!(key);
+        }
+        members.insert("placement".into(), placement);
         if let Some(key) = &task.idempotency_key {
             members.insert("idempotency_key".into(), json!(key));
         }

@@ -179,6 +179,10 @@ fn check_expressions(task: &TaskDefinition, source: &TaskSource<'_>, references:
     if let Some(key) = members.get("idempotency_key") {
         references.template(&key, Place::BeforeAttempts, problems);
     }
+    let placement = members.get("placement").and_then(|placement| placement.any_map(&mut Problems::new("")));
+    if let Some(key) = placement.and_then(|placement| placement.get("affinity_key")) {
+        references.template(&key, Place::BeforeAttempts, problems);
+    }
     let input = members.get("input");
     if let Some(input) = &input {
         references.template(input, Place::Attempt, problems);

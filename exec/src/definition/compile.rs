@@ -28,6 +28,8 @@ pub struct CompiledTask {
     pub input: Option<Template>,
     /// The idempotency key; absent: the id of the task's instance.
     pub idempotency_key: Option<Template>,
+    /// The key that its worker is chosen by.
+    pub affinity_key: Option<Template>,
     /// What it does.
     pub work: Work,
 }
@@ -160,6 +162,7 @@ fn compile_task(task: &TaskDefinition) -> Result<CompiledTask, CompileError> {
         when: task.when.as_deref().map(|text| parts.expr("when", text)).transpose()?,
         input: task.input.as_ref().map(|input| parts.template("input", input)).transpose()?,
         idempotency_key: task.idempotency_key.as_deref().map(|text| parts.text("idempotency_key", text)).transpose()?,
+        affinity_key: task.placement.affinity_key.as_deref().map(|text| parts.text("placement.affinity_key", text)).transpose()?,
         work: parts.work()?,
     })
 }

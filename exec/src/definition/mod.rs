@@ -15,6 +15,7 @@ mod graph;
 mod names;
 mod read;
 mod references;
+mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use admission::{
 pub use check::{CheckedWorkflows, check_workflows};
 pub use compile::{BranchCase, CompileError, Compiled, CompiledTask, Wait, Work};
 pub use names::{MessageNames, RunNames, TaskNames};
+pub use schedule::{Cron, Missed, SCHEDULES_MAX, ScheduleDefinition};
 
 /// Limit of a whole workflow that does not say, milliseconds.
 pub const WORKFLOW_TIMEOUT_MS_DEFAULT: u64 = 60 * 60 * 1_000;
@@ -55,6 +57,8 @@ pub struct Definition {
     pub on_failure: OnFailure,
     /// When its instances may begin, and what share their tasks have.
     pub admission: Admission,
+    /// When it starts by itself.
+    pub schedules: Vec<ScheduleDefinition>,
     /// The tasks, in the order of the text. All indexes below point in here.
     pub tasks: Vec<TaskDefinition>,
     /// Indexes of all tasks, each after everything that it depends on; among those that are free, the first in the text first.
@@ -136,6 +140,8 @@ pub struct Placement {
     pub strategy: Strategy,
     /// Labels that a worker must have, with these values.
     pub labels: BTreeMap<String, String>,
+    /// A template of text: tasks with one key go to one worker, as long as it has room.
+    pub affinity_key: Option<String>,
 }
 
 /// How to choose among the workers that may run a task.
@@ -146,11 +152,14 @@ pub enum Strategy {
     LeastLoaded,
     /// The next in turn.
     RoundRobin,
+    /// Of two that are drawn, the one with the more free credit.
+    PowerOfTwo,
 }
 
 impl Strategy {
     /// Every strategy, as it is written.
-    pub const WORDS: [(&str, Strategy); 2] = [("least_loaded", Strategy::LeastLoaded), ("round_robin", Strategy::RoundRobin)];
+    pub const WORDS: [(&str, Strategy); 3] =
+        [("least_loaded", Strategy::LeastLoaded), ("round_robin", Strategy::RoundRobin), ("power_of_two", Strategy::PowerOfTwo)];
 }
 
 /// The task types that run inside the machine, without a worker.

@@ -14,7 +14,7 @@ use distric_rules::duration::read_duration_ms;
 use super::compile::bare;
 use super::{
     COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy, TaskDefinition,
-    WORKFLOW_TIMEOUT_MS_DEFAULT, admission, config, graph,
+    WORKFLOW_TIMEOUT_MS_DEFAULT, admission, config, graph, schedule,
 };
 
 /// A definition together with the places that its parts came from.
@@ -45,8 +45,8 @@ impl<'a> TaskSource<'a> {
     }
 }
 
-const WORKFLOW_KEYS: [&str; 6] = ["id", "version", "description", "timeout", "on_failure", "tasks"];
-const WORKFLOW_KEYS_UNSUPPORTED: [&str; 5] = ["input_schema", "output_schema", "ordering_key", "schedule", "labels"];
+const WORKFLOW_KEYS: [&str; 8] = ["id", "version", "description", "timeout", "on_failure", "tasks", "schedule", "placement"];
+const WORKFLOW_KEYS_UNSUPPORTED: [&str; 4] = ["input_schema", "output_schema", "ordering_key", "labels"];
 const TASK_KEYS: [&str; 14] = [
     "id",
     "type",
@@ -65,8 +65,8 @@ const TASK_KEYS: [&str; 14] = [
 ];
 const TASK_KEYS_UNSUPPORTED: [&str; 5] = ["for_each", "while", "debounce", "on_failure", "concurrency"];
 const COMPENSATION_KEYS: [&str; 8] = ["type", "config", "input", "timeout", "retry", "priority", "placement", "idempotency_key"];
-const PLACEMENT_KEYS: [&str; 2] = ["strategy", "labels"];
-const PLACEMENT_KEYS_UNSUPPORTED: [&str; 3] = ["affinity_key", "affinity", "anti_affinity"];
+const PLACEMENT_KEYS: [&str; 3] = ["strategy", "labels", "affinity_key"];
+const PLACEMENT_KEYS_UNSUPPORTED: [&str; 2] = ["affinity", "anti_affinity"];
 const STRATEGIES_UNSUPPORTED: [&str; 4] = ["affinity", "locality", "custom", "random"];
 /// Members of a task that only mean something on a worker.
 const WORKER_KEYS: [&str; 6] = ["input", "timeout", "retry", "priority", "placement", "idempotency_key"];
@@ -99,6 +99,7 @@ pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) ->
         timeout_ms: timeout_ms.unwrap_or(WORKFLOW_TIMEOUT_MS_DEFAULT),
         on_failure: members.get("on_failure").map(|on_failure| read_on_failure(&on_failure, problems)).unwrap_or_default(),
         admission: admission::read(&members, &mut expressions, problems),
+        schedules: members.get("schedule").map(|cursor| schedule::read(&cursor, problems)).unwrap_or_default(),
         tasks: Vec::new(),
         order: Vec::new(),
     };
@@ -107,19 +108,37 @@ pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) ->
     if let Some(tasks) = tasks.filter(|tasks| matches!(&tasks.node.value, NodeValue::List(items) if items.is_empty())) {
         tasks.error(problems, "a workflow has at least one task", None);
     }
+    let placement = members.get("placement").map(|cursor| read_placement(&cursor, problems));
+    if let Some(key) = members.get("placement").and_then(|cursor| cursor.any_map(&mut Problems::new(""))?.get("affinity_key")) {
+        expressions.push(key);
+    }
     let mut sources = Vec::new();
     for (index, task) in listed.into_iter().enumerate() {
         if index == WORKFLOW_TASKS_MAX {
             task.error(problems, "the workflow has more tasks than WORKFLOW_TASKS_MAX", Some(&format!("at most {WORKFLOW_TASKS_MAX}")));
             break;
         }
-        let (task, source) = read_task(task, problems);
+        let (mut task, source) = read_task(task, problems);
+        if let Some(placement) = &placement {
+            place_by_default(&mut task, &source, placement);
+        }
         definition.tasks.push(task);
         sources.push(source);
     }
     let mut draft = Draft { definition, id, on_failure: members.get("on_failure"), admission: expressions, tasks: sources };
     graph::link(&mut draft, problems);
     Some(draft)
+}
+
+/// A task that says nothing of its placement has its workflow's.
+fn place_by_default(task: &mut TaskDefinition, source: &TaskSource<'_>, placement: &Placement) {
+    let says_it = |source: &TaskSource<'_>| source.members.as_ref().is_some_and(|members| members.get("placement").is_some());
+    if !says_it(source) && !task.runs_in_machine() {
+        task.placement = placement.clone();
+    }
+    if let (Some(compensation), Some(source)) = (&mut task.compensate, &source.compensate) {
+        place_by_default(compensation, source, placement);
+    }
 }
 
 fn read_on_failure(cursor: &Cursor<'_>, problems: &mut Problems) -> OnFailure {
@@ -233,6 +252,7 @@ fn read_placement(cursor: &Cursor<'_>, problems: &mut Problems) -> Placement {
             _ => placement.strategy = word_of(&strategy, problems, &Strategy::WORDS).unwrap_or_default(),
         }
     }
+    placement.affinity_key = members.get("affinity_key").and_then(|key| key.string(problems)).map(str::to_owned);
     if let Some(labels) = members.get("labels").and_then(|labels| labels.any_map(problems)) {
         placement.labels = read_labels(&labels, problems);
     }

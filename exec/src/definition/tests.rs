@@ -153,7 +153,7 @@ fn the_shape_of_a_workflow_is_checked() {
         &[
             "f.yaml:2:3: workflow: `id` is missing",
             "f.yaml:2:3: workflow: `tasks` is missing",
-            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, tasks, concurrency, singleton, rate_limit, debounce, batch, fairness)",
+            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, tasks, schedule, placement, concurrency, singleton, rate_limit, debounce, batch, fairness)",
             "f.yaml:3:12: workflow.version: found 0 (expected a whole number from 1)",
             "f.yaml:4:12: workflow.timeout: the duration is too short (expected at least 1ms)",
             "f.yaml:5:15: workflow.on_failure: unknown word `retry` (expected one of fail, compensate)",
@@ -192,7 +192,6 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   id: w
   input_schema: {}
   ordering_key: a
-  schedule: 5s
   on_failure: fail
   tasks:
     - { id: a, type: sql, for_each: {} }
@@ -203,13 +202,11 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
         &[
             "f.yaml:3:3: workflow.input_schema: `input_schema` is not supported by this version",
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
-            "f.yaml:5:3: workflow.schedule: `schedule` is not supported by this version",
-            "f.yaml:8:22: workflow.tasks[0].type: the task type `sql` is not supported by this version",
-            "f.yaml:8:27: workflow.tasks[0].for_each: `for_each` is not supported by this version",
-            "f.yaml:9:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
-            "f.yaml:10:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin)",
-            "f.yaml:10:84: workflow.tasks[2].placement.affinity_key: `affinity_key` is not supported by this version",
-            "f.yaml:11:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
+            "f.yaml:7:22: workflow.tasks[0].type: the task type `sql` is not supported by this version",
+            "f.yaml:7:27: workflow.tasks[0].for_each: `for_each` is not supported by this version",
+            "f.yaml:8:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
+            "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin or power_of_two)",
+            "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
         ],
     );
     refuse(
@@ -701,6 +698,36 @@ fn bad_admission_is_refused_at_its_place() {
             "f.yaml:6:35: workflow.debounce.max_wait: `max_wait` is shorter than `wait`",
             "f.yaml:7:10: workflow.batch: a workflow has `debounce` or `batch`, not both",
             "f.yaml:8:13: workflow.fairness: `key` is missing",
+        ],
+    );
+}
+
+#[test]
+fn schedules_are_read_and_written_back() {
+    let text = "workflow:
+  id: w
+  schedule:
+    - { cron: '0 6 * * mon', timezone: '+02:00', input: { kind: weekly } }
+    - { cron: '*/5 * * * *', missed: skip }
+  tasks: [{ id: a, type: log, config: { message: '${input.scheduled_at}' } }]
+";
+    let definition = accept(text);
+    assert_eq!(definition.schedules.len(), 2);
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+    assert_eq!(
+        definition.to_json()["schedule"][0],
+        json!({ "cron": "0 6 * * mon", "timezone": "+02:00", "missed": "once", "input": { "kind": "weekly" } })
+    );
+    refuse(
+        "workflow:
+  id: w
+  schedule: { cron: '61 * * * *', timezone: Europe/Berlin, missed: never }
+  tasks: [{ id: a, type: log, config: { message: m } }]
+",
+        &[
+            "f.yaml:3:21: workflow.schedule.cron: minute: `61` is not within 0 and 59 (expected five fields such as `*/15 9-17 * * mon-fri`)",
+            "f.yaml:3:45: workflow.schedule.timezone: not an offset from UTC (the rules of named zones change, and all replicas must agree) (expected UTC, or an offset such as +02:00)",
+            "f.yaml:3:68: workflow.schedule.missed: unknown word `never` (expected one of once, skip, all)",
         ],
     );
 }

@@ -430,6 +430,7 @@ impl Machine {
             State::Skipped => self.stats.instances_skipped_count += 1,
             _ => self.stats.instances_failed_count += 1,
         }
+        self.incidents.note(id, to);
         self.forget_signals_to(id);
         self.leave_gates(turn, id);
         self.open_count -= 1;

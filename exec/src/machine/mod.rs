@@ -13,6 +13,7 @@ mod dedupe;
 mod digest;
 pub mod effects;
 mod history;
+mod incidents;
 mod ingest;
 mod instances;
 mod joins;
@@ -24,6 +25,7 @@ mod queries;
 mod queue;
 mod rendering;
 mod retention;
+mod schedules;
 pub mod settings;
 mod signals;
 mod state;
@@ -47,6 +49,7 @@ use self::checkpoint::tracked::{Tracked, TrackedQueue};
 use self::dedupe::{Dedupe, Key};
 pub use self::effects::{Assignment, Effect, Event, InResult, Out, OutBody, Published, Refusal, RefusalCode, Reply, Sent, Verdict};
 pub use self::history::HISTORY_ENTRIES_MAX;
+use self::incidents::Incidents;
 pub use self::ingest::ACTIONS_PER_MESSAGE_MAX;
 use self::ingest::Message;
 use self::instances::{Failure, Instance, Task, TaskAt};
@@ -59,6 +62,8 @@ pub use self::queries::{InstanceFilter, PAGE_ITEMS_MAX, PAGE_SCAN_MAX, TaskFilte
 pub use self::queue::PASSED_OVER_MAX;
 use self::retention::Retention;
 pub use self::retention::{FORGOTTEN_PER_ENTRY_MAX, SWEEP_GRANULARITY_MS};
+use self::schedules::Schedules;
+pub use self::schedules::{SCHEDULE_GRACE_MS, SCHEDULE_RUNS_MADE_UP_MAX, schedule_slot};
 pub use self::settings::Settings;
 use self::signals::Signals;
 pub use self::signals::{SIGNAL_TTL_MS_DEFAULT, SIGNAL_TTL_MS_MAX, SIGNALS_PER_KEY_MAX, SignalKey};
@@ -109,6 +114,9 @@ pub struct Machine {
     inbox: Inbox,
     signals: Signals,
     gates: Gates,
+    schedules: Schedules,
+    /// Derived from the instances.
+    incidents: Incidents,
     retention: Retention,
     /// What is left to do, in order. Drained by every entry as far as its bound allows.
     errands: TrackedQueue<Errand>,
@@ -156,6 +164,8 @@ impl Machine {
             inbox: Inbox::default(),
             signals: Signals::default(),
             gates: Gates::default(),
+            schedules: Schedules::default(),
+            incidents: Incidents::default(),
             retention: Retention::default(),
             errands: TrackedQueue::default(),
             is_tick_unfinished: false,
@@ -216,6 +226,7 @@ impl Machine {
                 turn.reply(reply);
             }
             Command::Relay(relay) => self.apply_relay(turn, *relay),
+            Command::Schedule(schedule) => self.apply_schedule(turn, &schedule),
             Command::RaiseVersion(version) => self.version = self.version.max(version),
             Command::Configure(settings) => {
                 self.settings = settings;
@@ -330,6 +341,8 @@ impl Machine {
             out_pending: self.outbox.len() as u64,
             signals_awaited: self.signals.counts().0 as u64,
             signals_kept: self.signals.counts().1 as u64,
+            incidents_open: self.incidents.len() as u64,
+            schedules: self.schedules.len() as u64,
             keys_open: self.gates.counts().0 as u64,
             starts_waiting: self.gates.counts().1,
             dedupe_keys: self.dedupe.len() as u64,
@@ -425,6 +438,7 @@ impl Machine {
                 }
                 Timer::WaitEnd(task) => self.end_wait(turn, task),
                 Timer::Gate(gate) => self.gate_due(turn, gate),
+                Timer::Schedule(number) => self.schedule_due(turn, number),
             }
             self.run_errands(turn);
         }
@@ -445,7 +459,17 @@ impl Serialize for Machine {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let log = (self.group, self.version, self.applied_index, self.now, &self.settings, self.state_bytes);
         let work = (&self.programs, &self.messages, &self.instances, &self.retention, &self.errands, self.is_tick_unfinished);
-        let rest = (&self.queues, &self.workers, &self.timers, &self.dedupe, &self.outbox, &self.inbox, &self.signals, &self.gates);
+        let rest = (
+            &self.queues,
+            &self.workers,
+            &self.timers,
+            &self.dedupe,
+            &self.outbox,
+            &self.inbox,
+            &self.signals,
+            &self.gates,
+            &self.schedules,
+        );
         (log, work, rest).serialize(serializer)
     }
 }

@@ -172,6 +172,7 @@ impl Machine {
         });
         self.open_count += 1;
         self.stats.reruns_count += 1;
+        self.incidents.note(id, State::Running);
         self.begin_again(turn, id, reason);
     }
 }

@@ -24,6 +24,8 @@ pub(super) enum Choice {
     RoundRobin,
     /// The least share of credit in use first, then by id.
     LeastLoaded,
+    /// Two are drawn, the less loaded of them is taken.
+    PowerOfTwo,
 }
 
 impl From<Strategy> for Choice {
@@ -31,9 +33,13 @@ impl From<Strategy> for Choice {
         match strategy {
             Strategy::RoundRobin => Self::RoundRobin,
             Strategy::LeastLoaded => Self::LeastLoaded,
+            Strategy::PowerOfTwo => Self::PowerOfTwo,
         }
     }
 }
+
+/// Most points of the ring that are looked at for one task.
+pub const RING_STEPS_MAX: usize = 256;
 
 /// What makes tasks interchangeable for placement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -119,13 +125,24 @@ impl Queues {
 
     /// The worker for the next task of a class, or `None` when no eligible one has free credit.
     ///
-    /// Shape: walks workers with free credit until one is eligible.
-    pub fn choose(&self, class: ClassId, workers: &Workers) -> Option<WorkerId> {
+    /// `affinity` is the place of the task's key on the ring of workers; `draw` gives random numbers when they are needed.
+    /// Shape: walks workers with free credit until one is eligible; on the ring at most [`RING_STEPS_MAX`] of its points.
+    pub fn choose(&self, class: ClassId, workers: &Workers, affinity: Option<u64>, mut draw: impl FnMut() -> u64) -> Option<WorkerId> {
         let class = &self.classes[class.0 as usize];
         let is_eligible =
             |worker: &WorkerId| workers.get(*worker).is_some_and(|worker| worker.offers(&class.key.task_type, &class.key.labels));
+        let may_have = |worker: &WorkerId| workers.has_free_credit(*worker) && is_eligible(worker);
+        let sticky = affinity.and_then(|place| workers.on_ring(place).take(RING_STEPS_MAX).find(may_have));
         match class.key.choice {
+            _ if sticky.is_some() => sticky,
             Choice::LeastLoaded => workers.free_by_load().find(is_eligible),
+            Choice::PowerOfTwo => {
+                let mut pick = || workers.on_ring(draw()).take(RING_STEPS_MAX).find(may_have);
+                let picked = [pick(), pick()];
+                let least =
+                    picked.into_iter().flatten().min_by_key(|worker| (workers.get(*worker).and_then(|worker| worker.load), *worker));
+                least.or_else(|| workers.free_by_load().find(is_eligible))
+            }
             Choice::RoundRobin => match class.last {
                 None => workers.free(Bound::Unbounded, Bound::Unbounded).find(is_eligible),
                 Some(last) => workers

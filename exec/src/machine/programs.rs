@@ -20,7 +20,8 @@ use super::effects::{Refusal, RefusalCode, Reply};
 use super::placement::{ClassId, ClassKey, Queues};
 use crate::command::{Define, Retry};
 use crate::definition::{
-    COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledTask, Definition, Join, OnFailure, TaskDefinition, Wait, Work,
+    COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledTask, Definition, Join, OnFailure, ScheduleDefinition, TaskDefinition, Wait,
+    Work,
 };
 use crate::octets::Octets;
 
@@ -43,6 +44,8 @@ pub(super) struct Program {
     pub tasks: Vec<CompiledTask>,
     /// When its instances may begin.
     pub admission: CompiledAdmission,
+    /// When it starts by itself.
+    pub schedules: Vec<ScheduleDefinition>,
     /// What the expressions of the admission read.
     pub start_reads: Reads,
     body: Octets,
@@ -218,6 +221,7 @@ impl Program {
             tasks,
             start_reads: Reads::of_start(&definition, &admission),
             admission,
+            schedules: definition.schedules,
             body: define.body.clone(),
         })
     }
@@ -278,7 +282,7 @@ impl Reads {
         let mut reads = Self::default();
         let mut note = |references: Vec<Reference>| references.iter().for_each(|reference| reads.note(definition, reference));
         task.when.iter().for_each(|when| note(when.paths()));
-        task.input.iter().chain(&task.idempotency_key).for_each(|template| note(template.paths()));
+        task.input.iter().chain(&task.idempotency_key).chain(&task.affinity_key).for_each(|template| note(template.paths()));
         match &task.work {
             Work::Worker { config } => note(config.paths()),
             Work::Wait(Wait::For(template) | Wait::Until(template)) => note(template.paths()),

@@ -25,6 +25,58 @@ pub struct InstanceFilter {
     pub status: Option<String>,
     /// Of this workflow.
     pub workflow: Option<String>,
+    /// Started by this rule.
+    pub rule: Option<String>,
+    /// Started by this message.
+    pub message: Option<MessageId>,
+    /// With this key: one that it begins by, or that its tasks take turns under.
+    pub key: Option<String>,
+    /// With this code of its error.
+    pub code: Option<String>,
+    /// Created at this time or later.
+    pub from: Option<Timestamp>,
+    /// Created before this time.
+    pub until: Option<Timestamp>,
+    /// Whose failed task is this one: for incidents.
+    pub task: Option<String>,
+}
+
+impl InstanceFilter {
+    /// Whether an instance is among those that are asked for.
+    pub(super) fn wants(&self, instance: &Instance) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| Some(wanted) == found);
+        let origin = &instance.origin;
+        is(&self.status, Some(public_status(instance)))
+            && is(&self.workflow, Some(&instance.program.workflow))
+            && is(&self.rule, origin.rule.as_deref())
+            && is(&self.code, instance.failure.as_ref().map(|failure| &*failure.code))
+            && self.message.is_none_or(|message| origin.message == Some(message))
+            && self.from.is_none_or(|from| instance.created_at >= from)
+            && self.until.is_none_or(|until| instance.created_at < until)
+            && self.key.as_deref().is_none_or(|key| instance.has_key(key))
+            && is_wanted(self.namespace.as_ref(), &instance.program.namespace)
+    }
+
+    /// The least id that can be among them, after `cursor`.
+    pub(super) fn least_id(&self, cursor: Option<InstanceId>) -> InstanceId {
+        // Ids begin with the millisecond of their creation.
+        let least = |from: Timestamp| InstanceId::new(from, distric_model::Slot::truncate(0), 0);
+        let from = self.from.map_or_else(least_instance, least);
+        cursor.map_or(from, |cursor| cursor.max(from))
+    }
+
+    /// Whether none with this id or a greater one can be among them.
+    pub(super) fn is_past(&self, id: InstanceId) -> bool {
+        self.until.is_some_and(|until| id >= InstanceId::new(until.plus_ms(1), distric_model::Slot::truncate(0), 0))
+    }
+}
+
+impl Instance {
+    /// Whether it begins by this key, or its tasks take turns under it.
+    fn has_key(&self, key: &str) -> bool {
+        let passes = self.door.iter().flat_map(|door| &door.passes);
+        passes.map(|pass| &*pass.gate.key).chain(self.flow.iter().map(|flow| &*flow.key)).any(|found| found == key)
+    }
 }
 
 /// What a list of tasks shall contain. Absent: everything.
@@ -113,19 +165,18 @@ impl Machine {
 
     /// Instances after `cursor`, at most `limit`, by id.
     pub fn instances(&self, filter: &InstanceFilter, cursor: Option<InstanceId>, limit: usize) -> Page<InstanceSummary> {
-        let instances = self.instances.range(cursor.unwrap_or_else(least_instance)..);
+        let view = |instance: &Instance| filter.wants(instance).then(|| summary(instance));
+        if let Some(message) = filter.message {
+            // A message knows its own.
+            let mut ids: Vec<InstanceId> =
+                self.messages.get(&message).map(|message| message.instances.iter().map(|(_, id)| *id).collect()).unwrap_or_default();
+            ids.sort_unstable();
+            let own = ids.iter().filter(|id| cursor.is_none_or(|cursor| **id > cursor)).filter_map(|id| self.instances.get(id));
+            return page(own, limit, |instance| instance.id.to_string(), |instance| view(instance));
+        }
+        let instances = self.instances.range(filter.least_id(cursor)..).take_while(|(id, _)| !filter.is_past(**id));
         let after_cursor = instances.filter(|(id, _)| cursor.is_none_or(|cursor| **id > cursor));
-        page(
-            after_cursor,
-            limit,
-            |(id, _)| id.to_string(),
-            |(_, instance)| {
-                let has_status = filter.status.as_deref().is_none_or(|status| status == public_status(instance));
-                let of_workflow = filter.workflow.as_deref().is_none_or(|workflow| workflow == &*instance.program.workflow);
-                let wanted = has_status && of_workflow && is_wanted(filter.namespace.as_ref(), &instance.program.namespace);
-                wanted.then(|| summary(instance))
-            },
-        )
+        page(after_cursor, limit, |(id, _)| id.to_string(), |(_, instance)| view(instance))
     }
 
     /// Where a task is; `None` when there is none with this id.
@@ -169,7 +220,12 @@ impl Machine {
 }
 
 /// The first `limit` items that `view` wants, looking at no more than [`PAGE_SCAN_MAX`].
-fn page<I, T>(items: impl Iterator<Item = I>, limit: usize, id: impl Fn(&I) -> String, view: impl Fn(&I) -> Option<T>) -> Page<T> {
+pub(super) fn page<I, T>(
+    items: impl Iterator<Item = I>,
+    limit: usize,
+    id: impl Fn(&I) -> String,
+    view: impl Fn(&I) -> Option<T>,
+) -> Page<T> {
     let limit = limit.clamp(1, PAGE_ITEMS_MAX);
     let mut found = Vec::new();
     let mut items = items.enumerate().peekable();
@@ -220,11 +276,11 @@ fn is_wanted(wanted: Option<&Namespace>, namespace: &Namespace) -> bool {
     wanted.is_none_or(|wanted| wanted == namespace)
 }
 
-fn us(at: Option<Timestamp>) -> Option<u64> {
+pub(super) fn us(at: Option<Timestamp>) -> Option<u64> {
     at.map(Timestamp::as_us)
 }
 
-fn raw(octets: &Octets) -> Option<Box<RawValue>> {
+pub(super) fn raw(octets: &Octets) -> Option<Box<RawValue>> {
     serde_json::from_slice(octets).ok()
 }
 

@@ -30,6 +30,17 @@ impl Machine {
         })
     }
 
+    /// The place of a task's affinity key on the ring of workers. Errors: the failure of the task.
+    pub(super) fn affinity_of(&self, at: TaskAt) -> Result<Option<u64>, Failure> {
+        let Some(instance) = self.instances.get(&at.instance) else { return Ok(None) };
+        let Some(key) = &instance.program.tasks[usize::from(at.index)].affinity_key else { return Ok(None) };
+        self.with_scope(instance, at.index, |scope| {
+            let text = key.render_text(scope, &mut Budget::default());
+            let text = text.map_err(|error| expression_failure("placement.affinity_key", &error))?;
+            Ok(Some(super::workers::ring_place(text.as_bytes(), 0)))
+        })
+    }
+
     /// Renders what the next attempt of a task needs. Errors: the failure of the task.
     pub(super) fn prepare(&mut self, at: TaskAt) -> Result<(), Failure> {
         let Some(instance) = self.instances.get(&at.instance) else { return Ok(()) };

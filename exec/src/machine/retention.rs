@@ -88,6 +88,7 @@ impl Machine {
             return;
         }
         let Some(instance) = self.instances.remove(&id) else { return };
+        self.incidents.forget(id);
         self.state_bytes -= instance.bytes;
         self.texts_gone.extend(instance.stored_texts.iter().map(|(kind, index, _)| (id, *kind, *index)));
         self.programs.unused(&instance.program);

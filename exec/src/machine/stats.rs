@@ -59,6 +59,10 @@ pub struct Stats {
     pub signals_awaited: u64,
     /// Signals kept that nobody waits for, now.
     pub signals_kept: u64,
+    /// Instances that failed and were not retried, now.
+    pub incidents_open: u64,
+    /// Schedules that start workflows, now.
+    pub schedules: u64,
     /// Keys of starts that are in use, now.
     pub keys_open: u64,
     /// Starts, of all groups, that wait at the keys of this group, now.
@@ -71,7 +75,7 @@ pub struct Stats {
 
 impl Stats {
     /// All values with their names, in a fixed order: counters end in `_total`.
-    pub fn rows(&self) -> [(&'static str, u64); 32] {
+    pub fn rows(&self) -> [(&'static str, u64); 34] {
         [
             ("exec_commands_total", self.commands_count),
             ("exec_commands_ignored_total", self.commands_ignored_count),
@@ -101,6 +105,8 @@ impl Stats {
             ("exec_out_pending", self.out_pending),
             ("exec_signals_awaited", self.signals_awaited),
             ("exec_signals_kept", self.signals_kept),
+            ("exec_incidents_open", self.incidents_open),
+            ("exec_schedules", self.schedules),
             ("exec_keys_open", self.keys_open),
             ("exec_starts_waiting", self.starts_waiting),
             ("exec_dedupe_keys", self.dedupe_keys),

@@ -70,6 +70,10 @@ impl Machine {
         if let Err(failure) = self.prepare(at) {
             return self.fail_for_good(turn, at, failure, State::Failed);
         }
+        let affinity = match self.affinity_of(at) {
+            Ok(affinity) => affinity,
+            Err(failure) => return self.fail_for_good(turn, at, failure, State::Failed),
+        };
         let queues = &mut self.queues;
         let Some(instance) = self.instances.get_mut(&at.instance) else { return };
         let task = &mut instance.tasks[usize::from(at.index)];
@@ -90,7 +94,7 @@ impl Machine {
             instance.move_task(turn, at.index, State::Ready, reason);
             instance.tasks[usize::from(at.index)].worker = None;
         });
-        let worker = if self.queues.is_waiting(class) { None } else { self.queues.choose(class, &self.workers) };
+        let worker = if self.queues.is_waiting(class) { None } else { self.queues.choose(class, &self.workers, affinity, || turn.draw()) };
         match worker {
             Some(worker) => self.assign(turn, at, worker),
             None => self.queues.push(class, key, at, flow),

@@ -28,6 +28,8 @@ pub(super) enum Timer {
     WaitEnd(TaskAt),
     /// Something happens at a gate.
     Gate(u64),
+    /// A schedule has a run.
+    Schedule(u64),
 }
 
 /// All timers of a machine.

@@ -211,6 +211,88 @@ pub struct WhyView {
     pub blockers: Vec<Blocker>,
 }
 
+/// An instance that failed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IncidentView {
+    /// The instance; the incident has its id.
+    pub instance: InstanceId,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// Its version.
+    pub version: u64,
+    /// The rule that started it.
+    pub rule: Option<Arc<str>>,
+    /// The message that started it.
+    pub message_id: Option<MessageId>,
+    /// The task that is the reason, by its id in the workflow; absent when the instance failed as a whole.
+    pub task: Option<Arc<str>>,
+    /// The same task by its id.
+    pub task_id: Option<TaskId>,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub task_type: Option<Arc<str>>,
+    /// What went wrong.
+    pub error: Option<ErrorView>,
+    /// When the instance ended.
+    pub opened_at_us: Option<u64>,
+}
+
+/// An incident with what it takes to understand it.
+#[derive(Clone, Debug, Serialize)]
+pub struct IncidentDetailView {
+    /// What lists show of it.
+    #[serde(flatten)]
+    pub incident: IncidentView,
+    /// The input of the task, or of the instance when it failed as a whole.
+    pub input: Option<Box<RawValue>>,
+    /// The attempts at the task, as far as the history goes back.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One attempt at a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttemptView {
+    /// Which, from 1.
+    pub attempt: u32,
+    /// The worker.
+    pub worker: Option<WorkerId>,
+    /// When it was dispatched.
+    pub started_at_us: u64,
+    /// When it ended.
+    pub ended_at_us: Option<u64>,
+    /// The task's state after it.
+    pub outcome: Option<&'static str>,
+    /// Why.
+    pub reason: Option<Arc<str>>,
+}
+
+/// A schedule by which a workflow starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScheduleView {
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// The version that it starts.
+    pub version: u64,
+    /// When, in five fields.
+    pub cron: Arc<str>,
+    /// The offset from UTC that the fields are meant in.
+    pub offset: String,
+    /// What becomes of runs that nobody could start in time: `once`, `skip` or `all`.
+    pub missed: &'static str,
+    /// The next run.
+    pub next_at_us: Option<u64>,
+    /// The time of the last run.
+    pub last_at_us: Option<u64>,
+    /// Runs so far.
+    pub runs_count: u64,
+    /// Runs that were missed and not made up for.
+    pub missed_count: u64,
+}
+
 /// Why an instance is where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WhyInstanceView {
@@ -244,7 +326,7 @@ pub struct GateView {
     /// How many wait before the instance that asks.
     pub ahead_count: Option<usize>,
     /// When something happens here by itself.
-    pub next_us: Option<u64>,
+    pub next_at_us: Option<u64>,
 }
 
 /// One thing that keeps a task from going on.

@@ -91,6 +91,20 @@ pub(super) struct Lease {
     pub is_cancelled: bool,
 }
 
+/// How many points of the ring a worker has: more make the shares of keys more even.
+const RING_POINTS: u8 = 16;
+
+/// A place on the ring: FNV-1a, then the finisher of `MurmurHash3`, so that near ids lie far apart.
+pub(super) fn ring_place(bytes: &[u8], number: u8) -> u64 {
+    let mut fnv = super::digest::Fnv::default();
+    fnv.update(bytes);
+    fnv.update(&[number]);
+    let mut place = fnv.finish();
+    place = (place ^ (place >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    place = (place ^ (place >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    place ^ (place >> 33)
+}
+
 /// All workers of a group.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Workers {
@@ -100,6 +114,9 @@ pub(super) struct Workers {
     free: BTreeSet<WorkerId>,
     /// The same, by share of credit in use.
     by_load: BTreeSet<(u64, WorkerId)>,
+    /// The workers that are up, each at [`RING_POINTS`] points: where keys find their worker (Karger et al. 1997).
+    #[serde(skip)]
+    ring: BTreeSet<(u64, WorkerId)>,
     tokens_count: u64,
     up_count: usize,
 }
@@ -156,6 +173,12 @@ impl Workers {
     /// Workers with free credit, least loaded first.
     pub fn free_by_load(&self) -> impl Iterator<Item = WorkerId> {
         self.by_load.iter().map(|(_, worker)| *worker)
+    }
+
+    /// The workers that are up, from a place on the ring on, once around.
+    pub fn on_ring(&self, place: u64) -> impl Iterator<Item = WorkerId> {
+        let from = (place, WorkerId::new(Timestamp::default(), distric_model::Slot::truncate(0), 0));
+        self.ring.range(from..).chain(self.ring.range(..from)).map(|(_, worker)| *worker)
     }
 
     /// Whether the worker may get a task now.
@@ -330,6 +353,12 @@ impl Workers {
     /// Brings the two indexes of workers with free credit up to date with one worker.
     fn reindex(&mut self, id: WorkerId) {
         let Some(worker) = self.table.get_mut(&id) else { return };
+        let points = (0..RING_POINTS).map(|number| (ring_place(&id.to_bytes(), number), id));
+        if worker.is_up && !self.ring.contains(&(ring_place(&id.to_bytes(), 0), id)) {
+            self.ring.extend(points);
+        } else if !worker.is_up {
+            points.for_each(|point| _ = self.ring.remove(&point));
+        }
         let may_get_tasks = worker.is_up && !worker.is_draining && worker.free() > 0;
         // Thousandths of a thousandth: whole numbers, so that all replicas round alike.
         let load = may_get_tasks.then(|| u64::from(worker.in_use) * 1_000_000 / u64::from(worker.granted));

@@ -11,7 +11,7 @@ from .errors import BadMessage, ConnectionLost, OutcomeUnknown, Rejected, WrongL
 
 QUERY_KINDS = {name: number for number, name in enumerate(
     ["message", "instance", "task", "tasks", "instances", "rules", "rule", "workflow_definitions", "workflow_definition",
-     "cluster_status", "nodes", "health", "catalog_history", "why_task", "workers", "why_instance"], start=1)}
+     "cluster_status", "nodes", "health", "catalog_history", "why_task", "workers", "why_instance", "incidents", "incident", "schedules"], start=1)}
 COMMAND_KINDS = {name: number for number, name in enumerate(
     ["start_workflow", "start_task", "apply_catalog", "put_rule", "delete_rule", "put_workflow", "delete_workflow",
      "cancel_instance", "drain_worker", "undrain_worker", "signal", "pause_instance", "resume_instance",

@@ -56,7 +56,7 @@ MESSAGES = {
         ("Response", 0x4002, "1 outcome u8!, 2 message_id uuid!, 3 catalog_version u64!, 4 rules array<str>!, 5 workflows array<str>!, "
          "6 instances array<uuid>!"),
         ("Query", 0x4003, "1 kind u16!, 2 namespace str, 3 id uuid, 4 name str, 5 status str, 6 limit u32, 7 cursor str, 8 group u32, "
-         "9 version u64"),
+         "9 version u64, 10 filter bytes"),
         ("Hello", 0x4004, "1 version_min u16!, 2 version_max u16!, 3 client_name str!, 4 client_version str!, 5 api_key str, 6 features u64"),
         ("Welcome", 0x4005, "1 version u16!, 2 node_id uuid!, 3 cluster_id uuid!, 4 role str!, 5 shard_index u16!, 6 shard_count u16!, "
          "7 partition_map_version u64!, 8 frame_bytes_max u32!, 9 frames_in_flight_max u32!, 10 bytes_in_flight_max u64!, "
@@ -71,7 +71,8 @@ MESSAGES = {
         ("Subscribe", 0x400C, "1 kind u16!, 2 namespace str, 3 id uuid!"),
         ("Event", 0x400D, "1 index u64!, 2 kind str!, 3 at_us u64!, 4 body bytes!, 5 last bool"),
         ("Command", 0x400E, "1 kind u16!, 2 namespace str, 3 name str, 4 id uuid, 5 body bytes, 6 content_type str, 7 idempotency_key str, "
-         "8 if_match u64, 9 dry_run bool, 10 author str, 11 reason str, 12 traceparent str, 13 version u64"),
+         "8 if_match u64, 9 dry_run bool, 10 author str, 11 reason str, 12 traceparent str, 13 version u64, "
+         "14 delay_ms u64, 15 start_at_us u64"),
         ("QueryReply", 0x400F, "1 content_type str!, 2 body bytes!, 3 next_cursor str, 4 version u64"),
         ("Assignment", 0x3001, "1 group u32!, 2 task_id uuid!, 3 instance_id uuid!, 4 namespace str!, 5 workflow str!, 6 workflow_version u64!, "
          "7 task str!, 8 task_type str!, 9 attempt u32!, 10 fencing_token u64!, 11 input bytes!, 12 config bytes!, 13 timeout_ms u64!, "

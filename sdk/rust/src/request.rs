@@ -25,12 +25,25 @@ pub struct Query {
     pub group: Option<u32>,
     /// As of this version of the catalog.
     pub version: Option<u64>,
+    /// What else a list shall contain only: a JSON object.
+    pub filter: Option<Bytes>,
 }
 
 impl Query {
     /// A question of this kind.
     pub fn new(kind: QueryKind) -> Self {
-        Self { kind, namespace: None, id: None, name: None, status: None, limit: None, cursor: None, group: None, version: None }
+        Self {
+            kind,
+            namespace: None,
+            id: None,
+            name: None,
+            status: None,
+            limit: None,
+            cursor: None,
+            group: None,
+            version: None,
+            filter: None,
+        }
     }
 
     /// Sets the namespace.
@@ -92,6 +105,7 @@ impl Query {
             cursor: self.cursor.as_deref(),
             group: self.group,
             version: self.version,
+            filter: self.filter.as_deref(),
         }
     }
 }
@@ -125,6 +139,10 @@ pub struct Command {
     pub traceparent: Option<String>,
     /// Which version of the catalog.
     pub version: Option<u64>,
+    /// How long until a start begins, milliseconds.
+    pub delay_ms: Option<u64>,
+    /// When a start begins, microseconds since the epoch.
+    pub start_at_us: Option<u64>,
 }
 
 impl Command {
@@ -144,6 +162,8 @@ impl Command {
             reason: None,
             traceparent: None,
             version: None,
+            delay_ms: None,
+            start_at_us: None,
         }
     }
 
@@ -263,6 +283,8 @@ impl Command {
             reason: self.reason.as_deref(),
             traceparent: self.traceparent.as_deref(),
             version: self.version,
+            delay_ms: self.delay_ms,
+            start_at_us: self.start_at_us,
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod tune;
 pub mod version;
 pub mod worker;
 pub mod workflows_check;
+pub mod workflows_live;
 pub mod workflows_operate;
 pub mod workflows_why;
 
@@ -50,6 +51,11 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::Workflows(WorkflowsVerb::Check { files, task_types, any_task_type }) => {
             workflows_check::run(&files, &task_types, any_task_type, output)
         }
+        Verb::Workflows(WorkflowsVerb::List { client, status, filter, limit }) => {
+            workflows_live::list(&client, status.as_deref(), &filter, limit, output)
+        }
+        Verb::Workflows(WorkflowsVerb::Incidents(verb)) => workflows_live::incidents(&verb, output),
+        Verb::Workflows(WorkflowsVerb::Schedules { client }) => workflows_live::schedules(&client, output),
         Verb::Workflows(WorkflowsVerb::Why { client, id }) => workflows_why::run(&client, id, output),
         Verb::Workflows(WorkflowsVerb::Cancel(args)) => workflows_operate::one(CommandKind::CancelInstance, &args, output),
         Verb::Workflows(WorkflowsVerb::Pause(args)) => workflows_operate::one(CommandKind::PauseInstance, &args, output),

@@ -34,6 +34,10 @@ tlv_struct! {
         12 traceparent: optional &'a str,
         /// Which version of the catalog.
         13 version: optional u64,
+        /// How long until a start begins, milliseconds.
+        14 delay_ms: optional u64,
+        /// When a start begins, microseconds since the epoch; one that has passed begins at once.
+        15 start_at_us: optional u64,
     }
 }
 

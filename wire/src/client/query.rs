@@ -26,6 +26,8 @@ tlv_struct! {
         8 group: optional u32,
         /// As of this version of the catalog.
         9 version: optional u64,
+        /// What else a list shall contain only: a JSON object.
+        10 filter: optional &'a [u8],
     }
 }
 
@@ -78,6 +80,12 @@ numbered! {
         Workers = 15 "workers",
         /// Why an instance is where it is: its keys, its open tasks.
         WhyInstance = 16 "why_instance",
+        /// Open incidents: instances that failed, by workflow and filter.
+        Incidents = 17 "incidents",
+        /// One incident by the id of its instance: reason, input, attempts.
+        Incident = 18 "incident",
+        /// The schedules by which workflows start, with their next runs.
+        Schedules = 19 "schedules",
         /// All rules and workflows of a namespace, now or at a version, as they can be applied again.
         CatalogExport = 30 "catalog_export",
         /// How often rules matched on the answering node since it started.

@@ -78,6 +78,7 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
             cursor: Some("eyJnMSI6NDJ9"),
             group: Some(1),
             version: Some(12),
+            filter: Some(br#"{"rule":"large_orders"}"#),
         }
         .into(),
         Query { kind: QueryKind::Message.number(), id: Some(MESSAGE), ..Query::default() }.into(),
@@ -162,6 +163,8 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
             reason: Some("raise the threshold"),
             traceparent: Some(TRACE),
             version: Some(12),
+            delay_ms: Some(1_500),
+            start_at_us: Some(AT_US),
         }
         .into(),
         Command { kind: CommandKind::CancelInstance.number(), id: Some(INSTANCE), ..Command::default() }.into(),

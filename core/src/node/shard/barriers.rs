@@ -49,10 +49,10 @@ impl Shard {
             Question::Message(_, id) => of(id.slot()),
             Question::Instance(_, id) => of(id.slot()),
             Question::Task(_, id) | Question::WhyTask(_, id) => of(id.slot()),
-            Question::WhyInstance(_, id) => of(id.slot()),
+            Question::WhyInstance(_, id) | Question::Incident(_, id) => of(id.slot()),
             Question::Gate(key, _) => of(key.slot()),
             Question::Follow { instance, .. } => of(instance.slot()),
-            Question::Tasks(_) | Question::Instances(_) => {
+            Question::Tasks(_) | Question::Instances(_) | Question::Incidents(_) | Question::Schedules(_) => {
                 let work_groups = self.cluster.map_or(0, |(_, work_groups)| work_groups);
                 (1..=work_groups).map(GroupId).filter(|group| owner_of(*group, self.options.count) == self.options.index).collect()
             }

@@ -213,6 +213,7 @@ impl Shard {
         if !std::mem::replace(&mut self.serving, true) {
             self.deliver_all_again(now);
         }
+        self.reconcile_all_schedules(now, out);
         let version = self.catalog.version;
         out.letter(crate::node::owner_of(GroupId::META, self.options.count), Class::Reply, ShardLetter::CatalogInstalled { version });
     }

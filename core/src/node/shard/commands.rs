@@ -24,6 +24,9 @@ use crate::node::machine_clock::Now;
 use crate::node::question::Question;
 use crate::node::refusal::Refusal;
 
+/// The latest that a start may begin, milliseconds from now.
+pub const START_DELAY_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1_000;
+
 impl Shard {
     /// A Command frame.
     pub(super) fn on_command(&mut self, now: Now, command: &Command<'_>, to: ReplyTo, out: &mut ShardOutputs) {
@@ -34,8 +37,8 @@ impl Shard {
         };
         let asked = match CommandKind::from_number(command.kind) {
             None => Err(Refusal::new(Code::UnknownKind, format!("command kind {} is not known here", command.kind)).field("kind")),
-            Some(CommandKind::StartWorkflow) => match started(command) {
-                Ok((workflow, version)) => {
+            Some(CommandKind::StartWorkflow) => match started(command).and_then(|start| Ok((start, delay_of(now, command)?))) {
+                Ok(((workflow, version), delay_ms)) => {
                     let begin = Begin {
                         namespace,
                         workflow,
@@ -43,6 +46,7 @@ impl Shard {
                         input: command.body.unwrap_or_default(),
                         idempotency_key: command.idempotency_key,
                         traceparent: command.traceparent,
+                        delay_ms,
                         definition: None,
                     };
                     return self.begin(now, &begin, to, out);
@@ -134,6 +138,7 @@ impl Shard {
                     input: input.as_bytes(),
                     idempotency_key: command.idempotency_key,
                     traceparent: command.traceparent,
+                    delay_ms: 0,
                     definition: Some(ExecCommand::Define(define)),
                 };
                 self.begin(now, &begin, to, out);
@@ -199,6 +204,23 @@ fn started<'a>(command: &Command<'a>) -> Result<(&'a str, Option<u64>), Refusal>
         return Err(Refusal::new(Code::BadPayload, format!("the input is not JSON: {error}")).field("body"));
     }
     Ok((name, command.if_match))
+}
+
+/// How long until a start begins, milliseconds. Errors: both ways of saying it, or longer than [`START_DELAY_MS_MAX`].
+fn delay_of(now: Now, command: &Command<'_>) -> Result<u64, Refusal> {
+    let delay_ms = match (command.delay_ms, command.start_at_us) {
+        (Some(_), Some(_)) => {
+            return Err(Refusal::new(Code::BadArgument, "a start has `delay_ms` or `start_at_us`, not both").field("start_at_us"));
+        }
+        (Some(delay_ms), None) => delay_ms,
+        (None, Some(at_us)) => at_us.saturating_sub(now.wall.as_us()).div_ceil(1_000),
+        (None, None) => 0,
+    };
+    if delay_ms > START_DELAY_MS_MAX {
+        let refusal = Refusal::new(Code::BadArgument, "the start is too far away");
+        return Err(refusal.limit("start_delay_ms_max", START_DELAY_MS_MAX).field("delay_ms"));
+    }
+    Ok(delay_ms)
 }
 
 /// `{"config": …, "input": …}` for a task type: the id, definition and input of a workflow of that one task. The id names the

@@ -118,6 +118,7 @@ impl Shard {
         for record in records {
             self.deliver(group, &record, out);
         }
+        self.reconcile_schedules(now, group, out);
     }
 
     /// What a group's machine wants for its own sake.

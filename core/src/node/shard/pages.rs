@@ -69,6 +69,15 @@ pub(super) fn finish_workers(parts: Vec<Value>) -> Value {
     json!({ "items": workers.into_values().collect::<Vec<_>>() })
 }
 
+/// All lists as one.
+pub(super) fn finish_list(parts: Vec<Value>) -> Value {
+    let rows = parts.into_iter().filter_map(|part| match part {
+        Value::Array(rows) => Some(rows),
+        _ => None,
+    });
+    json!({ "items": rows.flatten().collect::<Vec<_>>() })
+}
+
 pub(super) fn finish_status(parts: Vec<Value>) -> Value {
     let (consensus, shards): (Vec<Value>, Vec<Value>) = parts.into_iter().partition(|part| part["replicas"].is_array());
     let consensus = consensus.into_iter().next().unwrap_or_default();

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use distric_exec::Reply;
+use distric_exec::machine::TaskFilter;
 use distric_exec::machine::admission::GateKey;
-use distric_exec::machine::{InstanceFilter, TaskFilter};
 use distric_gossip::Verdict;
 use distric_model::{GroupId, InstanceId, Instant, MessageId, TaskId};
 use distric_wire::Code;
@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::connections::ReplyTo;
+use super::filters::{filter_of, whole_filter};
 use super::follow::Follower;
-use super::pages::{finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
+use super::pages::{finish_list, finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
 use super::{Shard, ShardOutputs, rule_counts};
 use crate::node::letters::{AskId, Class, ConsensusLetter, ShardIndex, ShardLetter};
 use crate::node::liveness::GossipView;
@@ -113,6 +114,7 @@ impl Shard {
                 workflow: query.name.map(str::to_owned),
                 after,
                 limit,
+                more: filter_of(query.filter)?,
             })
         };
         Ok(match QueryKind::from_number(query.kind).ok_or_else(unknown)? {
@@ -138,6 +140,12 @@ impl Shard {
             }
             QueryKind::Tasks => Asking::Page(Question::Tasks(page()?), limit),
             QueryKind::Instances => Asking::Page(Question::Instances(page()?), limit),
+            QueryKind::Incidents => Asking::Page(Question::Incidents(page()?), limit),
+            QueryKind::Incident => {
+                let id = id_of(query.id, InstanceId::from_uuid)?;
+                Asking::One(self.group_of_slot(id.slot()), Question::Incident(namespace, id))
+            }
+            QueryKind::Schedules => Asking::Gather(Question::Schedules(namespace), finish_list),
             QueryKind::Workers => Asking::Gather(Question::Workers, finish_workers),
             QueryKind::ClusterStatus => Asking::Status(finish_status),
             QueryKind::Nodes => Asking::Status(finish_nodes),
@@ -271,6 +279,15 @@ impl Shard {
             Question::Gate(key, instance) => document(&self.partition_of(key.slot()).machine.gate_view(&key, Some(instance)), None),
             Question::Tasks(page) => Answer::Rows(self.page_of_tasks(&page)),
             Question::Instances(page) => Answer::Rows(self.page_of_instances(&page)),
+            Question::Incidents(page) => Answer::Rows(self.page_of_incidents(&page)),
+            Question::Incident(namespace, id) => {
+                let view = self.partition_of(id.slot()).machine.incident(id).filter(|view| view.incident.namespace == namespace);
+                found(view, || format!("no incident of {id}: it has not failed, was retried, or its time in history is over"))
+            }
+            Question::Schedules(namespace) => {
+                let rows: Vec<_> = self.partitions.values().flat_map(|partition| partition.machine.schedules_view(&namespace)).collect();
+                document(&rows, None)
+            }
             Question::RuleStatistics(namespace) => {
                 let rules = self.catalog.namespaces.get(&namespace).map(|part| &part.rules);
                 document(&self.rule_counts.view(&namespace, rules), None)
@@ -401,12 +418,21 @@ impl Shard {
     }
 
     fn page_of_instances(&self, page: &PageRequest) -> Rows {
-        let filter =
-            InstanceFilter { namespace: Some(page.namespace.clone()), status: page.status.clone(), workflow: page.workflow.clone() };
+        let filter = whole_filter(page);
         let after = page.after.and_then(|id| InstanceId::from_uuid(id).ok());
         let parts = self.partitions.values().map(|partition| {
             let found = partition.machine.instances(&filter, after, page.limit);
             rows_of(&found.items, |view| view.id.uuid(), found.next_cursor.as_deref())
+        });
+        merge_rows(parts.collect(), page.limit)
+    }
+
+    fn page_of_incidents(&self, page: &PageRequest) -> Rows {
+        let filter = whole_filter(page);
+        let after = page.after.and_then(|id| InstanceId::from_uuid(id).ok());
+        let parts = self.partitions.values().map(|partition| {
+            let found = partition.machine.incidents(&filter, after, page.limit);
+            rows_of(&found.items, |view| view.instance.uuid(), found.next_cursor.as_deref())
         });
         merge_rows(parts.collect(), page.limit)
     }

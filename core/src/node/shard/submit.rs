@@ -31,6 +31,8 @@ pub(super) struct Begin<'a> {
     pub input: &'a [u8],
     pub idempotency_key: Option<&'a str>,
     pub traceparent: Option<&'a str>,
+    /// How long until it begins, milliseconds.
+    pub delay_ms: u64,
     /// The definition, when it is not the catalog's.
     pub definition: Option<Command>,
 }
@@ -112,7 +114,7 @@ impl Shard {
             payload_hash: hash,
             timeout_ms: None,
             retry: None,
-            delay_ms: 0,
+            delay_ms: begin.delay_ms,
             traceparent: begin.traceparent.map(Arc::from),
             received_us: now.wall.as_us(),
         };

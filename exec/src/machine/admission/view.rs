@@ -57,7 +57,7 @@ impl Machine {
             inside: ids.take(INSTANCES_NAMED_MAX).collect(),
             waiting_count: self.gates.count(number, Stand::Waiting),
             ahead_count: own.map(|own| waiting.take_while(|number| *number < own).count()),
-            next_us: gate.timer.map(|(due, _)| due.as_us()),
+            next_at_us: gate.timer.map(|(due, _)| due.as_us()),
         })
     }
 }

@@ -80,6 +80,7 @@ impl Machine {
         );
         self.signals.take_changes(out, |number| Tag::Waiter.numbered(*number), |number| Tag::Signal.numbered(*number));
         self.gates.take_changes(out, |number| Tag::Gate.numbered(*number), |number| Tag::Asker.numbered(*number));
+        self.schedules.take_changes(out, |number| Tag::Schedule.numbered(*number));
         self.workers.take_changes(
             out,
             |id| Tag::Worker.key(&[&id.to_bytes()]),

@@ -55,10 +55,12 @@ pub(in crate::machine) enum Tag {
     Gate = 24,
     /// An instance that waits for a key or has it.
     Asker = 25,
+    /// A schedule by which a workflow starts.
+    Schedule = 26,
 }
 
 impl Tag {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Header,
         Self::Class,
         Self::Program,
@@ -77,6 +79,7 @@ impl Tag {
         Self::Signal,
         Self::Gate,
         Self::Asker,
+        Self::Schedule,
     ];
 
     /// The tag of a key.

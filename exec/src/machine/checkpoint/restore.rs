@@ -20,6 +20,7 @@ use crate::machine::history::History;
 use crate::machine::ingest::Message;
 use crate::machine::instances::{Instance, Origin, Task, TaskAt};
 use crate::machine::outbox::{Inbox, Outbox};
+use crate::machine::schedules::{Schedule, Schedules};
 use crate::machine::signals::{Kept, Signals, Waiter};
 use crate::machine::state::State;
 use crate::machine::stats::Stats;
@@ -82,6 +83,7 @@ struct Parts {
     signals: BTreeMap<u64, Kept>,
     gates: BTreeMap<u64, Gate>,
     askers: BTreeMap<u64, Asker>,
+    schedules: BTreeMap<u64, Schedule>,
     inbox_below: BTreeMap<GroupId, u64>,
     inbox_ahead: BTreeSet<(GroupId, u64)>,
     workers: BTreeMap<WorkerId, Worker>,
@@ -187,6 +189,9 @@ impl Restoring {
             }
             Some(Tag::Asker) => {
                 parts.askers.insert(number(key)?, decode(key, value)?);
+            }
+            Some(Tag::Schedule) => {
+                parts.schedules.insert(number(key)?, decode(key, value)?);
             }
             Some(Tag::Header) | None => return Err(RestoreError::bad(key, "there is no such kind of record")),
         }
@@ -316,6 +321,7 @@ impl Restoring {
         for (id, instance) in &parts.instances {
             machine.programs.used(&instance.program);
             machine.open_count += usize::from(!instance.status.is_end());
+            machine.incidents.note(*id, instance.status);
             let timer = match instance.status {
                 State::Scheduled => Some(Timer::Begin(*id)),
                 State::Running => Some(Timer::InstanceTimeout(*id)),
@@ -342,6 +348,13 @@ impl Restoring {
             }
         }
         parts.gates.iter().for_each(|(number, gate)| timers.restore(gate.timer, Some(Timer::Gate(*number))));
+        for (number, schedule) in &parts.schedules {
+            let program = machine.programs.get(&schedule.namespace, &schedule.workflow, schedule.version).cloned();
+            let program = program.ok_or_else(|| RestoreError::bad(&Tag::Schedule.numbered(*number), "its program is missing"))?;
+            machine.programs.used(&program);
+            timers.restore(schedule.timer, Some(Timer::Schedule(*number)));
+        }
+        machine.schedules = Schedules::restored(parts.schedules);
         machine.timers = timers;
         machine.gates = Gates::restored(parts.gates, parts.askers)
             .map_err(|number| RestoreError::bad(&Tag::Asker.numbered(number), "its key is missing"))?;
