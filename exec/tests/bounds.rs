@@ -169,7 +169,12 @@ fn lists_come_in_pages_by_id() {
     assert!(seen.is_sorted());
     let ready = world.machine.tasks(&TaskFilter { status: Some("ready".into()), ..Default::default() }, None, 100);
     assert_eq!((ready.items.len(), ready.next_cursor), (7, None));
-    let filter = InstanceFilter { workflow: Some("w".into()), status: Some("running".into()), namespace: Some(namespace()), ..InstanceFilter::default() };
+    let filter = InstanceFilter {
+        workflow: Some("w".into()),
+        status: Some("running".into()),
+        namespace: Some(namespace()),
+        ..InstanceFilter::default()
+    };
     assert_eq!(world.machine.instances(&filter, None, 100).items.len(), 7);
     assert_eq!(world.machine.instances(&InstanceFilter { status: Some("failed".into()), ..filter }, None, 100).items.len(), 0);
     let other = TaskFilter { namespace: Some(distric_model::Namespace::new("other").unwrap()), status: None };

@@ -112,7 +112,6 @@ fn one_of_each() -> Vec<Command> {
         operate(Operation::Pause),
         operate(Operation::Resume),
         operate(Operation::Retry { from: Some(Arc::from("a")), input: Some(Octets::from("1")), version: Some(2) }),
-        Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3) }),
         relay(OutBody::Ask(Box::new(Ask {
             gate: gate.clone(),
             rule: GateRule::Rate { limit: 1, per_ms: 2, burst: 3, when_full: WhenFull::DropNewest },
@@ -126,6 +125,7 @@ fn one_of_each() -> Vec<Command> {
         relay(OutBody::Told(Box::new(told(Word::Enter)))),
         relay(OutBody::Told(Box::new(told(Word::EnterWith(Octets::from("[1]")))))),
         relay(OutBody::Told(Box::new(told(Word::Skip { code: Arc::from("c"), reason: Arc::from("r") })))),
+        Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3) }),
     ]
 }
 
