@@ -78,7 +78,7 @@ fn resolve(args: &ResolveArgs, output: Output) -> Result<Exit, Failure> {
     let mut command = Command::new(CommandKind::RetryInstance).body(body.to_string());
     command.reason.clone_from(&args.reason);
     command.if_match = args.to_version;
-    let mut say = |id: Uuid, what: &str| {
+    let say = |id: Uuid, what: &str| {
         output.text(format!("{id} {what}"));
         output.json(&json!({"event": "operated", "instance": id, "outcome": what}));
     };
