@@ -94,8 +94,8 @@ pub enum Step {
 pub fn step() -> impl Strategy<Value = Step> {
     let key = || proptest::option::of(0_u8..4);
     prop_oneof![
-        8 => (0_u8..7, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
-        1 => (0_u8..7, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
+        8 => (0_u8..9, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
+        1 => (0_u8..9, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
         2 => (0_u8..3, 0_u8..3, 0_u8..5, 0_u8..3).prop_map(|(worker, generation, slots, types)| Step::Up { worker, generation, slots, types }),
         4 => (0_u8..3, 0_u8..3, -4_i8..8).prop_map(|(worker, generation, amount)| Step::Credit { worker, generation, amount }),
         1 => (0_u8..3, 0_u8..3).prop_map(|(worker, generation)| Step::Down { worker, generation }),
@@ -111,7 +111,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(|which| Step::Deliver { which }),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, accept)| Step::Ack { which, accept }),
         1 => (any::<u16>(), 0_u8..10).prop_map(|(bytes, finished)| Step::Configure { bytes, finished }),
-        1 => (0_u8..7).prop_map(|workflow| Step::Define { workflow }),
+        1 => (0_u8..9).prop_map(|workflow| Step::Define { workflow }),
         3 => (any::<u8>(), 0_u8..5).prop_map(|(which, operation)| Step::Operate { which, operation }),
         2 => (any::<u8>(), any::<bool>(), 0_u8..30, key()).prop_map(|(which, keyed, ttl, key)| Step::Signal { which, keyed, ttl, key }),
     ]
@@ -148,6 +148,16 @@ pub fn definition(workflow: u8) -> Value {
             {"id": "own", "type": "wait_for_signal", "config": {"name": "go"}},
             job_with("a", &["s", "own"], json!({"join": "any", "config": {"got": "${tasks.s.output}"}})),
         ]),
+        7 => {
+            let key = "k${default(input.n, 'none')}";
+            return json!({"id": "w7", "timeout": "20s", "tasks": [job_with("a", &[], json!({"placement": {"affinity_key": key}}))],
+                "concurrency": {"key": key, "limit": 1, "when_full": "cancel_oldest"}, "rate_limit": {"limit": 2, "per": "5s"},
+                "fairness": {"key": key, "weight": 3}});
+        }
+        8 => {
+            return json!({"id": "w8", "tasks": [job("a", &[])], "batch": {"max_items": 2, "max_wait": "4s"},
+                "concurrency": {"limit": 2}});
+        }
         _ => json!([
             {"id": "b", "type": "branch", "config": {"cases": [{"when": "input.n > 1", "name": "x"}], "default": "y"}},
             {"id": "f", "type": "fail", "config": {"message": "no"}, "depends_on": ["b"], "when": "tasks.b.output.branch == 'x'"},
@@ -178,7 +188,7 @@ impl Story {
             outs: Vec::new(),
             accepted: BTreeSet::new(),
         };
-        for workflow in [0, 1, 2, 3, 5, 6] {
+        for workflow in [0, 1, 2, 3, 5, 6, 7, 8] {
             story.tell(&Step::Define { workflow });
         }
         story.tell(&Step::Up { worker: 0, generation: 0, slots: 4, types: 1 });
