@@ -176,6 +176,26 @@ pub(crate) fn bounded<'a>(field: &str, text: &'a str, bytes_max: usize) -> Resul
     Err(Problem::new(Code::BadArgument, format!("{field}: {message}")).and(detail))
 }
 
+/// What else a list shall contain only, as the node takes it: `rule`, `message`, `key`, `code`, `task`, `from` and `until` (RFC 3339).
+///
+/// Errors: 400 for an instant that is none. `None` when nothing is said.
+pub(crate) fn filter(params: &Params) -> Result<Option<bytes::Bytes>, Problem> {
+    let mut members = serde_json::Map::new();
+    for name in ["rule", "message", "key", "code", "task"] {
+        if let Some(text) = params.text(name)? {
+            members.insert(name.to_owned(), text.into());
+        }
+    }
+    for (name, member) in [("from", "from_us"), ("until", "until_us")] {
+        if let Some(text) = params.text(name)? {
+            let at = crate::times::parse_rfc3339(text)
+                .ok_or_else(|| Problem::argument(name, "must be an RFC 3339 instant such as 2030-01-31T12:00:00Z"))?;
+            members.insert(member.to_owned(), at.into());
+        }
+    }
+    Ok((!members.is_empty()).then(|| bytes::Bytes::from(serde_json::Value::Object(members).to_string())))
+}
+
 #[cfg(test)]
 mod tests {
     use distric_model::TaskId;
@@ -240,24 +260,4 @@ mod tests {
         assert!(id("f47ac10b-58cc-4372-a567-0e02b2c3d479", TaskId::uuid).unwrap_err().detail.contains("version 7"));
         assert!(name("a/b").is_err() && name("").is_err() && name("fraud-check_2.x").is_ok());
     }
-}
-
-/// What else a list shall contain only, as the node takes it: `rule`, `message`, `key`, `code`, `task`, `from` and `until` (RFC 3339).
-///
-/// Errors: 400 for an instant that is none. `None` when nothing is said.
-pub(crate) fn filter(params: &Params) -> Result<Option<bytes::Bytes>, Problem> {
-    let mut members = serde_json::Map::new();
-    for name in ["rule", "message", "key", "code", "task"] {
-        if let Some(text) = params.text(name)? {
-            members.insert(name.to_owned(), text.into());
-        }
-    }
-    for (name, member) in [("from", "from_us"), ("until", "until_us")] {
-        if let Some(text) = params.text(name)? {
-            let at = crate::times::parse_rfc3339(text)
-                .ok_or_else(|| Problem::argument(name, "must be an RFC 3339 instant such as 2030-01-31T12:00:00Z"))?;
-            members.insert(member.to_owned(), at.into());
-        }
-    }
-    Ok((!members.is_empty()).then(|| bytes::Bytes::from(serde_json::Value::Object(members).to_string())))
 }

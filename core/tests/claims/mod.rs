@@ -1,6 +1,5 @@
 //! What a node promises, by theme.
 
-mod admission;
 mod between_groups;
 mod catalog;
 mod catalog_changes;
