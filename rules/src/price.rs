@@ -1,7 +1,7 @@
 //! Prices: what a rule and a set of rules may cost at most, estimated before they are used.
 //!
 //! An estimate in nanoseconds of what rules cost that no index helps with, on a message whose every text has 256 bytes. A rule that has
-//! an equality, a range, or a text to look for among what must hold is found by it and costs next to nothing until it nearly matches;
+//! an equality, a range, a network, or a text to look for among what must hold is found by it and costs next to nothing until it nearly matches;
 //! one without is evaluated on every message. The figures are rounded up from measurements of single predicates; they are limits against
 //! catalogs that would hold up every message, and no forecast.
 
@@ -65,7 +65,7 @@ fn comparison_ns(predicate: &Predicate) -> u64 {
         Predicate::Prefix(_) | Predicate::Suffix(_) | Predicate::Contains { .. } => 10,
         Predicate::Regex(pattern) if !pattern.literals().is_empty() => 20,
         Predicate::Wildcard(wildcard) if wildcard.literals().next().is_some() => 20,
-        Predicate::Cidr(nets) => 50 + 2 * nets.len() as u64,
+        Predicate::Cidr(_) => 50,
         Predicate::Before(_) | Predicate::After(_) => 100,
         Predicate::Length(_) => TEXT_BYTES / 4,
         Predicate::IgnoreCase(_) | Predicate::Wildcard(_) => TEXT_BYTES / 2,
@@ -85,7 +85,7 @@ fn has_handle(condition: &Condition) -> bool {
 
 fn is_handle(comparison: &Comparison) -> bool {
     match &comparison.predicate {
-        Predicate::Among(_) | Predicate::Within(_) => true,
+        Predicate::Among(_) | Predicate::Within(_) | Predicate::Cidr(_) => true,
         Predicate::Prefix(text) | Predicate::Suffix(text) | Predicate::Contains { text: Some(text), .. } => !text.is_empty(),
         Predicate::Regex(pattern) => !pattern.literals().is_empty(),
         Predicate::Wildcard(wildcard) => wildcard.literals().next().is_some(),
@@ -126,7 +126,7 @@ pub(crate) fn check_prices(set: &RuleSet, problems: &mut Problems) {
 }
 
 /// What a rule can be found by.
-const HANDLES: &str = "an equality, a range, or a text to look for that must hold";
+const HANDLES: &str = "an equality, a range, a network, or a text to look for that must hold";
 
 /// Warns when many rules can only be evaluated one by one.
 pub(crate) fn lint_prices(rules: &[&Rule], problems: &mut Problems) {

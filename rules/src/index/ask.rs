@@ -2,14 +2,17 @@
 //!
 //! All literals that rules look for in one field, the ones that their regular expressions cannot match without included, are found in
 //! one pass over its texts (Aho and Corasick 1975). That answers `contains`, `prefix` and `suffix`; a regular expression or a wildcard
-//! is asked only when all its literals were there. A question that may be answered with yes is *open*.
+//! is asked only when all its literals were there. An address is looked up among all networks of its field at once, which answers `cidr`.
+//! A question that may be answered with yes is *open*.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use aho_corasick::automaton::Automaton;
 use aho_corasick::{Anchored, StartKind, dfa, nfa};
+use ipnet::IpNet;
 
+use crate::index::networks::Networks;
 use crate::index::scratch::Marks;
 use crate::index::slots::{Content, Seen, Texts};
 use crate::pattern::Pattern;
@@ -96,6 +99,8 @@ pub(crate) enum Sense {
     End,
     /// Anywhere, together with the question's other literals; that makes the answer possible.
     Part,
+    /// It is no literal but a network, and one of the question's has an address in it.
+    Network,
 }
 
 /// Flags of how a literal was found, one for each sense in which that counts.
@@ -111,7 +116,7 @@ impl Sense {
             Self::Inside => flags & INSIDE != 0,
             Self::Start => flags & START != 0,
             Self::End => flags & END != 0,
-            Self::Part => true,
+            Self::Part | Self::Network => true,
         }
     }
 }
@@ -122,15 +127,20 @@ pub(crate) struct Literals {
     by_slot: BTreeMap<u32, Vec<(Vec<u8>, u32)>>,
     known: BTreeMap<(u32, Vec<u8>), u32>,
     uses: Vec<(u32, Sense, u32)>,
+    /// By slot, with numbers of the same sequence as literals have.
+    networks: BTreeMap<u32, Vec<(IpNet, u32)>>,
+    /// By question: its networks.
+    network_uses: Vec<(u32, Vec<u32>)>,
+    count: u32,
 }
 
 impl Literals {
     /// The number of a literal of this slot.
     pub fn intern(&mut self, slot: u32, literal: &[u8]) -> u32 {
-        let next = self.known.len() as u32;
         *self.known.entry((slot, literal.to_vec())).or_insert_with(|| {
-            self.by_slot.entry(slot).or_default().push((literal.to_vec(), next));
-            next
+            self.by_slot.entry(slot).or_default().push((literal.to_vec(), self.count));
+            self.count += 1;
+            self.count - 1
         })
     }
 
@@ -140,9 +150,20 @@ impl Literals {
         self.uses.push((literal, sense, ask));
     }
 
-    /// How many literals a slot has.
+    /// Has the question answered by looking for addresses of the slot in these networks.
+    pub fn seek_networks(&mut self, slot: u32, nets: &[IpNet], ask: u32) {
+        let of_slot = self.networks.entry(slot).or_default();
+        let numbers = nets.iter().zip(self.count..).map(|(net, number)| {
+            of_slot.push((*net, number));
+            number
+        });
+        self.network_uses.push((ask, numbers.collect()));
+        self.count += nets.len() as u32;
+    }
+
+    /// How many literals and networks a slot has.
     pub fn count(&self, slot: u32) -> usize {
-        self.by_slot.get(&slot).map_or(0, Vec::len)
+        self.by_slot.get(&slot).map_or(0, Vec::len) + self.networks.get(&slot).map_or(0, Vec::len)
     }
 }
 
@@ -164,7 +185,9 @@ pub(crate) struct Searches {
 
 struct Search {
     slot: u32,
-    automaton: Machine,
+    /// None, when only networks are looked for.
+    automaton: Option<Machine>,
+    networks: Networks,
     /// Literal numbers by the automaton's.
     numbers: Vec<u32>,
     /// Whether candidates are found by its open questions; else each question is looked at when it is asked.
@@ -192,14 +215,29 @@ impl fmt::Debug for Search {
 /// Most bytes of literals for which the full transition table is built: it takes up to 1 KiB a byte, and must stay in the cache.
 const TABLE_LITERAL_BYTES_MAX: usize = 16 << 10;
 
+impl Machine {
+    fn build(list: &[(Vec<u8>, u32)]) -> Option<Self> {
+        let texts: Vec<&[u8]> = list.iter().map(|(text, _)| text.as_slice()).collect();
+        let bytes_count: usize = texts.iter().map(|text| text.len()).sum();
+        Some(if bytes_count <= TABLE_LITERAL_BYTES_MAX {
+            Self::Table(dfa::Builder::new().start_kind(StartKind::Unanchored).prefilter(false).build(&texts).ok()?)
+        } else {
+            Self::Compact(nfa::contiguous::Builder::new().prefilter(false).build(&texts).ok()?)
+        })
+    }
+}
+
 impl Searches {
     /// Builds the automata. `None`: there are more literals than an automaton can hold.
     pub fn build(literals: Literals, asks: &[Ask], slots_count: usize) -> Option<Self> {
-        let count = literals.known.len();
+        let count = literals.count as usize;
         let mut searches = Self { lengths: vec![0; count], of_slot: vec![None; slots_count], ..Self::default() };
         let mut of_ask: Vec<(Sense, &[u32])> = asks.iter().map(|ask| (Sense::Part, ask.literals())).collect();
         for (literal, sense, ask) in &literals.uses {
             of_ask[*ask as usize] = (*sense, std::slice::from_ref(literal));
+        }
+        for (ask, networks) in &literals.network_uses {
+            of_ask[*ask as usize] = (Sense::Network, networks);
         }
         for (sense, literals) in &of_ask {
             let from = searches.literals.len() as u32;
@@ -211,7 +249,9 @@ impl Searches {
         searches.literals.iter().for_each(|literal| shares[*literal as usize] += 1);
         let mut uses: Vec<(u32, Use)> = Vec::new();
         for ((sense, literals), ask) in of_ask.into_iter().zip(0..) {
-            if let Some(literal) = literals.iter().min_by_key(|literal| (shares[**literal as usize], **literal)) {
+            if sense == Sense::Network {
+                uses.extend(literals.iter().map(|network| (*network, Use { ask, sense })));
+            } else if let Some(literal) = literals.iter().min_by_key(|literal| (shares[**literal as usize], **literal)) {
                 uses.push((*literal, Use { ask, sense }));
             }
         }
@@ -222,18 +262,15 @@ impl Searches {
             searches.uses.extend(of_one.iter().map(|(_, of)| *of));
             searches.uses_of[of_one[0].0 as usize] = (from, searches.uses.len() as u32);
         }
-        for (slot, list) in literals.by_slot {
-            let texts: Vec<&[u8]> = list.iter().map(|(text, _)| text.as_slice()).collect();
+        let slots: BTreeSet<u32> = literals.by_slot.keys().chain(literals.networks.keys()).copied().collect();
+        for slot in slots {
+            let list = literals.by_slot.get(&slot).map(Vec::as_slice).unwrap_or_default();
             list.iter().for_each(|(text, number)| searches.lengths[*number as usize] = text.len() as u32);
-            let bytes_count: usize = texts.iter().map(|text| text.len()).sum();
-            let automaton = if bytes_count <= TABLE_LITERAL_BYTES_MAX {
-                Machine::Table(dfa::Builder::new().start_kind(StartKind::Unanchored).prefilter(false).build(&texts).ok()?)
-            } else {
-                Machine::Compact(nfa::contiguous::Builder::new().prefilter(false).build(&texts).ok()?)
-            };
+            let automaton = if list.is_empty() { None } else { Some(Machine::build(list)?) };
+            let networks = Networks::new(literals.networks.get(&slot).map(Vec::as_slice).unwrap_or_default());
             searches.of_slot[slot as usize] = Some(searches.searches.len() as u32);
             let numbers = list.iter().map(|(_, number)| *number).collect();
-            searches.searches.push(Search { slot, automaton, numbers, opens: false });
+            searches.searches.push(Search { slot, automaton, networks, numbers, opens: false });
         }
         Some(searches)
     }
@@ -264,7 +301,9 @@ impl Searches {
             for i in from..marks.found.len() {
                 let (from, to) = self.uses_of[marks.found[i] as usize];
                 for of in &self.uses[from as usize..to as usize] {
-                    if self.is_open(of.ask, marks) {
+                    // Several networks of one question may have the address in them.
+                    let is_known = of.sense == Sense::Network && marks.answer(of.ask).is_some();
+                    if !is_known && self.is_open(of.ask, marks) {
                         marks.open(of.ask, (of.sense != Sense::Part).then_some(true));
                     }
                 }
@@ -286,7 +325,11 @@ impl Searches {
     #[inline]
     fn is_open(&self, ask: u32, marks: &Marks) -> bool {
         let (sense, from, to) = self.sought[ask as usize];
-        self.literals[from as usize..to as usize].iter().all(|literal| marks.is_found(*literal) && sense.fits(marks.flags(*literal)))
+        let mut sought = self.literals[from as usize..to as usize].iter();
+        if sense == Sense::Network {
+            return sought.any(|network| marks.is_found(*network));
+        }
+        sought.all(|literal| marks.is_found(*literal) && sense.fits(marks.flags(*literal)))
     }
 
     /// Finds all literals of a slot.
@@ -302,8 +345,14 @@ impl Searches {
                 marks.mark_found(literal, inside | start | end);
             };
             match &search.automaton {
-                Machine::Table(automaton) => all_matches(automaton, text, mark),
-                Machine::Compact(automaton) => all_matches(automaton, text, mark),
+                None => {}
+                Some(Machine::Table(automaton)) => all_matches(automaton, text, mark),
+                Some(Machine::Compact(automaton)) => all_matches(automaton, text, mark),
+            }
+            if !search.networks.is_empty()
+                && let Ok(address) = texts.get(span).parse()
+            {
+                search.networks.each(address, |network| marks.mark_found(network, 0));
             }
         }
     }

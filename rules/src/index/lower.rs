@@ -120,6 +120,10 @@ impl Lowering {
             },
             Predicate::Prefix(text) if !text.is_empty() => found(literals, Sense::Start, text),
             Predicate::Suffix(text) if !text.is_empty() => found(literals, Sense::End, text),
+            Predicate::Cidr(nets) => {
+                literals.seek_networks(slot, nets, next);
+                Ask::Found
+            }
             Predicate::Regex(pattern) => {
                 let sought = pattern.literals().iter().map(|literal| literals.intern(slot, literal)).collect();
                 Ask::Regex { pattern: pattern.clone(), literals: sought }

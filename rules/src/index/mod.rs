@@ -21,6 +21,7 @@ mod draft;
 #[cfg(target_arch = "x86_64")]
 mod lanes_unsafe;
 mod lower;
+mod networks;
 mod scan;
 pub(crate) mod scratch;
 mod slots;
