@@ -4,6 +4,7 @@ use distric_model::{ClusterId, NodeId};
 
 use crate::endpoint::Endpoint;
 use crate::profile::{Profile, ProfileError};
+use crate::seal::{KeyChoice, KeyId, KeyRing};
 use crate::standing::Generation;
 
 /// Most members that a table can be configured to hold.
@@ -68,6 +69,10 @@ pub struct Config {
     pub leave_linger_ms: u64,
     /// Most members remembered, tombstones included.
     pub members_max: usize,
+    /// The keys that packets are sealed with. `None`: they are plain, and whoever can send one can forge any member.
+    pub keys: Option<KeyRing>,
+    /// Which of the keys count, as far as is known at the start.
+    pub key_choice: KeyChoice,
 }
 
 /// A setting that cannot work.
@@ -120,6 +125,8 @@ impl Config {
             partition_settle_ms: 5_000,
             leave_linger_ms: 3_000,
             members_max: MEMBERS_MAX,
+            keys: None,
+            key_choice: KeyChoice { version: 0, primary: KeyId(0), floor: KeyId(0) },
         }
     }
 

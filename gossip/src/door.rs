@@ -8,6 +8,7 @@ use distric_model::{Instant, NodeId};
 use crate::endpoint::Endpoint;
 use crate::partition::Verdict;
 use crate::profile::{Profile, Role};
+use crate::seal::{KeyChoice, KeyId};
 use crate::standing::{Generation, Incarnation};
 
 /// All effects of one call, in a buffer of the caller. Kinds are independent; within a kind the order holds.
@@ -145,6 +146,13 @@ pub enum Event {
         node: NodeId,
         /// Whose claim was refused.
         refused: Endpoint,
+    },
+    /// This node follows another choice of keys.
+    KeyChosen {
+        /// The choice.
+        choice: KeyChoice,
+        /// What it seals with now; not the primary when it lacks that.
+        sealing: KeyId,
     },
     /// The incarnations of this generation are used up; this node goes on in the next one, which should be stored.
     GenerationRaised {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use distric_model::NodeId;
+
 /// An address and a port. IPv4 addresses are kept in their IPv6-mapped form.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
@@ -9,6 +11,20 @@ pub struct Endpoint {
     pub ip: [u8; 16],
     /// The UDP port; streams use the TCP port of the same number.
     pub port: u16,
+}
+
+/// Where something goes, and to whom, where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) node: Option<NodeId>,
+}
+
+impl Target {
+    /// A member at its endpoint.
+    pub(crate) const fn member(node: NodeId, endpoint: Endpoint) -> Self {
+        Self { endpoint, node: Some(node) }
+    }
 }
 
 /// The first 12 bytes of an IPv4 address in IPv6 form (RFC 4291, section 2.5.5.2).

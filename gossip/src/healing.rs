@@ -6,12 +6,13 @@
 use distric_model::{Instant, NodeId};
 
 use crate::door::{Event, Leg, Outputs, Stream};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Target};
 use crate::judge::Via;
 use crate::machine::Gossip;
-use crate::packet::Rumour;
+use crate::packet::{Header, KIND_STREAM, Rumour};
+use crate::refusal::Refusal;
 use crate::standing::{Incarnation, Standing, State};
-use crate::stream::{Message, STREAM_BYTES_MAX, STREAM_RUMOURS_MAX};
+use crate::stream::{Message, STREAM_RUMOURS_MAX};
 use crate::table::Member;
 
 /// Comparisons that one node serves in a second: a thousand joiners at one seed must not drown it.
@@ -54,7 +55,7 @@ impl Gossip {
     }
 
     /// A seed, or one held dead, answered: compare views.
-    pub(crate) fn on_seed_ack(&mut self, now: Instant, from: Endpoint, cookie: u64, out: &mut Outputs) -> bool {
+    pub(crate) fn on_seed_ack(&mut self, now: Instant, from: Target, cookie: u64, out: &mut Outputs) -> bool {
         let is_join = cookie == self.join_cookie && self.timers.join_at.is_some();
         let is_knock = self.knock_cookie == Some(cookie);
         if is_knock {
@@ -94,32 +95,32 @@ impl Gossip {
             let to = member.profile.endpoint;
             let pause_ms = self.config.sync_pause_ms / 2 + self.random.below(self.config.sync_pause_ms);
             self.sync_allowed_at = now.plus_ms(pause_ms);
-            self.open_sync(to, out);
+            self.open_sync(Target::member(with, to), out);
         }
     }
 
     pub(crate) fn sync_with_anyone(&mut self, now: Instant, out: &mut Outputs) {
         let picked = self.table.pick(&mut self.random, 1).first().copied();
-        if let Some(member) = picked.and_then(|node| self.table.of(node)) {
-            let to = member.profile.endpoint;
+        if let Some((node, member)) = picked.and_then(|node| self.table.of(node).map(|member| (node, member))) {
+            let to = Target::member(node, member.profile.endpoint);
             self.sync_allowed_at = now.plus_ms(self.config.sync_pause_ms);
             self.open_sync(to, out);
         }
     }
 
-    fn open_sync(&mut self, to: Endpoint, out: &mut Outputs) {
+    fn open_sync(&mut self, to: Target, out: &mut Outputs) {
         if self.own.gone_at.is_none() {
             let digest = self.digest();
             self.send_stream(to, Leg::Open, &Message::Digest(digest), out);
         }
     }
 
-    fn send_stream(&mut self, to: Endpoint, leg: Leg, message: &Message, out: &mut Outputs) {
-        let bytes = message.encode(self.config.cluster, &self.header());
-        assert!(bytes.len() <= STREAM_BYTES_MAX, "a stream message of {} bytes exceeds {STREAM_BYTES_MAX}", bytes.len());
+    fn send_stream(&mut self, to: Target, leg: Leg, message: &Message, out: &mut Outputs) {
+        let header = self.header();
+        let bytes = self.wrap(KIND_STREAM, to.node, &header, &message.encode());
         self.stats.streams_sent_count += 1;
         self.stats.stream_bytes_sent += bytes.len() as u64;
-        out.streams.push(Stream { to, leg, bytes });
+        out.streams.push(Stream { to: to.endpoint, leg, bytes });
     }
 
     /// All that is known, briefly, ourselves first.
@@ -129,13 +130,14 @@ impl Gossip {
     }
 
     pub(crate) fn on_stream(&mut self, now: Instant, from: Endpoint, bytes: &[u8], out: &mut Outputs) {
-        let (header, message) = match Message::decode(bytes, self.config.cluster) {
-            Ok(decoded) if decoded.0.sender != self.own.node => decoded,
-            _ => {
+        let (header, message) = match self.read_stream(now, bytes) {
+            Some(read) => read,
+            None => {
                 self.stats.streams_refused_count += 1;
                 return;
             }
         };
+        let from = Target::member(header.sender, from);
         self.apply_header(now, &header, out);
         match message {
             Message::Digest(theirs) => {
@@ -156,6 +158,20 @@ impl Gossip {
             }
             Message::Push(news) => self.take_news(now, &news, out),
         }
+    }
+
+    /// What a stream says to us. A comparison is always with somebody known, so it is made for us alone.
+    fn read_stream(&mut self, now: Instant, bytes: &[u8]) -> Option<(Header, Message)> {
+        let opened = self.open(now, KIND_STREAM, bytes).ok()?;
+        let refusal = match Message::decode(&opened.inside) {
+            Ok(_) if opened.header.sender == self.own.node => Refusal::Own,
+            Ok(_) if !opened.is_bound => Refusal::Unbound,
+            Ok(_) if opened.is_older => Refusal::Generation,
+            Ok(message) => return Some((opened.header, message)),
+            Err(error) => error.into(),
+        };
+        self.stats.refusals.count(refusal);
+        None
     }
 
     fn may_serve(&mut self, now: Instant) -> bool {

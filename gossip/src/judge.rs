@@ -7,6 +7,7 @@ use std::sync::Arc;
 use distric_model::{Instant, NodeId};
 
 use crate::door::{Event, Outputs};
+use crate::endpoint::Target;
 use crate::machine::Gossip;
 use crate::packet::Rumour;
 use crate::probe::{QUESTIONS_MAX, Question};
@@ -50,13 +51,11 @@ impl Gossip {
         if rumour.node == self.own.node {
             return self.on_word_about_self(now, rumour, out);
         }
-        let uptime_ms = now.since_us(self.born_at) / 1_000;
-        let latest = self.own.standing.generation.0.saturating_add(uptime_ms).saturating_add(GENERATION_AHEAD_MS_MAX);
         let known = self.table.of(rumour.node);
         let jump = known
             .filter(|member| member.standing.generation == rumour.standing.generation)
             .map_or(0, |member| rumour.standing.incarnation.0.saturating_sub(member.standing.incarnation.0));
-        if rumour.standing.generation.0 > latest || jump > INCARNATION_JUMP_MAX {
+        if rumour.standing.generation > self.generation_max(now) || jump > INCARNATION_JUMP_MAX {
             self.stats.rumours_refused_count += 1;
             return Answer::Nothing;
         }
@@ -68,6 +67,12 @@ impl Gossip {
             }
         }
         Answer::Nothing
+    }
+
+    /// The greatest generation that a sender may honestly have.
+    pub(crate) fn generation_max(&self, now: Instant) -> Generation {
+        let uptime_ms = now.since_us(self.born_at) / 1_000;
+        Generation(self.own.standing.generation.0.saturating_add(uptime_ms).saturating_add(GENERATION_AHEAD_MS_MAX))
     }
 
     /// Nobody knows us better than we do: a word that would end us is refuted with a greater one.
@@ -118,7 +123,7 @@ impl Gossip {
             {
                 // Someone holds it live: it should know that it was buried, and speak up.
                 let word = Rumour { accuser: Some(self.own.node), ..Rumour::brief(node, grave, rumour.profile_at) };
-                self.send_words(profile.endpoint, &[word], out);
+                self.send_words(Target::member(node, profile.endpoint), &[word], out);
             }
             return;
         }
@@ -133,6 +138,7 @@ impl Gossip {
         }
         let standing = if is_live { rumour.standing.with(State::Alive) } else { rumour.standing };
         self.table.insert(node, Member::new(now, standing, Arc::clone(profile), rumour.profile_at));
+        self.hear_choice(profile, out);
         if !is_live {
             return;
         }
@@ -155,8 +161,7 @@ impl Gossip {
     fn make_room(&mut self) -> bool {
         let oldest = self.table.oldest_tombstone();
         if let Some((node, _)) = oldest {
-            self.table.bury(node);
-            self.stats.reaped_count += 1;
+            self.bury(node);
         }
         oldest.is_some()
     }
@@ -180,6 +185,7 @@ impl Gossip {
             member.profile = Arc::clone(profile);
             member.profile_at = version;
         });
+        self.hear_choice(profile, out);
         if !(same_life && is_live) {
             return;
         }
@@ -329,7 +335,7 @@ impl Gossip {
             State::Dead | State::Left => return,
         }
         // The accused hears it first: a suspicion may be short only because a refutation is fast.
-        self.send_words(endpoint, &[word], out);
+        self.send_words(Target::member(node, endpoint), &[word], out);
     }
 
     pub(crate) fn on_suspicion_timers(&mut self, now: Instant, out: &mut Outputs) {

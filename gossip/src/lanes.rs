@@ -147,11 +147,11 @@ impl LoadLane {
 mod tests {
     use std::sync::Arc;
 
-    use distric_model::{ClusterId, Slot as KeySlot, Timestamp};
+    use distric_model::{Slot as KeySlot, Timestamp};
 
     use super::*;
     use crate::endpoint::Endpoint;
-    use crate::packet::{Header, KIND_DATAGRAM, Parts, open};
+    use crate::packet::{Header, Parts};
     use crate::profile::{Load, Profile};
     use crate::standing::{Generation, Incarnation};
 
@@ -159,13 +159,9 @@ mod tests {
         NodeId::new(Timestamp::from_us(0), KeySlot::truncate(0), n)
     }
 
-    fn cluster() -> ClusterId {
-        ClusterId::new(Timestamp::from_us(0), KeySlot::truncate(0), 1)
-    }
-
     fn packet() -> Packet {
         let standing = Standing::new(Generation(1), Incarnation(0), State::Alive);
-        Packet::new(cluster(), &Header { sender: node(0), standing, profile_at: Incarnation(0) })
+        Packet::new(Header { sender: node(0), standing, profile_at: Incarnation(0) }, 60)
     }
 
     fn rumour(n: u64, state: State) -> Rumour {
@@ -173,14 +169,12 @@ mod tests {
     }
 
     fn named(packet: Packet) -> Vec<NodeId> {
-        let bytes = packet.finish();
-        let (_, inside) = open(&bytes, KIND_DATAGRAM, cluster()).unwrap();
         let node_of = |part| match part {
             Ok(Part::Rumour(rumour)) => rumour.node,
             Ok(Part::Load { node, .. }) => node,
             other => panic!("{other:?}"),
         };
-        Parts::new(inside).map(node_of).collect()
+        Parts::new(packet.inside()).map(node_of).collect()
     }
 
     #[test]

@@ -19,7 +19,10 @@ mod profile;
 mod standing;
 
 mod codec;
+mod envelope;
 mod packet;
+mod refusal;
+mod seal;
 mod stream;
 
 mod config;
@@ -30,6 +33,7 @@ mod machine;
 
 mod healing;
 mod judge;
+mod keyring;
 mod probing;
 mod receive;
 mod spreading;
@@ -50,6 +54,8 @@ pub use endpoint::Endpoint;
 pub use machine::{Gossip, MemberView};
 pub use packet::{DATAGRAM_BYTES_MAX, VERSION};
 pub use partition::Verdict;
+pub use refusal::{Refusal, Refusals};
+pub use seal::{KEY_BYTES, KEYS_MAX, KeyChoice, KeyId, KeyRing, KeyRingError, KeyWord};
 pub use profile::{LABEL_BYTES_MAX, LABELS_MAX, Load, PROFILE_BYTES_MAX, Profile, ProfileError, Role, ZONE_BYTES_MAX};
 pub use standing::{Generation, Incarnation, Standing, State};
 pub use stats::Stats;

@@ -18,6 +18,7 @@ use crate::partition::{Detector, Fate, Seen, Verdict};
 use crate::probe::{Probe, Question, Relay, Ring};
 use crate::profile::{Load, Profile, ProfileError};
 use crate::random::Random;
+use crate::seal::{KeyRing, Sealer};
 use crate::standing::{Generation, Incarnation, Standing, State};
 use crate::stats::Stats;
 use crate::table::{Table, fingerprint};
@@ -94,6 +95,8 @@ pub struct Gossip {
     pub(crate) knock_cookie: Option<u64>,
     pub(crate) syncs_served: (Instant, u32),
     pub(crate) stats: Stats,
+    /// `None`: packets are plain.
+    pub(crate) sealer: Option<Sealer>,
 }
 
 impl Gossip {
@@ -112,10 +115,13 @@ impl Gossip {
             house_at: within(HOUSE_MS),
             join_at: if config.seeds.is_empty() { None } else { Some(now) },
         };
+        let sealer = |ring: &KeyRing| Sealer::new(config.cluster, config.node, ring.clone(), config.key_choice, config.members_max);
+        let sealer = config.keys.as_ref().map(sealer);
+        let keys = sealer.as_ref().map(Sealer::word).unwrap_or_default();
         let own = Own {
             node: config.node,
             standing: Standing::new(config.generation, Incarnation(0), State::Alive),
-            profile: Arc::new(config.profile.clone()),
+            profile: Arc::new(Profile { keys, ..config.profile.clone() }),
             profile_at: Incarnation(0),
             load: Load::default(),
             load_told_at: now,
@@ -144,6 +150,7 @@ impl Gossip {
             knock_cookie: None,
             syncs_served: (now, 0),
             stats: Stats::default(),
+            sealer,
             config,
         })
     }
@@ -198,18 +205,24 @@ impl Gossip {
     /// Replaces what this node says about itself. A new role is urgent, the rest is not.  Errors: [`ProfileError`]; nothing
     /// has changed then.
     pub fn set_profile(&mut self, now: Instant, profile: Profile, out: &mut Outputs) -> Result<(), ProfileError> {
+        let profile = Profile { keys: self.own.profile.keys.clone(), ..profile };
         profile.check()?;
         self.begin(now);
         if *self.own.profile != profile && self.own.gone_at.is_none() {
             let role_changed = self.own.profile.role != profile.role;
-            self.own.profile = Arc::new(profile);
-            self.raise_incarnation(self.own.standing.incarnation, out);
-            self.own.profile_at = self.own.standing.incarnation;
-            let record = self.own_record();
+            let record = self.change_profile(profile, out);
             if role_changed { self.spread_urgently(now, record) } else { self.spread(record) }
         }
         self.finish(now, out);
         Ok(())
+    }
+
+    /// Says something new about this node. Returns the record to be spread.
+    pub(crate) fn change_profile(&mut self, profile: Profile, out: &mut Outputs) -> Rumour {
+        self.own.profile = Arc::new(profile);
+        self.raise_incarnation(self.own.standing.incarnation, out);
+        self.own.profile_at = self.own.standing.incarnation;
+        self.own_record()
     }
 
     /// Takes a sample of this node's load; `seq` is set here. Small changes are told every few seconds only.
@@ -304,7 +317,7 @@ impl Gossip {
 
     /// Notices that this node slept. Whoever seems silent may have spoken meanwhile: running probes are dropped unjudged,
     /// suspicions get their time back, and the blame is ours.
-    fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         let slept_us = now.since_us(self.promised_at);
         if slept_us <= LATE_US {
             return;
@@ -324,7 +337,7 @@ impl Gossip {
         }
     }
 
-    fn finish(&mut self, now: Instant, out: &mut Outputs) {
+    pub(crate) fn finish(&mut self, now: Instant, out: &mut Outputs) {
         if self.is_gone(now) {
             out.wake_at = None;
             return;
@@ -380,9 +393,17 @@ impl Gossip {
             && let Some((node, since)) = self.table.oldest_tombstone()
             && since.plus_ms(self.config.tombstone_ms) <= now
         {
-            self.table.bury(node);
-            self.stats.reaped_count += 1;
+            self.bury(node);
         }
+    }
+
+    /// Forgets one of the dead: but for its grave, and what its packets were checked by.
+    pub(crate) fn bury(&mut self, node: NodeId) {
+        self.table.bury(node);
+        if let Some(sealer) = &mut self.sealer {
+            sealer.forget(node);
+        }
+        self.stats.reaped_count += 1;
     }
 
     /// Shows all members to the detector; the verdict before when it changed.

@@ -1,31 +1,26 @@
 //! Packets: what travels in one datagram. An envelope, then parts until the end, then a checksum.
 //!
 //! ```text
-//! envelope: "DG" | version u8 | kind u8 | cluster 16 | sender 16 | generation, incarnation, profile_at varint | left u8
+//! envelope: see `envelope`
 //! part:     tag u8 | bytes varint | body          (an unknown tag is skipped, so that old nodes read new packets)
-//! end:      CRC-32 of all before, big endian
 //! ```
-//! This is the form without a key. A sealed form keeps the parts as they are and replaces envelope and checksum (the cluster
-//! id and the destination then go into the associated data), so it can be put around [`Packet`] without touching a machine.
-//! One packet leaves identical to all its targets, so the envelope names no destination; a ping names its target.
+//! One inside leaves identical to all its targets and names none of them; a ping names its target, and a seal its receiver.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use distric_model::{ClusterId, NodeId};
+use distric_model::NodeId;
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_node, put_varint};
+use crate::envelope::ENVELOPE_BYTES_MAX;
 use crate::profile::{Load, PROFILE_BYTES_MAX, Profile};
 use crate::standing::{Generation, Incarnation, Standing, State};
 
-/// Largest datagram sent or taken, bytes: fits an Ethernet frame under IPv6 and UDP with room for a seal.
+/// Largest datagram sent or taken, bytes, the seal included: fits an Ethernet frame under IPv6 and UDP.
 pub const DATAGRAM_BYTES_MAX: usize = 1_400;
 /// The version of the encoding.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Most parts looked at in one datagram; the smallest part is 2 bytes.
 const PARTS_MAX: usize = 255;
-/// What an envelope takes at most: magic, version, kind, two ids, three varints, a flag, the checksum.
-pub(crate) const ENVELOPE_BYTES_MAX: usize = 4 + 16 + 16 + 10 + 5 + 5 + 1 + 4;
 /// What a rumour takes at most: tag, length, state, hops, two ids, three varints, flag, profile.
 const RUMOUR_BYTES_MAX: usize = 3 + 2 + 32 + 20 + 2 + PROFILE_BYTES_MAX;
 /// What a probe with its load takes at most.
@@ -36,7 +31,6 @@ const _: () = assert!(
     "the largest rumour fits into a datagram beside a probe"
 );
 
-const MAGIC: [u8; 2] = *b"DG";
 /// The envelope of a datagram.
 pub(crate) const KIND_DATAGRAM: u8 = 1;
 /// The envelope of a stream message.
@@ -131,6 +125,11 @@ impl Part {
         put_bytes(out, scratch);
     }
 
+    /// Whether it may stand in a packet that is made for nobody in particular: a ping for whoever is there, and words.
+    pub(crate) const fn is_knock(&self) -> bool {
+        matches!(self, Self::Ping { target: None, .. } | Self::Rumour(_) | Self::Load { .. })
+    }
+
     fn decode(tag: u8, body: &[u8]) -> Result<Option<Self>, DecodeError> {
         let mut from = Reader::new(body);
         Ok(Some(match tag {
@@ -192,54 +191,6 @@ impl Rumour {
     }
 }
 
-/// Appends the envelope.
-pub(crate) fn put_envelope(out: &mut Vec<u8>, kind: u8, cluster: ClusterId, header: &Header) {
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, kind]);
-    out.extend_from_slice(&cluster.to_bytes());
-    put_node(out, header.sender);
-    put_varint(out, header.standing.generation.0);
-    put_varint(out, u64::from(header.standing.incarnation.0));
-    put_varint(out, u64::from(header.profile_at.0));
-    out.push(u8::from(header.standing.state == State::Left));
-}
-
-/// Appends the checksum.
-pub(crate) fn put_checksum(out: &mut Vec<u8>) {
-    let checksum = crc32fast::hash(out);
-    out.extend_from_slice(&checksum.to_be_bytes());
-}
-
-/// Checks envelope and checksum; what is returned with the header is the inside.
-pub(crate) fn open(bytes: &[u8], kind: u8, cluster: ClusterId) -> Result<(Header, &[u8]), DecodeError> {
-    let Some((whole, checksum)) = bytes.split_last_chunk::<4>() else { return Err(DecodeError::Truncated) };
-    let mut from = Reader::new(whole);
-    if from.take(2)? != MAGIC {
-        return Err(DecodeError::Magic);
-    }
-    let version = from.byte()?;
-    if version != VERSION {
-        return Err(DecodeError::Version { given: version });
-    }
-    if crc32fast::hash(whole) != u32::from_be_bytes(*checksum) {
-        return Err(DecodeError::Checksum);
-    }
-    if from.byte()? != kind {
-        return Err(DecodeError::Field { name: "kind" });
-    }
-    if from.array()? != cluster.to_bytes() {
-        return Err(DecodeError::Cluster);
-    }
-    let sender = from.node()?;
-    let (generation, incarnation) = (Generation(from.varint()?), Incarnation(from.number("incarnation")?));
-    let profile_at = Incarnation(from.number("profile_at")?);
-    let state = if from.byte()? == 0 { State::Alive } else { State::Left };
-    if profile_at > incarnation {
-        return Err(DecodeError::Field { name: "profile_at" });
-    }
-    Ok((Header { sender, standing: Standing::new(generation, incarnation, state), profile_at }, from.rest()))
-}
-
 /// The parts of an opened packet, decoded one by one. Stops at the first that is not understood.
 pub(crate) struct Parts<'a> {
     from: Reader<'a>,
@@ -278,25 +229,24 @@ impl Iterator for Parts<'_> {
     }
 }
 
-/// A datagram in the making. Refuses what would not fit.
+/// A datagram in the making: its parts, and what the envelope will take. Refuses what would not fit.
 pub(crate) struct Packet {
-    bytes: Vec<u8>,
-    empty_bytes: usize,
+    pub(crate) header: Header,
+    envelope_bytes: usize,
+    parts: Vec<u8>,
     part: Vec<u8>,
     scratch: Vec<u8>,
 }
 
 impl Packet {
-    pub(crate) fn new(cluster: ClusterId, header: &Header) -> Self {
-        let mut bytes = Vec::with_capacity(160);
-        put_envelope(&mut bytes, KIND_DATAGRAM, cluster, header);
-        let empty_bytes = bytes.len();
-        Self { bytes, empty_bytes, part: Vec::new(), scratch: Vec::new() }
+    pub(crate) fn new(header: Header, envelope_bytes: usize) -> Self {
+        assert!(envelope_bytes <= ENVELOPE_BYTES_MAX, "an envelope of {envelope_bytes} bytes exceeds {ENVELOPE_BYTES_MAX}");
+        Self { header, envelope_bytes, parts: Vec::with_capacity(160), part: Vec::new(), scratch: Vec::new() }
     }
 
-    /// Bytes that still fit, the checksum taken off.
+    /// Bytes that still fit, the envelope taken off.
     pub(crate) const fn room(&self) -> usize {
-        DATAGRAM_BYTES_MAX - 4 - self.bytes.len()
+        DATAGRAM_BYTES_MAX - self.envelope_bytes - self.parts.len()
     }
 
     /// Adds a part; false when it does not fit within `bytes_max` and the datagram.
@@ -305,7 +255,7 @@ impl Packet {
         part.encode(&mut self.scratch, &mut self.part);
         let fits = self.part.len() <= self.room().min(bytes_max);
         if fits {
-            self.bytes.extend_from_slice(&self.part);
+            self.parts.extend_from_slice(&self.part);
         }
         fits
     }
@@ -315,32 +265,32 @@ impl Packet {
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.bytes.len() == self.empty_bytes
+        self.parts.is_empty()
     }
 
     pub(crate) const fn part_bytes(&self) -> usize {
-        self.bytes.len() - self.empty_bytes
+        self.parts.len()
     }
 
-    /// What it will measure, checksum included.
+    /// What it will measure, envelope included.
     pub(crate) const fn finished_bytes(&self) -> usize {
-        self.bytes.len() + 4
+        self.envelope_bytes + self.parts.len()
     }
 
-    pub(crate) fn finish(mut self) -> Bytes {
-        put_checksum(&mut self.bytes);
-        assert!(self.bytes.len() <= DATAGRAM_BYTES_MAX, "a datagram of {} bytes exceeds {DATAGRAM_BYTES_MAX}", self.bytes.len());
-        self.bytes.into()
+    /// What the envelope goes around.
+    pub(crate) fn inside(&self) -> &[u8] {
+        &self.parts
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use distric_model::{Slot, Timestamp};
+    use distric_model::{ClusterId, Slot, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
     use crate::endpoint::Endpoint;
+    use crate::envelope::{open_plain as open, wrap_plain};
 
     fn node(n: u64) -> NodeId {
         NodeId::new(Timestamp::from_us(0), Slot::truncate(0), n)
@@ -374,12 +324,12 @@ mod tests {
         ]
     }
 
-    fn packet() -> Bytes {
-        let mut packet = Packet::new(cluster(1), &header());
+    fn packet() -> Vec<u8> {
+        let mut packet = Packet::new(header(), 60);
         for part in parts() {
             assert!(packet.push(&part));
         }
-        packet.finish()
+        wrap_plain(KIND_DATAGRAM, cluster(1), &header(), packet.inside())
     }
 
     #[test]
@@ -404,11 +354,11 @@ mod tests {
 
     #[test]
     fn a_suspicion_is_small_enough_for_twenty_in_one_datagram() {
-        let mut packet = Packet::new(cluster(1), &header());
+        let mut packet = Packet::new(header(), ENVELOPE_BYTES_MAX);
         let suspicion = parts().remove(5);
         let fitted = (0..100).take_while(|_| packet.push(&suspicion)).count();
         assert!(fitted >= 20, "{fitted}");
-        assert!(packet.finish().len() <= DATAGRAM_BYTES_MAX);
+        assert!(packet.finished_bytes() <= DATAGRAM_BYTES_MAX);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use distric_model::{Instant, NodeId};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::Target;
 use crate::packet::Rumour;
 use crate::random::Random;
 use crate::standing::Standing;
@@ -87,7 +87,7 @@ pub(crate) struct Question {
 pub(crate) struct Relay {
     pub(crate) cookie: u64,
     pub(crate) target: NodeId,
-    pub(crate) origin: Endpoint,
+    pub(crate) origin: Target,
     pub(crate) origin_cookie: u64,
     /// When the origin is told that there was no answer.
     pub(crate) nack_at: Instant,

@@ -4,7 +4,7 @@
 use distric_model::{Instant, NodeId};
 
 use crate::door::Outputs;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Target};
 use crate::machine::Gossip;
 use crate::packet::{Part, Rumour};
 use crate::probe::{PROBES_MAX, Probe, RELAYS_MAX, Relay};
@@ -85,7 +85,7 @@ impl Gossip {
             packet.push(&Part::Rumour(rumour));
         }
         self.load_up(&mut packet);
-        self.send(to, packet, out);
+        self.send(Target { endpoint: to, node: target }, &packet, out);
     }
 
     /// What is said about a member that it should know of.
@@ -111,7 +111,7 @@ impl Gossip {
             let mut packet = self.packet();
             packet.push(&Part::PingReq { cookie, target });
             let to = self.table.of(*relay).expect("picked from the table").profile.endpoint;
-            self.send(to, packet, out);
+            self.send(Target::member(*relay, to), &packet, out);
         }
         self.probes[at].relays = relays;
     }
@@ -150,7 +150,7 @@ impl Gossip {
             let relay = self.relays.swap_remove(at);
             let mut packet = self.packet();
             packet.push(&Part::Ack { cookie: relay.origin_cookie, view: self.view() });
-            self.send(relay.origin, packet, out);
+            self.send(relay.origin, &packet, out);
             return true;
         }
         false
@@ -167,7 +167,7 @@ impl Gossip {
 
     /// Another member asks us to ping a third. Only members are asked for, and only at the address that they registered:
     /// nobody can aim us at a stranger.
-    pub(crate) fn on_ping_req(&mut self, now: Instant, origin: Endpoint, origin_cookie: u64, target: NodeId, out: &mut Outputs) {
+    pub(crate) fn on_ping_req(&mut self, now: Instant, origin: Target, origin_cookie: u64, target: NodeId, out: &mut Outputs) {
         let Some(member) = self.table.of(target) else { return };
         if self.relays.len() >= RELAYS_MAX {
             return;
@@ -185,7 +185,7 @@ impl Gossip {
             let relay = self.relays.swap_remove(at);
             let mut packet = self.packet();
             packet.push(&Part::Nack { cookie: relay.origin_cookie });
-            self.send(relay.origin, packet, out);
+            self.send(relay.origin, &packet, out);
         }
     }
 }

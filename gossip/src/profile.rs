@@ -2,6 +2,7 @@
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_varint};
 use crate::endpoint::Endpoint;
+use crate::seal::{KEYS_MAX, KeyWord};
 
 /// Longest zone name, bytes.
 pub const ZONE_BYTES_MAX: usize = 64;
@@ -41,6 +42,8 @@ pub struct Profile {
     pub labels: Vec<(String, String)>,
     /// Tasks it can run at once.
     pub capacity: u32,
+    /// The keys that it holds and follows; the machine sets this of its own profile.
+    pub keys: KeyWord,
 }
 
 /// A profile that would not travel.
@@ -68,8 +71,9 @@ pub enum ProfileError {
 
 impl Profile {
     /// A worker at `endpoint` with nothing else said.
-    pub const fn worker(endpoint: Endpoint) -> Self {
-        Self { endpoint, role: Role::Worker, protocol_min: 1, protocol_max: 1, zone: String::new(), labels: Vec::new(), capacity: 0 }
+    pub fn worker(endpoint: Endpoint) -> Self {
+        let (zone, labels, keys) = (String::new(), Vec::new(), KeyWord::default());
+        Self { endpoint, role: Role::Worker, protocol_min: 1, protocol_max: 1, zone, labels, capacity: 0, keys }
     }
 
     /// Whether it fits the bounds. Errors: [`ProfileError`], naming the first part that does not.
@@ -77,6 +81,7 @@ impl Profile {
         let within = |name, given, max| if given <= max { Ok(()) } else { Err(ProfileError::TooLong { name, given, max }) };
         within("zone bytes", self.zone.len(), ZONE_BYTES_MAX)?;
         within("labels", self.labels.len(), LABELS_MAX)?;
+        within("keys", self.keys.held.len(), KEYS_MAX)?;
         for (key, value) in &self.labels {
             within("label bytes", key.len().max(value.len()), LABEL_BYTES_MAX)?;
         }
@@ -110,6 +115,7 @@ impl Profile {
             put_bytes(out, key.as_bytes());
             put_bytes(out, value.as_bytes());
         }
+        self.keys.encode(out);
     }
 
     pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -143,11 +149,12 @@ impl Profile {
         for _ in 0..count {
             labels.push((from.text("label", LABEL_BYTES_MAX)?, from.text("label", LABEL_BYTES_MAX)?));
         }
+        let keys = KeyWord::decode(from)?;
         // What we would not send we do not take: it could not be passed on.
         if !(protocol_min <= protocol_max && bytes_before - from.rest().len() <= PROFILE_BYTES_MAX) {
             return Err(DecodeError::Field { name: "profile" });
         }
-        Ok(Self { endpoint, role, protocol_min, protocol_max, zone, labels, capacity })
+        Ok(Self { endpoint, role, protocol_min, protocol_max, zone, labels, capacity, keys })
     }
 }
 

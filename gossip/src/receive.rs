@@ -5,13 +5,13 @@
 
 use distric_model::{Instant, NodeId};
 
-use crate::codec::DecodeError;
 use crate::door::Outputs;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Target};
 use crate::judge::{Answer, Via};
 use crate::machine::Gossip;
-use crate::packet::{DATAGRAM_BYTES_MAX, Header, KIND_DATAGRAM, Part, Parts, Rumour, open};
+use crate::packet::{Header, KIND_DATAGRAM, Part, Parts, Rumour};
 use crate::profile::Load;
+use crate::refusal::Refusal;
 use crate::standing::{Generation, Incarnation, State};
 
 /// How often a member is told what is said about it when it does not ask, milliseconds.
@@ -28,28 +28,20 @@ impl Gossip {
     pub(crate) fn on_packet(&mut self, now: Instant, from: Endpoint, bytes: &[u8], out: &mut Outputs) {
         self.stats.datagrams_received_count += 1;
         self.stats.datagram_bytes_received += bytes.len() as u64;
-        let opened = if bytes.len() > DATAGRAM_BYTES_MAX {
-            Err(DecodeError::TooLong { given: bytes.len(), max: DATAGRAM_BYTES_MAX })
-        } else {
-            open(bytes, KIND_DATAGRAM, self.config.cluster)
-        };
-        let (header, inside) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.stats.foreign_cluster_count += u64::from(error == DecodeError::Cluster);
-                self.stats.datagrams_refused_count += 1;
-                return;
-            }
-        };
-        if header.sender == self.own.node {
+        let Ok(opened) = self.open(now, KIND_DATAGRAM, bytes) else {
             self.stats.datagrams_refused_count += 1;
+            return;
+        };
+        let header = opened.header;
+        if header.sender == self.own.node {
+            self.refuse(Refusal::Own);
             // Our own echo is nothing new; a later life under our id is.
             self.apply_header(now, &header, out);
             return;
         }
         let held = self.table.of(header.sender).map(|member| member.standing);
         let was_stranger = held.is_none();
-        if held.is_some_and(|held| header.standing.generation < held.generation) {
+        if opened.is_older || held.is_some_and(|held| header.standing.generation < held.generation) {
             self.tell_older_life(now, from, header.sender, bytes.len(), out);
             return;
         }
@@ -57,11 +49,16 @@ impl Gossip {
         // The envelope is a word without haste. A sender's own urgent word comes first in its packet and must be taken
         // first, or it would be old news by then and nobody would pass it on.
         let mut is_header_due = true;
-        for part in Parts::new(inside) {
+        for part in Parts::new(&opened.inside) {
             let Ok(part) = part else {
-                self.stats.datagrams_refused_count += 1;
+                self.refuse(Refusal::Malformed);
                 break;
             };
+            if !opened.is_bound && !part.is_knock() {
+                // What is made for nobody in particular could have been made for somebody else.
+                self.refuse(Refusal::Unbound);
+                break;
+            }
             if is_header_due && !matches!(part, Part::Rumour(_)) {
                 is_header_due = false;
                 self.apply_header(now, &header, out);
@@ -74,11 +71,16 @@ impl Gossip {
         if was_stranger {
             self.stats.strangers_count += 1;
             if let Some(cookie) = asked.ping {
-                self.ack_stranger(from, cookie, bytes.len(), out);
+                self.ack_stranger(Target::member(header.sender, from), cookie, bytes.len(), out);
             }
         } else {
             self.answer_member(now, header.sender, &asked, out);
         }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.stats.datagrams_refused_count += 1;
+        self.stats.refusals.count(refusal);
     }
 
     /// What the sender says about itself is a word at first hand.
@@ -99,7 +101,7 @@ impl Gossip {
                 }
             }
             Part::Ack { cookie, view } => {
-                let is_asked = self.on_ack(now, sender, cookie, out) || self.on_seed_ack(now, from, cookie, out);
+                let is_asked = self.on_ack(now, sender, cookie, out) || self.on_seed_ack(now, Target::member(sender, from), cookie, out);
                 if is_asked {
                     self.compare(now, sender, view, out);
                 } else {
@@ -107,7 +109,7 @@ impl Gossip {
                 }
             }
             Part::PingReq { cookie, target } => {
-                if let Some(origin) = self.endpoint_of(sender)
+                if let Some(origin) = self.endpoint_of(sender).map(|endpoint| Target::member(sender, endpoint))
                     && target != self.own.node
                 {
                     self.on_ping_req(now, origin, cookie, target, out);
@@ -149,15 +151,15 @@ impl Gossip {
         packet.push(&Part::Rumour(word));
         if is_due && packet.finished_bytes() <= received_bytes {
             self.table.note(node, |member| member.told_at = Some(now));
-            self.send(to, packet, out);
+            self.send(Target::member(node, to), &packet, out);
         }
     }
 
-    fn ack_stranger(&mut self, to: Endpoint, cookie: u64, received_bytes: usize, out: &mut Outputs) {
+    fn ack_stranger(&mut self, to: Target, cookie: u64, received_bytes: usize, out: &mut Outputs) {
         let mut packet = self.packet();
         packet.push(&Part::Ack { cookie, view: self.view() });
         if packet.finished_bytes() <= received_bytes {
-            self.send(to, packet, out);
+            self.send(to, &packet, out);
         }
     }
 
@@ -185,6 +187,6 @@ impl Gossip {
         if asked.ping.is_some() {
             self.load_up(&mut packet);
         }
-        self.send(to, packet, out);
+        self.send(Target::member(sender, to), &packet, out);
     }
 }

@@ -1,12 +1,13 @@
 //! Spreading: how words leave, by which lane, in how many packets.
 
 use bytes::Bytes;
-use distric_model::Instant;
+use distric_model::{Instant, NodeId};
 
 use crate::door::{Datagram, Outputs};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Target};
+use crate::envelope::ENVELOPE_BYTES_MAX;
 use crate::machine::Gossip;
-use crate::packet::{DATAGRAM_BYTES_MAX, ENVELOPE_BYTES_MAX, Packet, Part, Rumour};
+use crate::packet::{DATAGRAM_BYTES_MAX, KIND_DATAGRAM, Packet, Part, Rumour};
 use crate::urgent::{HOPS, fan_out};
 
 /// How often a word is sent by the normal lane, in units of log10(members).
@@ -20,11 +21,13 @@ const URGENT_RUMOUR_BYTES: usize = 50;
 
 impl Gossip {
     pub(crate) fn packet(&self) -> Packet {
-        Packet::new(self.config.cluster, &self.header())
+        let header = self.header();
+        Packet::new(header, self.envelope_bytes(&header))
     }
 
-    pub(crate) fn send(&mut self, to: Endpoint, packet: Packet, out: &mut Outputs) {
-        self.send_bytes(to, packet.finish(), out);
+    pub(crate) fn send(&mut self, to: Target, packet: &Packet, out: &mut Outputs) {
+        let bytes = self.wrap(KIND_DATAGRAM, to.node, &packet.header, packet.inside());
+        self.send_bytes(to.endpoint, bytes, out);
     }
 
     fn send_bytes(&mut self, to: Endpoint, bytes: Bytes, out: &mut Outputs) {
@@ -33,13 +36,13 @@ impl Gossip {
         out.datagrams.push(Datagram { to, bytes });
     }
 
-    /// Words for one endpoint alone.
-    pub(crate) fn send_words(&mut self, to: Endpoint, words: &[Rumour], out: &mut Outputs) {
+    /// Words for one member alone.
+    pub(crate) fn send_words(&mut self, to: Target, words: &[Rumour], out: &mut Outputs) {
         let mut packet = self.packet();
         for word in words {
             packet.push(&Part::Rumour(word.clone()));
         }
-        self.send(to, packet, out);
+        self.send(to, &packet, out);
     }
 
     /// Uses the room that a packet to one target has left: our own load, then the normal lane.
@@ -73,7 +76,7 @@ impl Gossip {
         self.spread(rumour.clone());
     }
 
-    pub(crate) fn pass_on_load(&mut self, node: distric_model::NodeId) {
+    pub(crate) fn pass_on_load(&mut self, node: NodeId) {
         self.loads.push(node, LOAD_SENDS);
     }
 
@@ -100,12 +103,12 @@ impl Gossip {
             let part = Part::Rumour(rumour);
             if !packet.push(&part) {
                 let full = std::mem::replace(&mut packet, self.packet());
-                self.send_to_some(full.finish(), fan_out, out);
+                self.send_to_some(&full, fan_out, out);
                 packet.push(&part);
             }
         }
         if !packet.is_empty() {
-            self.send_to_some(packet.finish(), fan_out, out);
+            self.send_to_some(&packet, fan_out, out);
         }
     }
 
@@ -117,16 +120,18 @@ impl Gossip {
         }
     }
 
-    fn send_to_some(&mut self, bytes: Bytes, count: usize, out: &mut Outputs) {
+    /// The same words to some members: one packet when it is plain, one for each when it is sealed.
+    fn send_to_some(&mut self, packet: &Packet, count: usize, out: &mut Outputs) {
         self.table.pick(&mut self.random, count);
+        let plain = if self.sealer.is_none() { Some(self.wrap(KIND_DATAGRAM, None, &packet.header, packet.inside())) } else { None };
         for at in 0..count.min(self.table.live().len()) {
-            let to = self.endpoint_at(at);
-            self.send_bytes(to, bytes.clone(), out);
+            let node = self.table.live()[at];
+            let to = self.table.of(node).expect("the live are in the table").profile.endpoint;
+            match &plain {
+                Some(bytes) => self.send_bytes(to, bytes.clone(), out),
+                None => self.send(Target::member(node, to), packet, out),
+            }
         }
-    }
-
-    fn endpoint_at(&self, at: usize) -> Endpoint {
-        self.table.of(self.table.live()[at]).expect("the live are in the table").profile.endpoint
     }
 
     /// The dissemination tick: what waits in the normal lane, and in the load lane within its bytes.
@@ -143,7 +148,7 @@ impl Gossip {
             Some(Part::Load { node, generation: member.standing.generation, load: member.load })
         });
         if !packet.is_empty() {
-            self.send_to_some(packet.finish(), copies, out);
+            self.send_to_some(&packet, copies, out);
         }
     }
 }

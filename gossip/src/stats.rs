@@ -1,6 +1,8 @@
 //! Counters of one machine. The rim publishes them.
 
-/// What happened since the start. All fields are counts unless the name says bytes.
+use crate::refusal::Refusals;
+
+/// What happened since the start. All fields are counts unless the name says bytes. `refusals` says why, `*_refused_count` how much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the documentation")]
 pub struct Stats {
@@ -9,7 +11,6 @@ pub struct Stats {
     pub datagram_bytes_received: u64,
     pub datagram_bytes_sent: u64,
     pub datagrams_refused_count: u64,
-    pub foreign_cluster_count: u64,
     pub strangers_count: u64,
     pub wrong_target_count: u64,
     pub streams_sent_count: u64,
@@ -35,4 +36,5 @@ pub struct Stats {
     pub urgent_throttled_count: u64,
     pub syncs_throttled_count: u64,
     pub reaped_count: u64,
+    pub refusals: Refusals,
 }

@@ -3,11 +3,10 @@
 //! Three legs: a digest of what the opener knows; an answer with what the opener lacks and what is wanted of it; and the
 //! push of what was wanted. Each is one message, and nobody remembers a half-done comparison.
 
-use bytes::Bytes;
-use distric_model::{ClusterId, NodeId};
+use distric_model::NodeId;
 
 use crate::codec::{DecodeError, Reader, put_node, put_varint};
-use crate::packet::{Header, KIND_STREAM, Rumour, open, put_checksum, put_envelope};
+use crate::packet::Rumour;
 
 /// Largest stream message sent or taken, bytes.
 pub const STREAM_BYTES_MAX: usize = 16 << 20;
@@ -28,9 +27,9 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    pub(crate) fn encode(&self, cluster: ClusterId, header: &Header) -> Bytes {
+    /// The inside, around which the envelope goes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        put_envelope(&mut out, KIND_STREAM, cluster, header);
         let (leg, rumours, wanted): (u8, &[Rumour], &[NodeId]) = match self {
             Self::Digest(rumours) => (1, rumours, &[]),
             Self::Answer { news, wanted } => (2, news, wanted),
@@ -41,15 +40,10 @@ impl Message {
         rumours.iter().for_each(|rumour| rumour.encode(&mut out));
         put_varint(&mut out, wanted.len() as u64);
         wanted.iter().for_each(|node| put_node(&mut out, *node));
-        put_checksum(&mut out);
-        out.into()
+        out
     }
 
-    pub(crate) fn decode(bytes: &[u8], cluster: ClusterId) -> Result<(Header, Self), DecodeError> {
-        if bytes.len() > STREAM_BYTES_MAX {
-            return Err(DecodeError::TooLong { given: bytes.len(), max: STREAM_BYTES_MAX });
-        }
-        let (header, inside) = open(bytes, KIND_STREAM, cluster)?;
+    pub(crate) fn decode(inside: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::new(inside);
         let leg = from.byte()?;
         let count = counted(&mut from, RUMOUR_BYTES_MIN)?;
@@ -62,13 +56,12 @@ impl Message {
         for _ in 0..count {
             wanted.push(from.node()?);
         }
-        let message = match leg {
+        Ok(match leg {
             1 => Self::Digest(rumours),
             2 => Self::Answer { news: rumours, wanted },
             3 => Self::Push(rumours),
             _ => return Err(DecodeError::Field { name: "leg" }),
-        };
-        Ok((header, message))
+        })
     }
 }
 
@@ -94,14 +87,6 @@ mod tests {
         NodeId::new(Timestamp::from_us(0), Slot::truncate(0), n)
     }
 
-    fn cluster() -> ClusterId {
-        ClusterId::new(Timestamp::from_us(0), Slot::truncate(0), 1)
-    }
-
-    fn header() -> Header {
-        Header { sender: node(1), standing: Standing::new(Generation(7), Incarnation(3), State::Alive), profile_at: Incarnation(0) }
-    }
-
     #[test]
     fn messages_come_back_as_they_were() {
         let rumour = Rumour::brief(node(2), Standing::new(Generation(1), Incarnation(0), State::Dead), Incarnation(0));
@@ -110,29 +95,21 @@ mod tests {
             Message::Answer { news: vec![rumour.clone()], wanted: vec![node(5), node(6)] },
             Message::Push(vec![]),
         ] {
-            let bytes = message.encode(cluster(), &header());
-            assert_eq!(Message::decode(&bytes, cluster()), Ok((header(), message)));
+            assert_eq!(Message::decode(&message.encode()), Ok(message));
         }
     }
 
     #[test]
     fn a_giant_count_is_refused_before_anything_is_allocated() {
-        let mut out = Vec::new();
-        put_envelope(&mut out, KIND_STREAM, cluster(), &header());
-        out.push(1);
+        let mut out = vec![1];
         put_varint(&mut out, u64::MAX);
-        put_checksum(&mut out);
-        assert_eq!(Message::decode(&out, cluster()), Err(DecodeError::Field { name: "count" }));
+        assert_eq!(Message::decode(&out), Err(DecodeError::Field { name: "count" }));
     }
 
     proptest! {
         #[test]
         fn any_inside_is_decoded_without_a_panic(inside in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let mut out = Vec::new();
-            put_envelope(&mut out, KIND_STREAM, cluster(), &header());
-            out.extend_from_slice(&inside);
-            put_checksum(&mut out);
-            let _ = Message::decode(&out, cluster());
+            let _ = Message::decode(&inside);
         }
     }
 }

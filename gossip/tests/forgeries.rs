@@ -19,7 +19,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// A datagram of `sender` with these parts, each a tag and a body. The layout is that of `docs/gossip.md`.
 fn datagram(sender: NodeId, generation: u64, incarnation: u32, parts: &[(u8, Vec<u8>)]) -> Vec<u8> {
-    let mut out = b"DG\x01\x01".to_vec();
+    let mut out = b"DG\x02\x01".to_vec();
     out.extend_from_slice(&cluster_id(1).to_bytes());
     out.extend_from_slice(&sender.to_bytes());
     varint(&mut out, generation);

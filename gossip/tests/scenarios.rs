@@ -4,7 +4,7 @@ mod world;
 
 use std::sync::Arc;
 
-use distric_gossip::{Datagram, Endpoint, Event, Generation, Load, Outputs, Profile, Role, State, Verdict};
+use distric_gossip::{Datagram, Endpoint, Event, Generation, Load, Outputs, Profile, Refusal, Role, State, Verdict};
 use distric_model::Instant;
 use world::*;
 
@@ -362,7 +362,7 @@ fn clusters_do_not_mix() {
     world.run_for(30 * S);
     assert!((0..4).all(|at| world.gossip(at).live_count() == 4));
     assert!((4..8).all(|at| world.gossip(at).live_count() == 1));
-    assert!(world.gossip(0).stats().foreign_cluster_count > 0);
+    assert!(world.gossip(0).stats().refusals.of(Refusal::Cluster) > 0);
 }
 
 #[test]
