@@ -7,10 +7,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use distric_core::config::Config;
-use distric_core::node::liveness::{NAME_LABEL, gossip_generation, node_of_worker};
+use distric_core::node::liveness::{gossip_generation, node_of_worker};
+use distric_core::reactor::gossip::refusals::RefusalLog;
 use distric_core::reactor::gossip::{AgentStart, AgentThread, Sockets, resolve_one};
 use distric_core::reactor::gossip_core;
-use distric_gossip::{Event, Generation, Gossip, Profile};
+use distric_gossip::{Event, Generation, Gossip, KeyChoice, KeyId, KeyRing, Profile};
 use distric_model::{ClusterId, WorkerId};
 use distric_sdk::{Client, ClientOptions, Query, QueryKind};
 use serde_json::Value;
@@ -26,16 +27,23 @@ struct Ground {
     cluster: ClusterId,
     /// Where its own gossip and that of the other coordinators is reached; never empty.
     addresses: Vec<String>,
+    /// Which keys count there; `None`: gossip is not sealed.
+    keys: Option<KeyChoice>,
 }
 
 /// Learns where the cluster gossips and joins there; tries until it can. `None`: this worker takes no part, for a reason in the log.
-pub async fn join(config: &Config, worker: WorkerId, generation: u64) -> Option<AgentThread> {
+pub async fn join(config: &Config, worker: WorkerId, generation: u64, keys: Option<KeyRing>) -> Option<AgentThread> {
     if !config.gossip.enabled {
         return None;
     }
     loop {
         match ask(config).await {
-            Ok(Some(ground)) => match start(config, worker, generation, &ground) {
+            Ok(Some(ground)) if ground.keys.is_some() != keys.is_some() => {
+                let (here, there) = if keys.is_some() { ("has keys", "is not sealed") } else { ("has no gossip.keys_file", "is sealed") };
+                tracing::warn!(target: "distric_server::gossip", event = "gossip_keys_differ", "the cluster's gossip {there} and this worker {here}: it takes no part, and its stream alone says that it lives");
+                return None;
+            }
+            Ok(Some(ground)) => match start(config, worker, generation, &ground, keys.clone()) {
                 Ok(thread) => return Some(thread),
                 Err(error) => tracing::warn!(target: "distric_server::gossip", error = %error, "the worker cannot take part in gossip yet"),
             },
@@ -69,10 +77,16 @@ fn ground(status: &Value) -> Result<Option<Ground>, String> {
     let mut addresses: Vec<String> = std::iter::once(own).chain(others).map(str::to_owned).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    Ok(Some(Ground { cluster, addresses }))
+    Ok(Some(Ground { cluster, addresses, keys: choice(&status["gossip"]["keys"]) }))
 }
 
-fn start(config: &Config, worker: WorkerId, generation: u64, ground: &Ground) -> io::Result<AgentThread> {
+/// The choice of keys in a status document.
+fn choice(keys: &Value) -> Option<KeyChoice> {
+    let id = |name: &str| keys[name].as_u64().and_then(|id| u16::try_from(id).ok()).map(KeyId);
+    Some(KeyChoice { version: keys["version"].as_u64()?, primary: id("primary")?, floor: id("floor")? })
+}
+
+fn start(config: &Config, worker: WorkerId, generation: u64, ground: &Ground, keys: Option<KeyRing>) -> io::Result<AgentThread> {
     let node = node_of_worker(worker).ok_or_else(|| io::Error::other("the worker's id is no node's"))?;
     let mut seeds = Vec::new();
     for name in ground.addresses.iter().chain(&config.gossip.seeds) {
@@ -83,28 +97,36 @@ fn start(config: &Config, worker: WorkerId, generation: u64, ground: &Ground) ->
         None => facing(&ground.addresses, config.insecure_bind)?,
     };
     let address = gossip_core::advertised(config.gossip.advertise.as_deref(), &sockets)?;
-    let mut labels = vec![(NAME_LABEL.to_owned(), config.worker.name.clone())];
+    let mut labels = gossip_core::own_labels(&config.worker.name);
     labels.extend(config.worker.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
     labels.truncate(distric_gossip::LABELS_MAX);
     let mut profile =
         Profile { zone: config.gossip.zone.clone(), labels, capacity: config.worker.slots, ..Profile::worker(resolve_one(&address)?) };
     if profile.check().is_err() {
-        // Placement goes by what the session says; here labels are for people, and a name is enough.
-        profile.labels.truncate(1);
+        // Placement goes by what the session says; here labels are for people, and name and version are enough.
+        profile.labels.truncate(2);
     }
     let mut settings = gossip_core::settings(&config.gossip, ground.cluster, node, Generation(gossip_generation(generation)), profile);
     settings.seeds = seeds;
+    settings.keys = keys.clone();
+    settings.key_choice = ground.keys.unwrap_or_default();
+    let mut refusals = RefusalLog::default();
     let seed = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-    let listen = Box::new(|_, _: &Gossip, events: &[Event]| {
+    let listen = Box::new(move |now, gossip: &Gossip, events: &[Event]| {
+        refusals.tell(now, gossip.stats());
         for event in events {
             match event {
                 // The coordinators tell of the others; a worker tells of itself.
-                Event::Superseded { .. } | Event::Conflict { .. } | Event::Ready { .. } => gossip_core::tell(event),
+                Event::Superseded { .. } | Event::Conflict { .. } | Event::Ready { .. } | Event::KeyChosen { .. } => gossip_core::tell(event),
                 _ => tracing::debug!(target: "distric_server::gossip", what = ?event, "heard"),
             }
         }
     });
-    AgentThread::start("gossip", vec![AgentStart { config: settings, seed, sockets, listen }], false)
+    let mut thread = AgentThread::start("gossip", vec![AgentStart { config: settings, seed, sockets, listen }], false)?;
+    if let (Some(path), Some(keys)) = (&config.gossip.keys_file, keys) {
+        thread.watch_keys(path, keys)?;
+    }
+    Ok(thread)
 }
 
 /// Sockets on the address of this machine that faces the first coordinator that can be reached.
@@ -144,9 +166,14 @@ mod tests {
             member("coordinator", "left", "127.0.0.1:3"),
             member("worker", "active", "127.0.0.1:4"),
         ];
-        let status = json!({ "cluster": cluster, "gossip": { "address": "127.0.0.1:1", "members": members } });
+        let keys = json!({ "held": [1, 2], "sealing": 2, "version": 3, "primary": 2, "floor": 1 });
+        let status = json!({ "cluster": cluster, "gossip": { "address": "127.0.0.1:1", "members": members, "keys": keys } });
         let addresses = vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
-        assert_eq!(ground(&status), Ok(Some(Ground { cluster, addresses })));
+        let keys = Some(KeyChoice { version: 3, primary: KeyId(2), floor: KeyId(1) });
+        let sealed = Ground { cluster, addresses: addresses.clone(), keys };
+        assert_eq!(ground(&status), Ok(Some(sealed)));
+        let status = json!({ "cluster": cluster, "gossip": { "address": "127.0.0.1:1", "members": members, "keys": null } });
+        assert_eq!(ground(&status), Ok(Some(Ground { cluster, addresses, keys: None })));
         assert_eq!(ground(&json!({ "cluster": cluster, "gossip": null })), Ok(None));
         assert!(ground(&json!({ "cluster": null, "gossip": { "address": "127.0.0.1:1" } })).is_err());
     }

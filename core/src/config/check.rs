@@ -73,6 +73,7 @@ fn meaning(raw: &RawConfig) -> Config {
             },
             advertise: addresses(raw, "gossip.advertise").into_iter().next(),
             seeds: addresses(raw, "gossip.seeds"),
+            keys_file: path(raw, "gossip.keys_file"),
             zone: text(raw, "gossip.zone"),
             interval_ms: integer(raw, "gossip.interval_ms"),
             fan_out: fits(integer(raw, "gossip.fan_out")),

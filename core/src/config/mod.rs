@@ -112,6 +112,8 @@ pub struct GossipConfig {
     pub advertise: Option<String>,
     /// Nodes to find others by, besides those that the cluster itself knows.
     pub seeds: Vec<String>,
+    /// The file with the keys that packets are sealed with; `None`: they are not sealed.
+    pub keys_file: Option<PathBuf>,
     /// Zone or data centre of this process; may be empty.
     pub zone: String,
     /// Dissemination tick of what is not urgent, milliseconds.

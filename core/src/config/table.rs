@@ -165,6 +165,13 @@ pub const KEYS: &[KeyInfo] = &[
         Fallback::Unset("coordinators are known from the cluster, and workers ask theirs"),
         "More places to find others at, as `host:port` of their gossip; a name with several addresses counts as all of them.",
     ),
+    key(
+        "gossip.keys_file",
+        Kind::Path,
+        Fallback::Unset("gossip is not sealed: whoever can send packets can forge any member"),
+        "File with the keys that gossip is sealed with, the same for all nodes and workers of a cluster, readable by its owner alone: one `ID KEY` \
+         a line (`distric-admin gossip keys add FILE` makes them). Changes of the file are taken up while running.",
+    ),
     key("gossip.zone", Kind::Name(64), Fallback::Value("default"), "Zone or data centre, by which the loss of members is weighed."),
     key(
         "gossip.interval_ms",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use distric_gossip::{Endpoint, Load, Role, Standing, State, Stats, Verdict};
+use distric_gossip::{Endpoint, KeyChoice, KeyWord, Load, Role, Standing, State, Stats, Verdict};
 use distric_model::{NodeId, WorkerId};
 use serde_json::{Value, json};
 
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 pub const MEMBERS_LISTED_MAX: usize = 2_000;
 /// The label under which a member tells its name for people.
 pub const NAME_LABEL: &str = "name";
+/// The label under which a member tells its program's version.
+pub const VERSION_LABEL: &str = "version";
 
 /// One member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub struct MemberSeat {
     pub capacity: u32,
     /// Its newest load sample here.
     pub load: Load,
+    /// Its program's version; empty when it does not say.
+    pub version: String,
+    /// The keys that it holds and follows.
+    pub keys: KeyWord,
 }
 
 /// All that gossip holds at one moment.
@@ -102,16 +108,28 @@ impl GossipView {
                     "node": node, "name": seat.name, "role": role_name(seat.role), "state": state_name(seat.standing.state),
                     "generation": seat.standing.generation.0, "incarnation": seat.standing.incarnation.0,
                     "address": seat.endpoint.to_string(), "zone": seat.zone, "capacity": seat.capacity, "load": load,
-                    "self": *node == self.node,
+                    "self": *node == self.node, "version": seat.version, "keys": keys_document(&seat.keys),
                 })
             })
             .collect();
+        let refused: serde_json::Map<String, Value> =
+            self.stats.refusals.iter().filter(|(_, count)| *count > 0).map(|(refusal, count)| (refusal.name().to_owned(), count.into())).collect();
+        let own = self.members.get(&self.node).map(|seat| &seat.keys);
         json!({
+            "sealed": own.is_some_and(|keys| !keys.held.is_empty()), "keys": own.map(keys_document), "refused": refused,
             "address": self.endpoint.to_string(), "verdict": verdict_name(self.verdict), "local_health": self.local_health,
             "active": self.count(State::Alive), "suspected": self.count(State::Suspect), "failed": self.count(State::Dead),
             "left": self.count(State::Left), "members": members,
         })
     }
+}
+
+/// What is said about keys, for people: ids only. Null: no seal.
+fn keys_document(keys: &KeyWord) -> Value {
+    let Some(sealing) = keys.sealing() else { return Value::Null };
+    let held: Vec<u16> = keys.held.iter().map(|id| id.0).collect();
+    let KeyChoice { version, primary, floor } = keys.choice;
+    json!({ "held": held, "sealing": sealing.0, "version": version, "primary": primary.0, "floor": floor.0 })
 }
 
 /// A state's name for people.
@@ -158,6 +176,8 @@ mod tests {
             zone: String::new(),
             capacity: 1,
             load: Load::default(),
+            version: String::new(),
+            keys: KeyWord::default(),
         };
         GossipView {
             node: NodeId::new(Timestamp::from_us(1), Slot::truncate(0), 9),

@@ -9,15 +9,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use distric_gossip::{Event, Generation, Gossip, Profile, Role};
+use distric_gossip::{Event, Generation, Gossip, KeyRing, Profile, Role};
 use distric_model::{ClusterId, NodeId};
 
 use super::clock;
+use super::gossip::keys::{self, KeysError};
+use super::gossip::refusals::RefusalLog;
 use super::gossip::{AgentStart, AgentThread, Sockets};
 use super::mesh::Post;
 use crate::config::{Config, GossipConfig};
 use crate::node::letters::{Class, ShardLetter};
-use crate::node::liveness::{GossipView, MemberSeat, NAME_LABEL, verdict_name};
+use crate::node::liveness::{GossipView, MemberSeat, NAME_LABEL, VERSION_LABEL, verdict_name};
 use crate::node::peer::Member;
 
 /// The file in a data directory that remembers the generation of the last start.
@@ -68,6 +70,11 @@ pub fn settings(
     settings
 }
 
+/// The keys that are configured.  Errors: the file is not in order.
+pub fn keys(config: &GossipConfig) -> Result<Option<KeyRing>, KeysError> {
+    config.keys_file.as_deref().map(keys::read).transpose()
+}
+
 /// Where the other members gossip, and what was written besides.
 pub fn seeds(me: NodeId, members: &[Member], written: &[String]) -> Vec<String> {
     let others = members.iter().filter(|member| member.node != me && !member.gossip_address.is_empty());
@@ -88,6 +95,8 @@ pub struct GossipCoreStart<'a> {
     pub sockets: Sockets,
     /// Where others reach it.
     pub address: &'a str,
+    /// The keys of its file; `None`: not sealed.
+    pub keys: Option<KeyRing>,
     /// Lanes to the shards.
     pub post: Post,
     /// How many shards there are.
@@ -100,15 +109,19 @@ pub struct GossipCoreStart<'a> {
 
 /// Starts the thread.  Errors: files, sockets, settings.
 pub fn start(start: GossipCoreStart<'_>) -> io::Result<AgentThread> {
-    let GossipCoreStart { config, data_dir, cluster, node, sockets, address, mut post, shard_count, seed, use_uring } = start;
+    let GossipCoreStart { config, data_dir, cluster, node, sockets, address, keys, mut post, shard_count, seed, use_uring } = start;
     let endpoint = super::gossip::resolve_one(address)?;
     let profile = Profile {
         role: Role::Voter,
         zone: config.gossip.zone.clone(),
-        labels: vec![(NAME_LABEL.to_owned(), config.node.name.clone())],
+        labels: own_labels(&config.node.name),
         ..Profile::worker(endpoint)
     };
-    let settings = settings(&config.gossip, cluster, node, next_generation(data_dir)?, profile.clone());
+    let mut settings = settings(&config.gossip, cluster, node, next_generation(data_dir)?, profile.clone());
+    settings.keys = keys.clone();
+    if keys.is_none() {
+        tracing::warn!(target: "distric_core::gossip", event = "gossip_unsealed", "gossip is not sealed: whoever can send packets to its port can forge any member; set gossip.keys_file");
+    }
     let mut own = MemberSeat {
         standing: distric_gossip::Standing::new(settings.generation, distric_gossip::Incarnation(0), distric_gossip::State::Alive),
         name: config.node.name.clone(),
@@ -117,10 +130,15 @@ pub fn start(start: GossipCoreStart<'_>) -> io::Result<AgentThread> {
         zone: profile.zone,
         capacity: 0,
         load: distric_gossip::Load::default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        keys: distric_gossip::KeyWord::default(),
     };
-    let listen = Box::new(move |_, gossip: &Gossip, events: &[Event]| {
+    let mut refusals = RefusalLog::default();
+    let listen = Box::new(move |now, gossip: &Gossip, events: &[Event]| {
         events.iter().for_each(tell);
+        refusals.tell(now, gossip.stats());
         own.standing = gossip.own_standing();
+        own.keys = gossip.keys().clone();
         let others = gossip.members().map(|view| (view.node, seat(&view)));
         let members = std::iter::once((node, own.clone())).chain(others).collect();
         let (verdict, local_health, stats) = (gossip.verdict(), gossip.local_health(), *gossip.stats());
@@ -131,15 +149,26 @@ pub fn start(start: GossipCoreStart<'_>) -> io::Result<AgentThread> {
         // What a full lane does not take goes first next time, in a second at the latest.
         post.ring();
     });
-    AgentThread::start("gossip-core", vec![AgentStart { config: settings, seed, sockets, listen }], use_uring)
+    let mut thread = AgentThread::start("gossip-core", vec![AgentStart { config: settings, seed, sockets, listen }], use_uring)?;
+    if let (Some(path), Some(keys)) = (&config.gossip.keys_file, keys) {
+        thread.watch_keys(path, keys)?;
+    }
+    Ok(thread)
+}
+
+/// What every member says about itself for people.
+pub fn own_labels(name: &str) -> Vec<(String, String)> {
+    vec![(NAME_LABEL.to_owned(), name.to_owned()), (VERSION_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]
 }
 
 fn seat(view: &distric_gossip::MemberView) -> MemberSeat {
     let profile = &view.profile;
-    let name = profile.labels.iter().find(|(label, _)| label == NAME_LABEL).map(|(_, name)| name.clone());
+    let label = |wanted: &str| profile.labels.iter().find(|(label, _)| label == wanted).map(|(_, text)| text.clone()).unwrap_or_default();
     MemberSeat {
         standing: view.standing,
-        name: name.unwrap_or_default(),
+        name: label(NAME_LABEL),
+        version: label(VERSION_LABEL),
+        keys: profile.keys.clone(),
         role: profile.role,
         endpoint: profile.endpoint,
         zone: profile.zone.clone(),
@@ -181,6 +210,14 @@ pub fn tell(event: &Event) {
         }
         Event::Changed { .. } | Event::RoleChanged { .. } | Event::GenerationRaised { .. } => {
             tracing::debug!(target: "distric_core::gossip", event = "node_changed", what = ?event, "a member says something new about itself");
+        }
+        Event::KeyChosen { choice, sealing } => {
+            let (primary, floor) = (choice.primary.0, choice.floor.0);
+            if *sealing == choice.primary {
+                tracing::info!(target: "distric_core::gossip", event = "gossip_key_chosen", primary, floor, version = choice.version, "gossip is sealed with another key");
+            } else {
+                tracing::warn!(target: "distric_core::gossip", event = "gossip_key_lacking", primary, floor, sealing = sealing.0, "the key that the cluster chose is not in gossip.keys_file");
+            }
         }
         Event::Ready { live_count } => {
             tracing::info!(target: "distric_core::gossip", event = "gossip_ready", live_count, "the members are known")

@@ -82,7 +82,22 @@ fn gossip(out: &mut String, node: &str, view: &GossipView) {
          distric_gossip_local_health{{coordinator=\"{node}\"}} {}",
         view.local_health
     );
+    let sealed = view.members.get(&view.node).is_some_and(|seat| !seat.keys.held.is_empty());
+    let _ = writeln!(
+        out,
+        "# HELP distric_gossip_sealed Whether gossip is sealed: 1 or 0.\n# TYPE distric_gossip_sealed gauge\n\
+         distric_gossip_sealed{{coordinator=\"{node}\"}} {}",
+        u8::from(sealed)
+    );
+    let _ = writeln!(
+        out,
+        "# HELP distric_gossip_refused_total Datagrams and stream messages of gossip that were dropped, by reason.\n\
+         # TYPE distric_gossip_refused_total counter"
+    );
     let stats = &view.stats;
+    for (refusal, count) in stats.refusals.iter() {
+        let _ = writeln!(out, "distric_gossip_refused_total{{coordinator=\"{node}\",reason=\"{}\"}} {count}", refusal.name());
+    }
     for (name, help, value) in [
         ("distric_gossip_failure_detections_total", "Members that were held alive and then failed.", stats.failures_count),
         ("distric_gossip_suspicions_total", "Members that came under suspicion.", stats.suspicions_count),

@@ -106,6 +106,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The keys of gossip cannot be used.
+    #[error("the keys of gossip cannot be used (gossip.keys_file): {0}")]
+    GossipKeys(#[from] gossip::keys::KeysError),
     /// None of the coordinators to join answered as it should.
     #[error("cannot join a cluster (cluster.join): {reason}")]
     Join {
@@ -326,6 +329,8 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
     let mut draws = Draws::new(random_seed()?);
     let boot = draws.draw();
     let advertised = |advertise: &Option<String>, bound: SocketAddr| advertise.clone().unwrap_or_else(|| bound.to_string());
+    // Before anything is founded.
+    let gossip_keys = if config.gossip.enabled { gossip_core::keys(&config.gossip)? } else { None };
     let gossip_sockets = if config.gossip.enabled {
         let sockets = gossip_core::bind(&config).map_err(|source| StartError::BindGossip { source })?;
         let address = gossip_core::advertised(config.gossip.advertise.as_deref(), &sockets).map_err(system("read the gossip address"))?;
@@ -401,6 +406,7 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
                 node: identity.node,
                 sockets,
                 address: &address,
+                keys: gossip_keys,
                 post: mesh.gossip_core,
                 shard_count,
                 seed: draws.draw(),

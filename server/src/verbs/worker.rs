@@ -1,5 +1,6 @@
 //! `distric worker`: takes tasks from coordinators elsewhere.
 
+use distric_core::reactor::gossip_core;
 use serde_json::{Value, json};
 
 use crate::cli::WorkerArgs;
@@ -13,6 +14,10 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
     let config = settings::of_worker(args)?.config;
     let _log = logging::install(&config.log, &config.worker.name);
     let mut stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
+    let keys = match config.gossip.enabled {
+        true => gossip_core::keys(&config.gossip).map_err(|error| Failure::new(Exit::BadInput, format!("gossip.keys_file: {error}")))?,
+        false => None,
+    };
     block_on(async {
         let worker = &config.worker;
         let plugins = workers::plugins(worker).await?;
@@ -30,7 +35,7 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins);
         let joining = {
             let config = config.clone();
-            tokio::spawn(async move { gossip::join(&config, id, generation).await })
+            tokio::spawn(async move { gossip::join(&config, id, generation, keys).await })
         };
         let mut running = std::pin::pin!(workers::run(builder, stopping));
         tokio::select! {

@@ -148,6 +148,12 @@ impl Agent {
                         tracing::warn!(target: "distric_core::gossip", error = %error, "the node's own profile cannot be told");
                     }
                 }
+                AgentCommand::Keys(ring) => {
+                    if !gossip.set_keys(now, *ring, &mut out) {
+                        tracing::warn!(target: "distric_core::gossip", "keys were added to a process that was started without; start it again");
+                    }
+                }
+                AgentCommand::Choose(choice) => gossip.choose_key(now, choice, &mut out),
                 AgentCommand::Leave => gossip.leave(now, &mut out),
             }
         }

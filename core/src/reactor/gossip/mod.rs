@@ -7,6 +7,8 @@
 
 mod agent;
 mod datagrams;
+pub mod keys;
+pub mod refusals;
 mod streams;
 mod thread;
 

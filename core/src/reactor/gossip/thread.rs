@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::ToSocketAddrs;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use distric_gossip::{Endpoint, Load, Profile};
+use distric_gossip::{Endpoint, KeyChoice, KeyRing, Load, Profile};
 use distric_lane::{Bell, Sleeper, doorbell};
 use monoio::blocking::DefaultThreadPool;
 use monoio::io::AsyncReadRent;
@@ -15,6 +16,7 @@ use monoio::net::UnixStream;
 
 use super::agent::{Agent, AgentStart};
 use super::endpoint_of;
+use super::keys::{self, KeyWatch};
 
 /// Threads that connect for the agents of one thread.
 const CONNECTING_THREADS: usize = 2;
@@ -30,6 +32,10 @@ pub enum AgentCommand {
     Load(Load),
     /// What this node says about itself from now on.
     Profile(Box<Profile>),
+    /// The keys that this node holds from now on.
+    Keys(Box<KeyRing>),
+    /// Which of them count, by the log.
+    Choose(KeyChoice),
     /// Say good-bye.
     Leave,
 }
@@ -76,6 +82,7 @@ impl AgentControl {
 pub struct AgentThread {
     control: AgentControl,
     thread: JoinHandle<()>,
+    keys: Option<KeyWatch>,
 }
 
 impl AgentThread {
@@ -102,7 +109,14 @@ impl AgentThread {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
         let control = AgentControl { orders, bell };
         started.recv().unwrap_or_else(|_| Err(io::Error::other("the gossip thread ended at its start")))?;
-        Ok(Self { control, thread })
+        Ok(Self { control, thread, keys: None })
+    }
+
+    /// Keeps the keys of the first agent those of this file for as long as the thread runs.  `known`: what it said at the start.
+    /// Errors: the system does not watch it.
+    pub fn watch_keys(&mut self, path: &Path, known: KeyRing) -> io::Result<()> {
+        self.keys = Some(keys::watch(path, known, 0, self.control.try_clone()?)?);
+        Ok(())
     }
 
     /// To talk to the agents.
@@ -122,7 +136,8 @@ impl AgentThread {
     }
 
     fn end(self) {
-        let Self { control, thread } = self;
+        let Self { control, thread, keys } = self;
+        drop(keys);
         control.order(Order::End);
         while !thread.is_finished() {
             // A bell rung while its thread was awake is not heard; once more costs nothing.
