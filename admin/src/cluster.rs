@@ -41,14 +41,21 @@ async fn status(args: &ClientArgs, output: Output) -> Result<Exit, Failure> {
 
 fn show(picture: &Picture, output: Output) {
     output.text(format!("{} {}", output.paint(Paint::Strong, "cluster"), picture.cluster.as_deref().unwrap_or("not founded yet")));
-    let mut nodes = table(["NODE", "ID", "STATE", "LEADS", "WIRE", "PEER", "VERSION"]);
+    let mut nodes = table(["NODE", "ID", "STATE", "LEADS", "WIRE", "PEER", "VERSION", "PARTITION"]);
     for node in &picture.nodes {
         let state = if node.reachable { output.paint(Paint::Good, "active") } else { output.paint(Paint::Bad, "unreachable") };
         let version = node.version.clone().unwrap_or_default();
         let leads = picture.leads(node.id).to_string();
-        nodes.add_row([node.name.clone(), node.id.to_string(), state, leads, node.wire.clone(), node.peer.clone(), version]);
+        let verdict = match node.verdict.as_deref() {
+            None | Some("none") => node.verdict.clone().unwrap_or_default(),
+            Some(verdict) => output.paint(Paint::Bad, verdict),
+        };
+        nodes.add_row([node.name.clone(), node.id.to_string(), state, leads, node.wire.clone(), node.peer.clone(), version, verdict]);
     }
     output.text(nodes.to_string());
+    if picture.sealed == Some(false) {
+        output.text(format!("{}: set gossip.keys_file, see docs/gossip.md", output.paint(Paint::Bad, "gossip is not sealed")));
+    }
     let mut groups = table(["GROUP", "LEADER", "TERM", "COMMITTED", "VOTERS", "LAG (ENTRIES)"]);
     for group in &picture.groups {
         let leader = group.leader.map_or_else(|| output.paint(Paint::Bad, "none"), |leader| picture.name_of(leader));

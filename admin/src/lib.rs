@@ -1,13 +1,17 @@
 //! The `distric-admin` binary: what an operator does with a running cluster.
 //!
 //! In: a command line, answers of coordinators.  Out: text or JSON on stdout, an exit code with the meanings of docs/cli.md.
-//! May touch: `sdk`, and of `server` what its verbs share: exit codes, output, connecting.  Never: data directories; it is a client like any other.
+//! May touch: `sdk`, and of `server` what its verbs share: exit codes, output, connecting, key files.  Never: data directories; it is a client like any
+//! other.
 //! Start reading at [`run`], then [`picture`], then the verb in question.
 
 pub mod cluster;
+pub mod gossip;
+pub mod members;
 pub mod moves;
 pub mod picture;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -35,6 +39,66 @@ pub enum What {
     /// The coordinators of a cluster and their groups.
     #[command(subcommand)]
     Cluster(ClusterVerb),
+    /// Who gossip holds alive: coordinators and workers with state, load, address and version.
+    Members {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Show them again whenever something has changed, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// How members find each other.
+    #[command(subcommand)]
+    Gossip(GossipVerb),
+}
+
+/// `distric-admin gossip …`.
+#[derive(Debug, Subcommand)]
+pub enum GossipVerb {
+    /// The keys that gossip is sealed with.
+    #[command(subcommand)]
+    Keys(KeysVerb),
+}
+
+/// `distric-admin gossip keys …`.
+#[derive(Debug, Subcommand)]
+pub enum KeysVerb {
+    /// Show which keys there are, who lacks them, and which one is in use.
+    List {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Make a new key in a key file of this machine; it is made when it does not exist. Nothing is sent anywhere.
+    Add {
+        /// The file, as gossip.keys_file names it.
+        file: PathBuf,
+    },
+    /// Seal with this key from now on. Refused while a live member lacks it.
+    Use {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// The key's id.
+        #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+        id: u16,
+        /// Also when some live members lack it: they will not be heard any more.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Accept this key and all lesser ones no more. Refused while a live member seals with one of them.
+    Retire {
+        /// Where to.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// The key's id.
+        #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+        id: u16,
+        /// Also when some live members still seal with one of them: they will not be heard any more.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// `distric-admin cluster …`.
@@ -116,8 +180,12 @@ pub fn run() -> ExitCode {
         }
     };
     let output = Output::new(cli.json);
-    let What::Cluster(verb) = cli.what;
-    match block_on(cluster::run(verb, output)) {
+    let done = match cli.what {
+        What::Cluster(verb) => block_on(cluster::run(verb, output)),
+        What::Members { client, watch } => block_on(members::run(&client, watch, output)),
+        What::Gossip(verb) => block_on(gossip::run(verb, output)),
+    };
+    match done {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if output.json {
@@ -143,6 +211,9 @@ mod tests {
         for verb in cluster.get_subcommands() {
             let named = format!("distric-admin cluster {}", verb.get_name());
             assert!(page.contains(&named), "docs/operations.md lacks {named}");
+        }
+        for named in ["members --watch", "gossip keys list", "gossip keys add", "gossip keys use", "gossip keys retire"] {
+            assert!(page.contains(&format!("distric-admin {named}")), "docs/operations.md lacks {named}");
         }
     }
 }

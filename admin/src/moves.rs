@@ -32,6 +32,7 @@ mod tests {
             peer: String::new(),
             reachable,
             version: None,
+            verdict: None,
         };
         let voters: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
         let group = |number: usize, leader: u128| Group {
@@ -48,6 +49,7 @@ mod tests {
             cluster: None,
             nodes: reachable.into_iter().zip(1..).map(|(reachable, id)| node(id, reachable)).collect(),
             groups: leaders.into_iter().enumerate().map(|(number, leader)| group(number, leader)).collect(),
+            sealed: None,
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Node {
     pub reachable: bool,
     /// Its program's version, if it answers.
     pub version: Option<String>,
+    /// Whether it holds a partition possible, by gossip; `None`: it does not answer, or takes no part.
+    pub verdict: Option<String>,
 }
 
 /// One group, by its leader if that answers, else by whoever does.
@@ -60,6 +62,8 @@ pub struct Picture {
     pub nodes: Vec<Node>,
     /// The groups, by number.
     pub groups: Vec<Group>,
+    /// Whether gossip is sealed, by the node that was asked; `None`: it takes no part.
+    pub sealed: Option<bool>,
 }
 
 /// Asks the node that `client` is connected to, and then every member that it names.
@@ -74,13 +78,16 @@ pub async fn take(client: &Client) -> Result<Picture, Failure> {
         // At an address that another node has taken meanwhile, somebody else answers.
         let view = view.filter(|view| view["node"] == member["node"]);
         let version = view.as_ref().and_then(|view| view["version"].as_str()).map(str::to_owned);
-        nodes.push(Node { id, name: text(&member["name"]), wire, peer: text(&member["peer_address"]), reachable: view.is_some(), version });
+        let verdict = view.as_ref().and_then(|view| view["gossip"]["verdict"].as_str()).map(str::to_owned);
+        let (name, peer, reachable) = (text(&member["name"]), text(&member["peer_address"]), view.is_some());
+        nodes.push(Node { id, name, wire, peer, reachable, version, verdict });
         if member["self"] != true {
             views.extend(view);
         }
     }
     nodes.sort_by_key(|node| node.id);
-    Ok(Picture { cluster: own["cluster"].as_str().map(str::to_owned), nodes, groups: groups(&views) })
+    let sealed = own["gossip"]["sealed"].as_bool();
+    Ok(Picture { cluster: own["cluster"].as_str().map(str::to_owned), nodes, groups: groups(&views), sealed })
 }
 
 async fn ask(client: &Client) -> Result<Value, Failure> {
@@ -188,7 +195,7 @@ impl Picture {
             .map(|node| {
                 json!({
                     "id": node.id, "name": node.name, "wire": node.wire, "peer": node.peer, "reachable": node.reachable,
-                    "version": node.version, "leads": self.leads(node.id),
+                    "version": node.version, "leads": self.leads(node.id), "verdict": node.verdict,
                 })
             })
             .collect();
@@ -202,7 +209,7 @@ impl Picture {
                 })
             })
             .collect();
-        json!({ "cluster": self.cluster, "nodes": nodes, "groups": groups })
+        json!({ "cluster": self.cluster, "nodes": nodes, "groups": groups, "gossip_sealed": self.sealed })
     }
 }
 
@@ -234,6 +241,7 @@ mod tests {
             peer: String::new(),
             reachable: true,
             version: None,
+            verdict: None,
         };
         let picture = Picture { nodes: vec![node(1, "a"), node(2, "b"), node(3, "b")], ..Picture::default() };
         assert_eq!(picture.node("a").unwrap().id, Uuid::from_u128(1));

@@ -271,6 +271,11 @@ impl Gossip {
         self.table.of(node).map(|member| member.load)
     }
 
+    /// The newest sample of this node's own load.
+    pub const fn own_load(&self) -> Load {
+        self.own.load
+    }
+
     /// What this node says of itself.
     pub const fn own_standing(&self) -> Standing {
         self.own.standing

@@ -8,14 +8,20 @@ use std::time::Duration;
 
 use distric_core::config::Config;
 use distric_core::node::liveness::{gossip_generation, node_of_worker};
+use distric_core::reactor::gossip::load::{LoadMeter, Shares};
 use distric_core::reactor::gossip::refusals::RefusalLog;
-use distric_core::reactor::gossip::{AgentStart, AgentThread, Sockets, resolve_one};
+use distric_core::reactor::gossip::{AgentCommand, AgentControl, AgentStart, AgentThread, Sockets, resolve_one};
 use distric_core::reactor::gossip_core;
-use distric_gossip::{Event, Generation, Gossip, KeyChoice, KeyId, KeyRing, Profile};
+use distric_gossip::{Event, Generation, Gossip, KeyChoice, KeyId, KeyRing, Load, Profile};
 use distric_model::{ClusterId, WorkerId};
+use distric_sdk::worker::WorkerGauge;
 use distric_sdk::{Client, ClientOptions, Query, QueryKind};
 use serde_json::Value;
 
+/// Between two tries while worker and cluster do not agree on whether gossip is sealed.
+const DIFFER_PAUSE: Duration = Duration::from_secs(10);
+/// Between two samples of the load. Gossip itself decides which of them are worth telling.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to learn where the cluster gossips.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait for a coordinator's answer, milliseconds.
@@ -31,20 +37,55 @@ struct Ground {
     keys: Option<KeyChoice>,
 }
 
+/// What a worker brings with it.
+pub struct Part {
+    /// Its id.
+    pub worker: WorkerId,
+    /// Which run this is, microseconds.
+    pub generation: u64,
+    /// The keys of its file; `None`: not sealed.
+    pub keys: Option<KeyRing>,
+    /// What it has in hand.
+    pub gauge: WorkerGauge,
+}
+
+/// Tells the others how much this worker and its computer have to do, for as long as the process runs.
+async fn tell_load(control: AgentControl, gauge: WorkerGauge) {
+    let mut meter = LoadMeter::default();
+    loop {
+        // Where the kernel does not say, the tasks are told without it.
+        let Shares { cpu_permille, memory_permille } = meter.look().unwrap_or_default();
+        let load = Load { running: gauge.running(), queued: gauge.queued(), cpu_permille, memory_permille, ..Load::default() };
+        control.tell(0, AgentCommand::Load(load));
+        tokio::time::sleep(LOAD_EVERY).await;
+    }
+}
+
 /// Learns where the cluster gossips and joins there; tries until it can. `None`: this worker takes no part, for a reason in the log.
-pub async fn join(config: &Config, worker: WorkerId, generation: u64, keys: Option<KeyRing>) -> Option<AgentThread> {
+pub async fn join(config: &Config, part: Part) -> Option<AgentThread> {
+    let Part { worker, generation, keys, gauge } = part;
     if !config.gossip.enabled {
         return None;
     }
+    let mut has_told = false;
     loop {
         match ask(config).await {
             Ok(Some(ground)) if ground.keys.is_some() != keys.is_some() => {
-                let (here, there) = if keys.is_some() { ("has keys", "is not sealed") } else { ("has no gossip.keys_file", "is sealed") };
-                tracing::warn!(target: "distric_server::gossip", event = "gossip_keys_differ", "the cluster's gossip {there} and this worker {here}: it takes no part, and its stream alone says that it lives");
-                return None;
+                // Whoever turns the seal on restarts one after the other: perhaps the coordinators are only not there yet.
+                if !std::mem::replace(&mut has_told, true) {
+                    let (here, there) =
+                        if keys.is_some() { ("has keys", "is not sealed") } else { ("has no gossip.keys_file", "is sealed") };
+                    tracing::warn!(target: "distric_server::gossip", event = "gossip_keys_differ", "the cluster's gossip {there} and this worker {here}: it takes no part, and its stream alone says that it lives");
+                }
+                tokio::time::sleep(DIFFER_PAUSE).await;
             }
             Ok(Some(ground)) => match start(config, worker, generation, &ground, keys.clone()) {
-                Ok(thread) => return Some(thread),
+                Ok(thread) => {
+                    if let Ok(control) = thread.control().try_clone() {
+                        tokio::spawn(tell_load(control, gauge));
+                    }
+                    return Some(thread);
+                }
                 Err(error) => tracing::warn!(target: "distric_server::gossip", error = %error, "the worker cannot take part in gossip yet"),
             },
             Ok(None) => {
@@ -117,7 +158,9 @@ fn start(config: &Config, worker: WorkerId, generation: u64, ground: &Ground, ke
         for event in events {
             match event {
                 // The coordinators tell of the others; a worker tells of itself.
-                Event::Superseded { .. } | Event::Conflict { .. } | Event::Ready { .. } | Event::KeyChosen { .. } => gossip_core::tell(event),
+                Event::Superseded { .. } | Event::Conflict { .. } | Event::Ready { .. } | Event::KeyChosen { .. } => {
+                    gossip_core::tell(event)
+                }
                 _ => tracing::debug!(target: "distric_server::gossip", what = ?event, "heard"),
             }
         }

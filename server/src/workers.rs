@@ -9,7 +9,7 @@ use distric_core::NodeHandle;
 use distric_core::config::{Config, WorkerConfig};
 use distric_model::{Slot, Timestamp, WorkerId};
 use distric_plugins_host::{Isolation, Keeper, StartError};
-use distric_sdk::worker::{WorkerBuilder, WorkerOptions};
+use distric_sdk::worker::{WorkerBuilder, WorkerGauge, WorkerOptions};
 use distric_worker::{Builtins, Plugins, PluginsError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -41,7 +41,7 @@ pub async fn beside(
     };
     tracing::debug!(node = %node.node_id(), "worker beside the node");
     let plugins = plugins(&config.worker).await?;
-    let builder = builder([wire.to_string()], &config.worker, id, None, &plugins);
+    let builder = builder([wire.to_string()], &config.worker, id, None, &plugins, WorkerGauge::default());
     Ok(tokio::spawn(async move {
         if let Err(error) = run(builder, stopping).await {
             tracing::error!(%error, "the worker beside the node ended; tasks wait for another one");
@@ -82,7 +82,7 @@ pub fn refused(error: &PluginsError) -> Failure {
 }
 
 /// A worker for these coordinators, with the built-in task types and these plugins. `generation`: which run this is, microseconds; the start
-/// when `None`.
+/// when `None`. `gauge` tells what the worker has in hand.
 ///
 /// Its label `plugin_isolation` is the level that all its plugins have reached, unless the configuration sets that label.
 pub fn builder(
@@ -91,12 +91,14 @@ pub fn builder(
     id: Option<WorkerId>,
     generation: Option<u64>,
     plugins: &Plugins,
+    gauge: WorkerGauge,
 ) -> WorkerBuilder {
     let mut labels = config.labels.clone();
     if let Some(isolation) = plugins.isolation() {
         labels.entry(ISOLATION_LABEL.to_owned()).or_insert_with(|| isolation.name().to_owned());
     }
     let options = WorkerOptions {
+        gauge: Some(gauge),
         worker_id: id,
         generation,
         name: config.name.clone(),

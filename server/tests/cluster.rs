@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use distric_harness::{Node, Outside, Running, http, wait_until};
-use support::{dir_with, program};
+use support::{dir_with, keys_file, program};
 
 /// Workflows under way when the worker dies.
 const WORKFLOWS_COUNT: usize = 40;
@@ -50,15 +50,16 @@ workflows:
     let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", &workflows)]);
     let path = |name: &str| dir.path().join(name).display().to_string();
     let program = program();
+    let sealed = format!("gossip.keys_file={}", keys_file(dir.path()).display());
     let first = Node::start(
         &program,
         "coordinator",
         &dir.path().join("one"),
-        ["--name", "one", "--rules", &path("rules.yaml"), "--workflows", &path("workflows.yaml")],
+        ["--name", "one", "--rules", &path("rules.yaml"), "--workflows", &path("workflows.yaml"), "--set", &sealed],
     );
     let join = status(&first)["members"][0]["peer_address"].as_str().unwrap().to_owned();
-    let more: Vec<Node> =
-        ["two", "three"].map(|name| Node::start(&program, "coordinator", &dir.path().join(name), ["--name", name, "--join", &join])).into();
+    let joins = |name| Node::start(&program, "coordinator", &dir.path().join(name), ["--name", name, "--join", &join, "--set", &sealed]);
+    let more: Vec<Node> = ["two", "three"].map(joins).into();
     let nodes = [&first, &more[0], &more[1]];
     wait_until("three coordinators gossip", WITHIN, || nodes.iter().all(|node| members(node, "active") == 3).then_some(()));
 
@@ -76,6 +77,8 @@ workflows:
                 "4",
                 "--set",
                 "worker.prefetch=0",
+                "--set",
+                &sealed,
             ])
         })
         .collect();
@@ -103,6 +106,11 @@ workflows:
     }
     println!("all workflows completed {} ms after the kill", killed.elapsed().as_millis());
     // Attempts may deliver twice; the outside world knows them by their key, of which every task has one.
+    let told = status(&first);
+    assert!(
+        told["gossip"]["sealed"] == true && told["gossip"]["refused"].as_object().is_some_and(|reasons| reasons.is_empty()),
+        "{told:#}"
+    );
     let books = outside.deliveries();
     assert_eq!(books.len(), 2 * WORKFLOWS_COUNT, "one key per task");
     println!("deliveries beyond one per key: {}", books.values().map(|count| count - 1).sum::<u32>());

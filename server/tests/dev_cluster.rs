@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,6 +37,14 @@ fn three_nodes_work_heal_and_are_found_again() {
         send(node["wire"].as_str().unwrap(), "greeting");
     }
     let all = cluster.ready["addr"].as_str().unwrap().to_owned();
+    // Sealed with a key of its own, which only its owner may read.
+    let keys = Path::new(cluster.ready["gossip_keys"].as_str().unwrap());
+    assert_eq!(std::fs::metadata(keys).unwrap().permissions().mode() & 0o777, 0o600);
+    for node in &nodes {
+        let address = node["http"].as_str().unwrap().trim_start_matches("http://");
+        let status = http(address, "GET", "/api/v1/cluster/status", &[], "").json();
+        assert_eq!(status["gossip"]["sealed"], true, "{status:#}");
+    }
     kill_process(pid(&nodes[1]), Signal::KILL).unwrap();
     send(&all, "greeting");
     let back = cluster.process.wait_for_event("node_back", Duration::from_secs(60));

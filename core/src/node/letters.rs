@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use distric_gossip::KeyChoice;
 use distric_model::{ClusterId, GroupId, Instant, Namespace, NodeId, WorkerId};
 use distric_raft::Snapshot;
 
@@ -360,6 +361,13 @@ pub enum ConsensusLetter {
         voters: Vec<NodeId>,
         /// Their records.
         members: Vec<Member>,
+    },
+    /// The meta group says which keys of gossip count.
+    GossipKeys(KeyChoice),
+    /// Where live coordinators say that they are called, by gossip. Hints: who is a member the meta group says.
+    Found {
+        /// Node and `host:port`.
+        peers: Vec<(NodeId, Arc<str>)>,
     },
     /// An operator wants a group's lead on a node.
     MoveLeader {

@@ -2,6 +2,7 @@
 //! through the log.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use distric_gossip::{Endpoint, KeyChoice, KeyWord, Load, Role, Standing, State, Stats, Verdict};
 use distric_model::{NodeId, WorkerId};
@@ -13,6 +14,8 @@ pub const MEMBERS_LISTED_MAX: usize = 2_000;
 pub const NAME_LABEL: &str = "name";
 /// The label under which a member tells its program's version.
 pub const VERSION_LABEL: &str = "version";
+/// The label under which a coordinator tells where the other coordinators call it, `host:port`.
+pub const PEER_LABEL: &str = "peer";
 
 /// One member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct MemberSeat {
     pub load: Load,
     /// Its program's version; empty when it does not say.
     pub version: String,
+    /// Where other coordinators call it; `None`: it is none, or does not say.
+    pub peer: Option<Arc<str>>,
     /// The keys that it holds and follows.
     pub keys: KeyWord,
 }
@@ -88,6 +93,12 @@ impl GossipView {
         }
     }
 
+    /// Where live coordinators say that they are called.
+    pub fn peers(&self) -> Vec<(NodeId, Arc<str>)> {
+        let live = self.members.iter().filter(|(_, seat)| seat.standing.state.is_live() && seat.role != Role::Worker);
+        live.filter_map(|(node, seat)| Some((*node, seat.peer.clone()?))).collect()
+    }
+
     /// How many members are in a state.
     pub fn count(&self, state: State) -> usize {
         self.members.values().filter(|seat| seat.standing.state == state).count()
@@ -112,8 +123,13 @@ impl GossipView {
                 })
             })
             .collect();
-        let refused: serde_json::Map<String, Value> =
-            self.stats.refusals.iter().filter(|(_, count)| *count > 0).map(|(refusal, count)| (refusal.name().to_owned(), count.into())).collect();
+        let refused: serde_json::Map<String, Value> = self
+            .stats
+            .refusals
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(refusal, count)| (refusal.name().to_owned(), count.into()))
+            .collect();
         let own = self.members.get(&self.node).map(|seat| &seat.keys);
         json!({
             "sealed": own.is_some_and(|keys| !keys.held.is_empty()), "keys": own.map(keys_document), "refused": refused,
@@ -177,6 +193,7 @@ mod tests {
             capacity: 1,
             load: Load::default(),
             version: String::new(),
+            peer: None,
             keys: KeyWord::default(),
         };
         GossipView {

@@ -7,23 +7,27 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use distric_gossip::{Event, Generation, Gossip, KeyRing, Profile, Role};
+use distric_gossip::{Event, Generation, Gossip, KeyRing, LABEL_BYTES_MAX, Load, Profile, Role};
 use distric_model::{ClusterId, NodeId};
 
 use super::clock;
 use super::gossip::keys::{self, KeysError};
+use super::gossip::load::{LoadMeter, Shares};
 use super::gossip::refusals::RefusalLog;
-use super::gossip::{AgentStart, AgentThread, Sockets};
+use super::gossip::{AgentCommand, AgentControl, AgentStart, AgentThread, Sockets};
 use super::mesh::Post;
 use crate::config::{Config, GossipConfig};
 use crate::node::letters::{Class, ShardLetter};
-use crate::node::liveness::{GossipView, MemberSeat, NAME_LABEL, VERSION_LABEL, verdict_name};
+use crate::node::liveness::{GossipView, MemberSeat, NAME_LABEL, PEER_LABEL, VERSION_LABEL, verdict_name};
 use crate::node::peer::Member;
 
 /// The file in a data directory that remembers the generation of the last start.
 const GENERATION_FILE: &str = "gossip-generation";
+
+/// Between two looks at the load of this computer, milliseconds.
+const LOOK_MS: u64 = 1_000;
 
 /// Binds gossip's sockets: where the configuration says, else two ports after the clients' where that is free, else anywhere.
 pub fn bind(config: &Config) -> io::Result<Sockets> {
@@ -95,6 +99,8 @@ pub struct GossipCoreStart<'a> {
     pub sockets: Sockets,
     /// Where others reach it.
     pub address: &'a str,
+    /// Where the other coordinators call this one.
+    pub peer_address: &'a str,
     /// The keys of its file; `None`: not sealed.
     pub keys: Option<KeyRing>,
     /// Lanes to the shards.
@@ -109,14 +115,14 @@ pub struct GossipCoreStart<'a> {
 
 /// Starts the thread.  Errors: files, sockets, settings.
 pub fn start(start: GossipCoreStart<'_>) -> io::Result<AgentThread> {
-    let GossipCoreStart { config, data_dir, cluster, node, sockets, address, keys, mut post, shard_count, seed, use_uring } = start;
+    let GossipCoreStart { config, data_dir, cluster, node, sockets, address, peer_address, keys, mut post, shard_count, seed, use_uring } =
+        start;
     let endpoint = super::gossip::resolve_one(address)?;
-    let profile = Profile {
-        role: Role::Voter,
-        zone: config.gossip.zone.clone(),
-        labels: own_labels(&config.node.name),
-        ..Profile::worker(endpoint)
-    };
+    let mut labels = own_labels(&config.node.name);
+    if peer_address.len() <= LABEL_BYTES_MAX {
+        labels.push((PEER_LABEL.to_owned(), peer_address.to_owned()));
+    }
+    let profile = Profile { role: Role::Voter, zone: config.gossip.zone.clone(), labels, ..Profile::worker(endpoint) };
     let mut settings = settings(&config.gossip, cluster, node, next_generation(data_dir)?, profile.clone());
     settings.keys = keys.clone();
     if keys.is_none() {
@@ -131,14 +137,23 @@ pub fn start(start: GossipCoreStart<'_>) -> io::Result<AgentThread> {
         capacity: 0,
         load: distric_gossip::Load::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        peer: Some(peer_address.into()),
         keys: distric_gossip::KeyWord::default(),
     };
     let mut refusals = RefusalLog::default();
+    let (mut meter, mut next_look) = (LoadMeter::default(), None);
+    let own_control = Arc::new(OnceLock::new());
+    let to_self: Arc<OnceLock<AgentControl>> = own_control.clone();
     let listen = Box::new(move |now, gossip: &Gossip, events: &[Event]| {
         events.iter().for_each(tell);
         refusals.tell(now, gossip.stats());
         own.standing = gossip.own_standing();
         own.keys = gossip.keys().clone();
+        own.load = gossip.own_load();
+        if next_look.is_none_or(|at| at <= now) {
+            next_look = Some(now.plus_ms(LOOK_MS));
+            tell_load(&mut meter, &to_self);
+        }
         let others = gossip.members().map(|view| (view.node, seat(&view)));
         let members = std::iter::once((node, own.clone())).chain(others).collect();
         let (verdict, local_health, stats) = (gossip.verdict(), gossip.local_health(), *gossip.stats());
@@ -150,10 +165,24 @@ pub fn start(start: GossipCoreStart<'_>) -> io::Result<AgentThread> {
         post.ring();
     });
     let mut thread = AgentThread::start("gossip-core", vec![AgentStart { config: settings, seed, sockets, listen }], use_uring)?;
+    if let Ok(control) = thread.control().try_clone() {
+        let _ = own_control.set(control);
+    }
     if let (Some(path), Some(keys)) = (&config.gossip.keys_file, keys) {
         thread.watch_keys(path, keys)?;
     }
     Ok(thread)
+}
+
+/// Tells the machine what the kernel says about this computer. A coordinator runs no tasks.
+fn tell_load(meter: &mut LoadMeter, to: &OnceLock<AgentControl>) {
+    let Some(to) = to.get() else { return };
+    match meter.look() {
+        Ok(Shares { cpu_permille, memory_permille }) => {
+            to.tell(0, AgentCommand::Load(Load { cpu_permille, memory_permille, ..Load::default() }));
+        }
+        Err(error) => tracing::debug!(target: "distric_core::gossip", error = %error, "the load of this machine is not known"),
+    }
 }
 
 /// What every member says about itself for people.
@@ -168,6 +197,7 @@ fn seat(view: &distric_gossip::MemberView) -> MemberSeat {
         standing: view.standing,
         name: label(NAME_LABEL),
         version: label(VERSION_LABEL),
+        peer: profile.labels.iter().find(|(label, _)| label == PEER_LABEL).map(|(_, address)| address.as_str().into()),
         keys: profile.keys.clone(),
         role: profile.role,
         endpoint: profile.endpoint,

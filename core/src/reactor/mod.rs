@@ -406,6 +406,7 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
                 node: identity.node,
                 sockets,
                 address: &address,
+                peer_address: &me.member.peer_address,
                 keys: gossip_keys,
                 post: mesh.gossip_core,
                 shard_count,

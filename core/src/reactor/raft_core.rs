@@ -24,7 +24,7 @@ use monoio::net::{TcpListener, TcpStream, UnixStream};
 use super::clock;
 use super::connection::{self, Conn, Rim, Signal};
 use super::control::Control;
-use super::gossip::AgentControl;
+use super::gossip::{AgentCommand, AgentControl};
 use super::gossip_core;
 use super::mesh::{Inbox, LogLetter, LogReply, Post, RaftCoreEnds, StateLetter, StateReply};
 use super::peers::book::Book;
@@ -452,6 +452,18 @@ impl CoreRim {
         }
         *self.members.borrow_mut() = members;
     }
+
+    /// What gossip found, and what it is to know.
+    fn take_hints(&self, now: Instant) {
+        let found = std::mem::take(&mut self.out.borrow_mut().found);
+        for (node, address) in found {
+            tracing::info!(target: "distric_core::peers", event = "peer_found", peer = %node, address = %address, "gossip found a coordinator at another address");
+            self.links.borrow_mut().found_at(node, &address, now);
+        }
+        if let (Some(choice), Some(gossip)) = (self.out.borrow_mut().gossip_keys.take(), &self.gossip) {
+            gossip.tell(0, AgentCommand::Choose(choice));
+        }
+    }
 }
 
 impl Rim for CoreRim {
@@ -529,6 +541,7 @@ impl Rim for CoreRim {
         let now = clock::now();
         self.consensus.borrow_mut().flush(now, &mut self.out.borrow_mut());
         self.take_book(now.mono);
+        self.take_hints(now.mono);
         self.start_fetches();
         let mut out = self.out.borrow_mut();
         let mut post = self.post.borrow_mut();

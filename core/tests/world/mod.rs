@@ -477,6 +477,9 @@ impl World {
             zone: String::new(),
             capacity: 1,
             load: Load::default(),
+            version: String::new(),
+            peer: None,
+            keys: distric_gossip::KeyWord::default(),
         };
         let members = words.iter().map(|(at, state)| (node_of_worker(self.workers[*at].id).unwrap(), seat(&self.workers[*at], *state)));
         let view = Arc::new(GossipView {

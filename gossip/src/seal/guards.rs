@@ -83,7 +83,11 @@ impl Guards {
         assert!(guard.generation == generation, "an older life is not remembered over a later one");
         guard.subkey = subkey;
         guard.heard_at = now;
-        if kind == KIND_STREAM { guard.streams.mark(counter) } else { guard.datagrams.mark(counter) }
+        if kind == KIND_STREAM {
+            guard.streams.mark(counter)
+        } else {
+            guard.datagrams.mark(counter)
+        }
         true
     }
 

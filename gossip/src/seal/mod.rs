@@ -11,7 +11,7 @@
 //! In: keys, a choice among them, texts, time.  Out: sealed bytes, opened texts, refusals.  Never: random numbers; nonces are counted.
 //! Invariant: no counter is used twice in one life.   Invariant: no packet is opened twice, but after a restart of the receiver or once its sender
 //! was forgotten; what it says is then old news, and what it answers matches no question.
-//! Source: RFC 8452, RFC 5869, RFC 6479. Why: `docs/adr/0020-sealed-gossip.md`. Start reading at [`Sealer::open`].
+//! Source: RFC 8452, RFC 5869, RFC 6479. Why: `docs/adr/0022-sealed-gossip.md`. Start reading at [`Sealer::open`].
 
 mod cipher;
 mod guards;

@@ -4,7 +4,7 @@ mod fake;
 
 use std::time::Duration;
 
-use distric_sdk::worker::{TaskFailure, WorkerBuilder, WorkerOptions};
+use distric_sdk::worker::{TaskFailure, WorkerBuilder, WorkerGauge, WorkerOptions};
 use distric_sdk::{BackoffOptions, Code, Error};
 use distric_wire::client::Rejection;
 use distric_wire::task::{
@@ -149,7 +149,8 @@ async fn a_panic_fails_its_attempt_and_the_worker_lives() {
 #[tokio::test]
 async fn slots_bound_what_runs_and_the_rest_waits_here() {
     let fake = Fake::start().await;
-    let running = work(&[&fake], options(1, 1));
+    let gauge = WorkerGauge::default();
+    let running = work(&[&fake], WorkerOptions { gauge: Some(gauge.clone()), ..options(1, 1) });
     let mut peer = session(&fake, &[1]).await;
     peer.send(0, &assignment(1, "sleep", "60")).await;
     peer.send(0, &assignment(2, "echo", "1")).await;
@@ -157,6 +158,7 @@ async fn slots_bound_what_runs_and_the_rest_waits_here() {
         let status: Status = peer.recv_only::<Status>().await.decode();
         if status.running == 1 {
             assert_eq!((status.queued, status.draining), (1, false));
+            assert_eq!((gauge.running(), gauge.queued()), (1, 1));
             break;
         }
     }

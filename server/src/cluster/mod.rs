@@ -9,6 +9,7 @@ pub mod seats;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use distric_core::reactor::gossip::keys;
 use distric_sdk::{Client, ClientOptions, Query, QueryKind};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -22,6 +23,8 @@ use seats::Seat;
 pub const SIZES: [usize; 3] = [1, 3, 5];
 /// Every node votes in every group this long after all are ready.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
+/// The key of a cluster's gossip, in its directory.
+const KEYS_FILE: &str = "gossip-keys";
 /// Between two looks at whether that is so.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -60,6 +63,19 @@ impl ClusterPlan {
     /// The data directory of a node.
     pub fn data_of(&self, position: usize) -> PathBuf {
         self.dir.join(self.name_of(position))
+    }
+
+    /// Makes a key for this cluster, once, and has all nodes seal their gossip with it. Returns its file.
+    pub fn seal(&mut self) -> Result<PathBuf, Failure> {
+        std::fs::create_dir_all(&self.dir).map_err(|error| Failure::io("create", &self.dir, &error))?;
+        // The nodes may run elsewhere than this process does.
+        let dir = std::path::absolute(&self.dir).map_err(|error| Failure::io("find", &self.dir, &error))?;
+        let file = dir.join(KEYS_FILE);
+        if !file.exists() {
+            keys::add(&file, 0).map_err(|error| Failure::new(Exit::Environment, format!("cannot make a key for gossip: {error}")))?;
+        }
+        self.arguments.extend(["--set".to_owned(), format!("gossip.keys_file={}", file.display())]);
+        Ok(file)
     }
 
     fn child(&self, position: usize, join: &str) -> ChildPlan {

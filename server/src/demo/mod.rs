@@ -73,7 +73,11 @@ pub async fn run(args: &DemoArgs, dir: &Path, output: Output) -> Result<Exit, Fa
     let journal = Journal::open(&files.journal).map_err(|error| Failure::io("write", &files.journal, &error))?;
     let mut tally = Tally::new(events.len());
 
-    let mut cluster = Cluster::start(files.plan()).await?;
+    let mut cluster = {
+        let mut plan = files.plan();
+        plan.seal()?;
+        Cluster::start(plan).await?
+    };
     let addresses = cluster.addresses();
     let client = connect(&addresses).await?;
     output.text(format!("Three nodes on {}; receiver on {}.", addresses.join(", "), receiver.address));

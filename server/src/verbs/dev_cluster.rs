@@ -28,7 +28,7 @@ pub fn run(args: &DevArgs, output: Output) -> Result<Exit, Failure> {
     let stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
     let (temporary, dir) = settings::data_dir_or_temporary(&config)?;
     let first = seats::Seat { wire: config.wire.bind, peer: config.peer.bind, http: config.http.enabled.then_some(config.http.bind) };
-    let plan = ClusterPlan {
+    let mut plan = ClusterPlan {
         seats: seats_in(&dir, &first, args.nodes)?,
         dir: dir.clone(),
         name: config.node.name.clone(),
@@ -37,7 +37,11 @@ pub fn run(args: &DevArgs, output: Output) -> Result<Exit, Failure> {
         logs: false,
         surroundings: true,
     };
-    client::block_on(look_after(plan, args, temporary.is_some(), &dir, stopped, output))
+    let keys = match (&config.gossip.keys_file, config.gossip.enabled) {
+        (None, true) => Some(plan.seal()?),
+        (file, _) => file.clone(),
+    };
+    client::block_on(look_after(plan, keys, args, temporary.is_some(), &dir, stopped, output))
 }
 
 fn check(args: &DevArgs, config: &Config) -> Result<(), Failure> {
@@ -88,6 +92,7 @@ fn catalog_arguments(args: &DevArgs) -> Vec<String> {
 
 async fn look_after(
     plan: ClusterPlan,
+    keys: Option<PathBuf>,
     args: &DevArgs,
     temporary: bool,
     dir: &Path,
@@ -99,7 +104,7 @@ async fn look_after(
         // The children end with the pipes to them.
         () = signals::first(&mut stopped) => return Ok(Exit::Success),
     };
-    announce(&cluster, temporary, dir, output);
+    announce(&cluster, keys.as_deref(), temporary, dir, output);
     loop {
         tokio::select! {
             () = signals::first(&mut stopped) => break,
@@ -128,7 +133,7 @@ async fn look_after(
     Err(Failure::new(Exit::FailedOutcome, format!("did not end cleanly: {}", failed.join(", "))))
 }
 
-fn announce(cluster: &Cluster, temporary: bool, dir: &Path, output: Output) {
+fn announce(cluster: &Cluster, keys: Option<&Path>, temporary: bool, dir: &Path, output: Output) {
     let plan = cluster.plan();
     let nodes: Vec<Value> = cluster
         .nodes()
@@ -146,7 +151,7 @@ fn announce(cluster: &Cluster, temporary: bool, dir: &Path, output: Output) {
     output.json(&json!({
         "event": "ready", "verb": "dev", "version": verbs::version::VERSION, "pid": std::process::id(), "cluster_id": first["cluster_id"],
         "wire": first["wire"], "http": first["http"], "addr": addr, "data_dir": dir.display().to_string(), "temporary": temporary,
-        "catalog_version": first["catalog_version"], "nodes": nodes,
+        "catalog_version": first["catalog_version"], "nodes": nodes, "gossip_keys": keys.map(|path| path.display().to_string()),
     }));
     let line = |name: &str, value: &str| output.text(format!("  {:<8} {value}", output.paint(Paint::Dim, name)));
     let heading = format!("distric dev --nodes {}", nodes.len());
@@ -156,6 +161,9 @@ fn announce(cluster: &Cluster, temporary: bool, dir: &Path, output: Output) {
         line(&text("name"), &format!("process {}, wire {}, peers {}, http {}", node["pid"], text("wire"), text("peer"), text("http")));
     }
     line("data", &format!("{}{}", dir.display(), if temporary { " (temporary, removed at the end)" } else { "" }));
+    if let Some(keys) = keys {
+        line("gossip", &format!("sealed; workers elsewhere: --set gossip.keys_file={}", keys.display()));
+    }
     line("try", &format!("DISTRIC_ADDR={addr} distric send hello '{{\"n\":1}}'"));
     line("", &format!("kill -9 {}   (it is started again; nothing acknowledged is lost)", nodes[0]["pid"]));
 }

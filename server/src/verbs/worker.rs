@@ -1,6 +1,7 @@
 //! `distric worker`: takes tasks from coordinators elsewhere.
 
 use distric_core::reactor::gossip_core;
+use distric_sdk::worker::WorkerGauge;
 use serde_json::{Value, json};
 
 use crate::cli::WorkerArgs;
@@ -32,10 +33,11 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         }
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let (id, generation) = workers::fresh_identity()?;
-        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins);
+        let gauge = WorkerGauge::default();
+        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins, gauge.clone());
         let joining = {
             let config = config.clone();
-            tokio::spawn(async move { gossip::join(&config, id, generation, keys).await })
+            tokio::spawn(async move { gossip::join(&config, gossip::Part { worker: id, generation, keys, gauge }).await })
         };
         let mut running = std::pin::pin!(workers::run(builder, stopping));
         tokio::select! {

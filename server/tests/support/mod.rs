@@ -88,3 +88,10 @@ pub fn make_newer(data: &std::path::Path) {
     }
     assert!(changed > 0, "no format record was found");
 }
+
+/// A file with one key of gossip, as `distric-admin gossip keys add` makes them.
+pub fn keys_file(dir: &std::path::Path) -> std::path::PathBuf {
+    let path = dir.join("gossip-keys");
+    distric_server::cluster::keys::add(&path, 0).expect("a key can be made");
+    path
+}

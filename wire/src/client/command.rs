@@ -12,7 +12,7 @@ tlv_struct! {
         1 kind: required u16,
         /// Namespace; absent means `default`.
         2 namespace: optional &'a str,
-        /// Rule id, workflow id, task type, signal or group number.
+        /// Rule id, workflow id, task type, signal, group number or id of a key.
         3 name: optional &'a str,
         /// Which instance, worker or node.
         4 id: optional Uuid,
@@ -76,6 +76,10 @@ numbered! {
         RemoveNode = 20 "remove_node",
         /// Move the lead of the group whose number is `name` to a coordinator.
         TransferLeader = 21 "transfer_leader",
+        /// Seal gossip with the key whose id is `name`.
+        UseGossipKey = 22 "use_gossip_key",
+        /// Accept no key of gossip up to the id `name` any more.
+        RetireGossipKeys = 23 "retire_gossip_keys",
         /// Make the catalog what it was at `version`, as a new version.
         RollbackCatalog = 30 "rollback_catalog",
         /// Let one rule take part again.

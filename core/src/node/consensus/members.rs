@@ -5,6 +5,7 @@
 //! came, went or returned, an operator asked): a lead that an operator put somewhere stays there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use distric_model::{GroupId, Instant, NodeId};
 use distric_raft::{Input, Membership, TransferAnswer, TransferOutcome};
@@ -33,6 +34,8 @@ pub(super) struct Members {
     voters: Vec<NodeId>,
     /// Their records, and those of others who are known.
     pub records: BTreeMap<NodeId, Member>,
+    /// Where live coordinators say that they are called, by gossip.
+    pub found: Vec<(NodeId, Arc<str>)>,
     reconcile_at: Option<Instant>,
     spread_at: Option<Instant>,
     spread_rounds: u32,
@@ -90,6 +93,21 @@ impl Consensus {
         }
         self.members.reconcile_at = Some(now.mono);
         out.book = Some(self.members.records.values().cloned().collect());
+        self.tell_found(out);
+    }
+
+    /// Gossip says where live coordinators are called now.
+    pub(super) fn on_found(&mut self, peers: Vec<(NodeId, Arc<str>)>, out: &mut ConsensusOutputs) {
+        self.members.found = peers;
+        self.tell_found(out);
+    }
+
+    /// Members that gossip has found elsewhere than their records say: they have moved, and could not tell the log yet.
+    fn tell_found(&self, out: &mut ConsensusOutputs) {
+        let has_moved = |(node, address): &&(NodeId, Arc<str>)| {
+            self.members.records.get(node).is_some_and(|record| *node != self.options.node && record.peer_address != *address)
+        };
+        out.found = self.members.found.iter().filter(has_moved).cloned().collect();
     }
 
     /// An operator wants a lead elsewhere.

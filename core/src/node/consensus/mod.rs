@@ -18,8 +18,10 @@ mod stats;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use distric_gossip::KeyChoice;
 use distric_model::{GroupId, Instant, NodeId};
 use distric_raft::{
     Config, Entry, EntryKind, HardState, Input, Install, Load, LogIndex, Membership, Outputs, Position, Raft, Recovered, Refusal,
@@ -147,6 +149,10 @@ pub struct ConsensusOutputs {
     pub sends: Vec<(NodeId, PeerLetter)>,
     /// Where the other members are, when that has changed.
     pub book: Option<Vec<Member>>,
+    /// Where members may be called besides, after the book.
+    pub found: Vec<(NodeId, Arc<str>)>,
+    /// Which keys of gossip count, when that was told.
+    pub gossip_keys: Option<KeyChoice>,
     /// For the shards.
     pub letters: Vec<(ShardIndex, Class, ShardLetter)>,
 }
@@ -230,6 +236,8 @@ impl Consensus {
             },
             ConsensusLetter::OpenGroups { work_groups, voters } => self.open_groups(now, work_groups, &voters, out),
             ConsensusLetter::Members { voters, members } => self.on_members(now, &voters, members, out),
+            ConsensusLetter::GossipKeys(choice) => out.gossip_keys = Some(choice),
+            ConsensusLetter::Found { peers } => self.on_found(peers, out),
             ConsensusLetter::MoveLeader { group, target } => self.move_leader(now, group, target, out),
             ConsensusLetter::Status { from } => self.answer_status(from, out),
         }

@@ -12,7 +12,9 @@ use distric_model::{Change, Namespace, NodeId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{CatalogChange, CatalogSource, Init, Meta, NamespaceSource, Past, Replaced, RuleRecord, WorkflowRecord, WorkflowVersion};
+use super::{
+    CatalogChange, CatalogSource, GossipKeys, Init, Meta, NamespaceSource, Past, Replaced, RuleRecord, WorkflowRecord, WorkflowVersion,
+};
 use crate::node::peer::Member;
 
 /// The form that this build writes. It reads all forms up to it.
@@ -56,6 +58,8 @@ struct HeaderRecord {
     removed: Vec<NodeId>,
     #[serde(default)]
     now_us: Timestamp,
+    #[serde(default)]
+    gossip_keys: GossipKeys,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,6 +111,7 @@ impl Meta {
             members: self.members.values().cloned().collect(),
             removed: self.removed.iter().copied().collect(),
             now_us: self.now,
+            gossip_keys: self.gossip_keys,
         };
         out.push(Change::put(vec![HEADER], encode(&header)));
         let records = match self.dirty.is_tracking {
@@ -131,7 +136,8 @@ impl Meta {
         }
         let members = header.members.into_iter().map(|member| (member.node, member)).collect();
         let removed = header.removed.into_iter().collect();
-        let mut meta = Self { cluster: header.cluster, members, removed, now: header.now_us, ..Self::default() };
+        let (cluster, now, gossip_keys) = (header.cluster, header.now_us, header.gossip_keys);
+        let mut meta = Self { cluster, members, removed, now, gossip_keys, ..Self::default() };
         let mut catalog = CatalogSource { version: header.catalog_version, namespaces: BTreeMap::new(), past: Past::default() };
         let mut last_key = vec![HEADER];
         for (key, value) in records {

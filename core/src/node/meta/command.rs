@@ -21,6 +21,10 @@ pub enum MetaCommand {
     PutMember(Box<Member>),
     /// A coordinator leaves the cluster for good: its id never comes back.
     RemoveMember(NodeId),
+    /// Gossip is sealed with this key from now on.
+    UseGossipKey(u16),
+    /// The keys of gossip up to this one count no more.
+    RetireGossipKeys(u16),
 }
 
 /// What `cluster init` decided.

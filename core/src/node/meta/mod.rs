@@ -10,6 +10,7 @@
 mod catalog_source;
 mod checkpoint;
 mod command;
+mod gossip_keys;
 mod past;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,7 @@ use super::peer::Member;
 
 pub use catalog_source::{CatalogSource, NamespaceSource, RuleRecord, WorkflowRecord, WorkflowVersion};
 pub use command::{ApplyCatalog, Init, MetaCommand, MetaCommandError, RulesChange, WorkflowsChange};
+pub use gossip_keys::{GossipKeys, KeyRefusal};
 pub use past::{PAST_BYTES_MAX, PAST_CHANGES_MAX, Past, Replaced};
 
 /// Changes kept in the catalog's history; older ones are forgotten.
@@ -38,6 +40,7 @@ pub struct Meta {
     members: BTreeMap<NodeId, Member>,
     /// Who left; none of them comes back.
     removed: BTreeSet<NodeId>,
+    gossip_keys: GossipKeys,
     /// The last stamp applied.
     now: Timestamp,
     dirty: checkpoint::Dirty,
@@ -86,6 +89,10 @@ pub enum MetaReply {
     MemberRemoved,
     /// Nothing changed.
     MemberRefused(MemberRefusal),
+    /// The keys of gossip that count, by this command or an earlier one.
+    GossipKeys(GossipKeys),
+    /// Nothing changed.
+    GossipKeysRefused(KeyRefusal),
 }
 
 /// Why the members were not changed.
@@ -119,6 +126,8 @@ impl Meta {
             }
             MetaCommand::PutMember(member) => self.put_member(*member),
             MetaCommand::RemoveMember(node) => self.remove_member(node),
+            MetaCommand::UseGossipKey(id) => self.use_gossip_key(id),
+            MetaCommand::RetireGossipKeys(upto) => self.retire_gossip_keys(upto),
             MetaCommand::ApplyCatalog(change) => self.apply_catalog(stamp, *change),
         }
     }

@@ -138,6 +138,7 @@ impl Shard {
                     self.open_groups(out);
                     self.tell_members(out);
                 }
+                MetaReply::GossipKeys(_) => self.tell_gossip_keys(out),
                 MetaReply::MemberPut | MetaReply::MemberRemoved => self.tell_members(out),
                 _ => {}
             }
@@ -316,7 +317,12 @@ impl Shard {
                     Err(refusal) => Self::answer(from, Answer::Rejected(Box::new(refusal)), out),
                 }
             }
-            MetaReply::Initialised | MetaReply::MemberPut | MetaReply::MemberRemoved | MetaReply::MemberRefused(_) => {}
+            MetaReply::Initialised
+            | MetaReply::MemberPut
+            | MetaReply::MemberRemoved
+            | MetaReply::MemberRefused(_)
+            | MetaReply::GossipKeys(_)
+            | MetaReply::GossipKeysRefused(_) => {}
         }
     }
 

@@ -37,6 +37,7 @@ impl Shard {
                 }
                 self.open_groups(out);
                 self.tell_members(out);
+                self.tell_gossip_keys(out);
                 self.compile_if_behind(out);
                 self.announce(now, out);
             }

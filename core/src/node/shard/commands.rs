@@ -109,6 +109,9 @@ impl Shard {
             Some(kind @ (CommandKind::RemoveNode | CommandKind::TransferLeader)) => {
                 return self.on_member_command(now, kind, command, to, out);
             }
+            Some(kind @ (CommandKind::UseGossipKey | CommandKind::RetireGossipKeys)) => {
+                return self.on_key_command(now, kind, command, to, out);
+            }
             Some(CommandKind::StartTask) => return self.start_task(now, namespace, command, to, out),
             Some(kind) => change_of(kind, command).map(|change| CatalogChangeRequest {
                 namespace,

@@ -12,6 +12,7 @@ use distric_model::{GroupId, WorkerId};
 use super::partition::WORKER_GRACE_MS;
 use super::workers::WORKER_SILENCE_MS;
 use super::{Shard, ShardOutputs};
+use crate::node::letters::ConsensusLetter;
 use crate::node::liveness::{GossipView, Word};
 use crate::node::machine_clock::Now;
 
@@ -28,6 +29,14 @@ const _: () = assert!(WORKER_GRACE_MS < WORKER_GRACE_LIVE_MS, "gossip's word for
 impl Shard {
     /// Gossip has something to say.
     pub(super) fn on_gossip(&mut self, now: Now, view: Arc<GossipView>, out: &mut ShardOutputs) {
+        // Of the views that all shards get, one is enough to learn addresses from.
+        if self.options.index == 0 {
+            let known = self.gossip.as_deref().map(GossipView::peers);
+            let peers = view.peers();
+            if known.as_ref() != Some(&peers) {
+                out.to_consensus.push(ConsensusLetter::Found { peers });
+            }
+        }
         self.gossip = Some(view);
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {

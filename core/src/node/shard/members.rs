@@ -110,12 +110,14 @@ impl Shard {
                 };
                 self.refuse(now, to, Refusal::new(code, refusal.to_string()), out);
             }
+            MetaReply::GossipKeys(keys) => self.answer_key_command(now, to, Ok(*keys), out),
+            MetaReply::GossipKeysRefused(refusal) => self.answer_key_command(now, to, Err(*refusal), out),
             other => self.refuse(now, to, Refusal::new(Code::Internal, format!("unexpected answer of group 0: {other:?}")), out),
         }
     }
 }
 
-fn meta_proposal(waiting: Waiting, command: Bytes) -> Proposal {
+pub(super) fn meta_proposal(waiting: Waiting, command: Bytes) -> Proposal {
     Proposal { waiting, group: GroupId::META, command, namespace: None, definition: None, redefined: 0 }
 }
 

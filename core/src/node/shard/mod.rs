@@ -17,6 +17,7 @@ mod connections;
 mod effects;
 mod filters;
 mod follow;
+mod gossip_keys;
 mod liveness;
 mod members;
 mod outputs;

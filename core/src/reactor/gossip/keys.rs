@@ -146,7 +146,9 @@ pub fn add(path: &Path, id_min: u16) -> Result<KeyId, KeysError> {
         text.push('\n');
     }
     let _ = write!(text, "{id} ");
-    key.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+    for byte in key {
+        let _ = write!(text, "{byte:02x}");
+    }
     text.push('\n');
     replace(path, &text).map_err(failed(path))?;
     Ok(KeyId(id))
@@ -238,7 +240,9 @@ mod tests {
         let ring = read(&path).unwrap();
         assert_eq!(ids(&ring), [1, 2, 7]);
         assert!(first != ring && fs::read_dir(dir.path()).unwrap().count() == 1, "nothing is left beside it");
-        (4..=KEYS_MAX).for_each(|_| drop(add(&path, 0).unwrap()));
+        for _ in 4..=KEYS_MAX {
+            add(&path, 0).unwrap();
+        }
         assert!(matches!(add(&path, 0), Err(KeysError::Ring { source: KeyRingError::TooMany, .. })));
     }
 

@@ -8,6 +8,7 @@
 mod agent;
 mod datagrams;
 pub mod keys;
+pub mod load;
 pub mod refusals;
 mod streams;
 mod thread;

@@ -26,7 +26,8 @@ impl RefusalLog {
             return None;
         }
         let news = refusals.iter().map(|(refusal, count)| (refusal, count - self.told.of(refusal)));
-        let reasons: Vec<String> = news.filter(|(_, count)| *count > 0).map(|(refusal, count)| format!("{} {count}", refusal.name())).collect();
+        let reasons: Vec<String> =
+            news.filter(|(_, count)| *count > 0).map(|(refusal, count)| format!("{} {count}", refusal.name())).collect();
         self.told = *refusals;
         self.next_at = Some(now.plus_ms(PAUSE_MS));
         Some(reasons.join(", "))
@@ -42,7 +43,8 @@ mod tests {
 
     #[test]
     fn a_flood_is_one_line_in_ten_seconds() {
-        let (cluster, node) = (ClusterId::new(Timestamp::from_us(0), Slot::truncate(0), 1), NodeId::new(Timestamp::from_us(0), Slot::truncate(0), 1));
+        let (cluster, node) =
+            (ClusterId::new(Timestamp::from_us(0), Slot::truncate(0), 1), NodeId::new(Timestamp::from_us(0), Slot::truncate(0), 1));
         let endpoint = Endpoint::v4([127, 0, 0, 1], 1);
         let start = Instant::from_us(1_000_000);
         let mut gossip = Gossip::new(Config::new(cluster, node, Generation(1), Profile::worker(endpoint)), 1, start).unwrap();

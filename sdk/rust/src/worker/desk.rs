@@ -123,6 +123,11 @@ impl Desk {
     }
 
     /// Results that are not confirmed.
+    /// Tasks that wait for a slot.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
     pub(super) fn unconfirmed(&self) -> usize {
         self.kept.len()
     }

@@ -7,6 +7,7 @@
 //! coordinators there are; a `session` is one connection; `shift` is the loop that runs handlers and brings the others together.
 
 mod desk;
+mod gauge;
 mod ledger;
 mod roster;
 mod session;
@@ -26,6 +27,7 @@ pub use self::task::{TaskContext, TaskFailure};
 use crate::backoff::{BackoffOptions, random_u64};
 use crate::dial::now_us;
 use crate::error::Error;
+pub use gauge::WorkerGauge;
 
 /// Most slots and prefetch together that one worker offers.
 pub const WORKER_CREDITS_MAX: u32 = 16_384;
@@ -58,6 +60,8 @@ pub struct WorkerOptions {
     pub heartbeat_ms: u64,
     /// Waits between attempts to connect.
     pub backoff: BackoffOptions,
+    /// Kept true with what the worker has in hand, when somebody wants to know.
+    pub gauge: Option<WorkerGauge>,
 }
 
 impl Default for WorkerOptions {
@@ -76,6 +80,7 @@ impl Default for WorkerOptions {
             keepalive_ms: 5_000,
             heartbeat_ms: 1_000,
             backoff: BackoffOptions::default(),
+            gauge: None,
         }
     }
 }

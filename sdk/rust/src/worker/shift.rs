@@ -104,6 +104,9 @@ pub(super) async fn run(
             }
         }
         shift.flush();
+        if let Some(gauge) = &options.gauge {
+            gauge.set(shift.desk.running(), shift.desk.queued());
+        }
         if matches!(stage, Stage::Draining { .. }) && shift.desk.running() == 0 {
             stage = Stage::Confirming { until: Instant::now() + Duration::from_millis(CONFIRM_WAIT_MS) };
         }
