@@ -1,5 +1,6 @@
 //! What a node promises, by theme.
 
+mod admission;
 mod between_groups;
 mod catalog;
 mod catalog_changes;
