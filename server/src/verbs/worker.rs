@@ -27,7 +27,7 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         }
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let (id, generation) = workers::fresh_identity()?;
-        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins);
+        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins)?;
         let joining = {
             let config = config.clone();
             tokio::spawn(async move { gossip::join(&config, id, generation).await })
