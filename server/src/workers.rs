@@ -10,7 +10,7 @@ use distric_core::config::{Config, WorkerConfig};
 use distric_model::{Slot, Timestamp, WorkerId};
 use distric_plugins_host::{Isolation, Keeper, StartError};
 use distric_sdk::worker::{WorkerBuilder, WorkerGauge, WorkerOptions};
-use distric_worker::{Builtins, Plugins, PluginsError};
+use distric_worker::{Builtins, Databases, Plugins, PluginsError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -41,7 +41,7 @@ pub async fn beside(
     };
     tracing::debug!(node = %node.node_id(), "worker beside the node");
     let plugins = plugins(&config.worker).await?;
-    let builder = builder([wire.to_string()], &config.worker, id, None, &plugins, WorkerGauge::default());
+    let builder = builder([wire.to_string()], &config.worker, id, None, &plugins, WorkerGauge::default())?;
     Ok(tokio::spawn(async move {
         if let Err(error) = run(builder, stopping).await {
             tracing::error!(%error, "the worker beside the node ended; tasks wait for another one");
@@ -84,6 +84,8 @@ pub fn refused(error: &PluginsError) -> Failure {
 /// A worker for these coordinators, with the built-in task types and these plugins. `generation`: which run this is, microseconds; the start
 /// when `None`. `gauge` tells what the worker has in hand.
 ///
+/// Errors: a database of the configuration whose address is missing or none.
+///
 /// Its label `plugin_isolation` is the level that all its plugins have reached, unless the configuration sets that label.
 pub fn builder(
     addresses: impl IntoIterator<Item = String>,
@@ -92,7 +94,8 @@ pub fn builder(
     generation: Option<u64>,
     plugins: &Plugins,
     gauge: WorkerGauge,
-) -> WorkerBuilder {
+) -> Result<WorkerBuilder, Failure> {
+    let builtins = Builtins::default().databases(databases(config)?);
     let mut labels = config.labels.clone();
     if let Some(isolation) = plugins.isolation() {
         labels.entry(ISOLATION_LABEL.to_owned()).or_insert_with(|| isolation.name().to_owned());
@@ -109,7 +112,17 @@ pub fn builder(
         drain_deadline_ms: DRAIN_WITHIN_MS,
         ..WorkerOptions::default()
     };
-    plugins.register(Builtins::default().register(WorkerBuilder::new(addresses, options)))
+    Ok(plugins.register(builtins.register(WorkerBuilder::new(addresses, options))))
+}
+
+/// The databases of the configuration, their addresses from the environment.
+fn databases(config: &WorkerConfig) -> Result<Databases, Failure> {
+    let address = |(name, variable): (&String, &String)| match std::env::var(variable) {
+        Ok(address) => Ok((name.clone(), address)),
+        Err(error) => Err(Failure::new(Exit::BadInput, format!("worker.sql: database `{name}`: environment variable {variable}: {error}"))),
+    };
+    let addresses = config.sql.iter().map(address).collect::<Result<_, _>>()?;
+    Databases::new(&addresses).map_err(|error| Failure::new(Exit::BadInput, format!("worker.sql: {error}")))
 }
 
 /// Runs a worker until it is asked to stop. Errors: a coordinator refused it for good.

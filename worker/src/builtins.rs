@@ -3,9 +3,10 @@
 use distric_sdk::worker::WorkerBuilder;
 
 use crate::clients::{ClientOptions, Clients};
-use crate::{http, log, transform, webhook};
+use crate::sql::Databases;
+use crate::{http, log, sql, transform, webhook};
 
-/// The names of the types that [`Builtins::register`] offers.
+/// The names of the types that [`Builtins::register`] offers in any case; `sql` is offered by a worker that has a database.
 pub const BUILTIN_TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
 
 /// The built-in executors and what they share: the pools of outgoing connections.
@@ -22,17 +23,32 @@ pub const BUILTIN_TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
 #[derive(Clone, Debug, Default)]
 pub struct Builtins {
     clients: Clients,
+    databases: Databases,
 }
 
 impl Builtins {
     /// Executors whose requests introduce themselves by `options`. Opens nothing yet.
     pub fn new(options: ClientOptions) -> Self {
-        Self { clients: Clients::new(options) }
+        Self { clients: Clients::new(options), databases: Databases::default() }
+    }
+
+    /// With these databases for `sql`.
+    pub fn databases(self, databases: Databases) -> Self {
+        Self { databases, ..self }
     }
 
     /// Offers every type of [`BUILTIN_TYPES`] through this worker; all workers of one `Builtins` share its connections.
     pub fn register(&self, worker: WorkerBuilder) -> WorkerBuilder {
         let (for_http, for_webhook) = (self.clients.clone(), self.clients.clone());
+        let worker = if self.databases.is_empty() {
+            worker
+        } else {
+            let databases = self.databases.clone();
+            worker.task("sql", move |context, _| {
+                let databases = databases.clone();
+                async move { sql::run(&databases, &context).await }
+            })
+        };
         worker
             .task("transform", async |context, input| transform::run(&context, &input).await)
             .task("log", async |context, _| log::run(&context).await)

@@ -23,13 +23,17 @@ pub enum Code {
     BadResponse,
     /// The answer or the output exceeds its limit.
     OutputTooLarge,
+    /// The database refused the statement.
+    SqlFailed,
+    /// The database could not carry the statement out now: a deadlock, a serialization failure, a lack of resources.
+    SqlPassing,
     /// The worker could not prepare the request. Our environment, not the task.
     Internal,
 }
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::BadConfig,
         Self::ExpressionFailed,
         Self::ConnectFailed,
@@ -39,6 +43,8 @@ impl Code {
         Self::TooManyRedirects,
         Self::BadResponse,
         Self::OutputTooLarge,
+        Self::SqlFailed,
+        Self::SqlPassing,
         Self::Internal,
     ];
 
@@ -54,6 +60,8 @@ impl Code {
             Self::TooManyRedirects => "too_many_redirects",
             Self::BadResponse => "bad_response",
             Self::OutputTooLarge => "output_too_large",
+            Self::SqlFailed => "sql_failed",
+            Self::SqlPassing => "sql_passing",
             Self::Internal => "internal",
         }
     }

@@ -1,5 +1,6 @@
 //! From what was written to what it means: kinds are known, relations between values are checked here.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -128,13 +129,11 @@ fn meaning(raw: &RawConfig) -> Config {
             slots: fits(integer(raw, "worker.slots")),
             prefetch: fits(integer(raw, "worker.prefetch")),
             name: text(raw, "worker.name"),
-            labels: match value(raw, "worker.labels") {
-                Some(Value::Labels(labels)) => labels.clone(),
-                _ => Default::default(),
-            },
+            labels: labels(raw, "worker.labels"),
             coordinators: addresses(raw, "worker.coordinators"),
             plugins: path(raw, "worker.plugins"),
             plugin_isolation: text(raw, "worker.plugin_isolation"),
+            sql: labels(raw, "worker.sql"),
         },
         log: LogConfig {
             level: match text(raw, "log.level").as_str() {
@@ -251,6 +250,13 @@ fn addresses(raw: &RawConfig, key: &str) -> Vec<String> {
     match value(raw, key) {
         Some(Value::Addresses(all)) => all.clone(),
         _ => Vec::new(),
+    }
+}
+
+fn labels(raw: &RawConfig, key: &str) -> BTreeMap<String, String> {
+    match value(raw, key) {
+        Some(Value::Labels(labels)) => labels.clone(),
+        _ => BTreeMap::new(),
     }
 }
 

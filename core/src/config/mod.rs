@@ -268,6 +268,8 @@ pub struct WorkerConfig {
     pub plugins: Option<PathBuf>,
     /// Weakest isolation with which a plugin may run.
     pub plugin_isolation: String,
+    /// Databases for `sql` tasks: name to the environment variable with the address.
+    pub sql: BTreeMap<String, String>,
 }
 
 /// Log output.

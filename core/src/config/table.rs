@@ -369,6 +369,13 @@ pub const KEYS: &[KeyInfo] = &[
         "Weakest isolation with which a plugin may run; `none` also admits those that are configured to run in the worker's own process.",
     ),
     key(
+        "worker.sql",
+        Kind::Labels,
+        Fallback::Value(""),
+        "Databases for `sql` tasks: name to the environment variable that holds the address, such as `billing=BILLING_DB` with \
+         `postgres://user:password@host/database` in it. Without one the worker does not offer `sql`.",
+    ),
+    key(
         "log.level",
         Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
         Fallback::Value("info"),

@@ -15,6 +15,8 @@ use super::read::known_members;
 const SET_NAMES_MAX: usize = 256;
 /// Most cases of one `branch`.
 const CASES_MAX: usize = 256;
+/// Most rows that the output of one `sql` task may have.
+const SQL_ROWS_MAX: i64 = 100_000;
 /// Longest time one outgoing request may be given, milliseconds.
 const EXCHANGE_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 
@@ -40,7 +42,7 @@ pub(super) fn canonical(task_type: &str, mut config: Value) -> Value {
                 }
             }
         }
-        "http" | "webhook" | "wait_for_signal" => {
+        "http" | "webhook" | "sql" | "wait_for_signal" => {
             if let Some(timeout) = members.get_mut("timeout").filter(|timeout| !holds_expression(timeout))
                 && let Ok(ms) = parse_duration_ms(&Node::from_json(timeout))
             {
@@ -75,6 +77,7 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
             (&["method", "url", "headers", "body", "expect_status", "timeout"], &["tls", "auth", "proxy", "follow_redirects", "query"])
         }
         "webhook" => (&["url", "body", "headers", "secret", "expect_status", "timeout"], &["tls", "auth", "proxy"]),
+        "sql" => (&["connection", "query", "params", "dedupe", "rows_max", "timeout"], &NO_KEYS),
         "wait" => (&["duration", "for", "until"], &NO_KEYS),
         "wait_for_signal" => (&["name", "key", "timeout"], &NO_KEYS),
         "branch" => (&["cases", "default"], &NO_KEYS),
@@ -90,6 +93,7 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
         "transform" => check.transform(),
         "log" => check.log(),
         "http" | "webhook" => check.request(task_type == "http"),
+        "sql" => check.sql(),
         "wait" => check.wait(),
         "wait_for_signal" => check.wait_for_signal(),
         "branch" => check.branch(),
@@ -145,13 +149,38 @@ impl<'a> Check<'a, '_> {
         if !has_method {
             self.text(self.config.get("secret"));
         }
+        self.exchange_timeout();
+        self.headers();
+        self.expect_status();
+    }
+
+    fn exchange_timeout(&mut self) {
         if let Some(timeout) = self.constant("timeout")
             && read_duration_ms(&timeout, self.problems, 1).is_some_and(|ms| ms > EXCHANGE_TIMEOUT_MS_MAX)
         {
             timeout.error(self.problems, "the duration is too long", Some("at most 1h"));
         }
-        self.headers();
-        self.expect_status();
+    }
+
+    fn sql(mut self) {
+        let connection = self.config.required(self.problems, "connection");
+        self.text(connection);
+        let query = self.config.required(self.problems, "query");
+        self.text(query.clone());
+        // A value in the text of a query could become a part of its meaning.
+        if let Some(query) = query.filter(is_expression) {
+            query.error(self.problems, "the query is constant text", Some("$1, $2, … in the query, and their values in `params`"));
+        }
+        if let Some(params) = self.constant("params") {
+            params.list(self.problems);
+        }
+        if let Some(dedupe) = self.constant("dedupe") {
+            dedupe.bool(self.problems);
+        }
+        if let Some(rows) = self.constant("rows_max") {
+            rows.integer(self.problems, 1, SQL_ROWS_MAX);
+        }
+        self.exchange_timeout();
     }
 
     fn expect_status(&mut self) {

@@ -168,10 +168,10 @@ pub const MACHINE_TYPES: [&str; 5] = ["wait", "wait_for_signal", "branch", "fail
 const COMPENSATION_MACHINE_TYPES: [&str; 1] = ["publish"];
 /// What follows a task's id in the id of its compensation. No id of a user holds it.
 pub const COMPENSATION_SUFFIX: &str = ":compensate";
-/// The task types that every worker offers.
-pub const WORKER_TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
+/// The task types built into workers; `sql` is offered by those that have a database.
+pub const WORKER_TYPES: [&str; 5] = ["transform", "log", "http", "webhook", "sql"];
 /// Words of the language that are task types in other versions.
-const UNSUPPORTED_TYPES: [&str; 7] = ["aggregate", "sql", "for_each", "while", "sub_workflow", "shell", "exec"];
+const UNSUPPORTED_TYPES: [&str; 6] = ["aggregate", "for_each", "while", "sub_workflow", "shell", "exec"];
 
 /// The task types, beside the built-in ones, that a workflow may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -490,6 +490,17 @@ fn configs_are_checked_by_type() {
         ],
     );
     refuse_config(
+        "sql",
+        "{ connection: main, query: 'select ${input.x}', params: 5, dedupe: maybe, rows_max: 0, timeout: 2h }",
+        &[
+            "query: the query is constant text ($1, $2, … in the query, and their values in `params`)",
+            "params: found a number (a list)",
+            "dedupe: found a string (true or false)",
+            "rows_max: found 0 (a whole number from 1 to 100000)",
+            "timeout: the duration is too long (at most 1h)",
+        ],
+    );
+    refuse_config(
         "http",
         "{ url: 5, expect_status: [] }",
         &[

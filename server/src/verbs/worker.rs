@@ -34,7 +34,7 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let (id, generation) = workers::fresh_identity()?;
         let gauge = WorkerGauge::default();
-        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins, gauge.clone());
+        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins, gauge.clone())?;
         let joining = {
             let config = config.clone();
             tokio::spawn(async move { gossip::join(&config, gossip::Part { worker: id, generation, keys, gauge }).await })
