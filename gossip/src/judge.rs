@@ -19,8 +19,6 @@ use crate::table::Member;
 const INCARNATION_JUMP_MAX: u32 = 1 << 20;
 /// A generation further ahead of our clock than a year is no honest one.
 const GENERATION_AHEAD_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1_000;
-/// Members that are asked to check a fresh suspicion at once, on average.
-const SOLICITED: u64 = 6;
 
 /// How often the normal lane sends a newcomer of whom a comparison told.
 const SENDS_AFTER_SYNC: u32 = 2;
@@ -360,7 +358,7 @@ impl Gossip {
         let (own_high, own_low) = self.own.node.uuid().as_u64_pair();
         let words = [high, low, generation.0, u64::from(incarnation.0), own_high, own_low];
         let hash = words.into_iter().fold(0, |hash, word| mix(hash ^ word).wrapping_add(1));
-        hash % (self.live_count().max(1) as u64) < SOLICITED
+        hash % (self.live_count().max(1) as u64) < self.config.witnesses as u64
     }
 
     /// The full record of a member, for those who lack it.

@@ -1,0 +1,78 @@
+//! E13, E14 and loss alone: when nobody dies, nobody is declared dead, and little is said.
+
+use std::collections::BTreeSet;
+
+use distric_gossip::Event;
+
+use crate::asked::Asked;
+use crate::report;
+use crate::world::{S, node_id};
+
+/// E13: 1, 10 and 50 % of the members stand still for 1 to 10 s.
+pub fn paused_observers(asked: &Asked) -> u64 {
+    let mut packets = 0;
+    for percent in [1, 10, 50] {
+        let tallies = asked.worlds(|world, trials| {
+            let (mut wrong, mut suspected) = (0, 0);
+            for _ in 0..trials {
+                let since = world.now;
+                world.events.clear();
+                let paused = world.random.choose((asked.n * percent / 100).max(1), 0, asked.n);
+                for at in &paused {
+                    let pause = S + world.random.below(9 * S);
+                    asked.style.apply(world, *at, pause);
+                }
+                world.run_for(15 * S);
+                let sleepers: BTreeSet<_> = paused.iter().map(|at| node_id(*at)).collect();
+                wrong += world.failed_since(since).iter().filter(|(.., node)| !sleepers.contains(node)).count();
+                suspected += world.count(since, |event| matches!(event, Event::Suspected { node, .. } if !sleepers.contains(node)));
+                world.converge(120 * S);
+            }
+            (wrong, suspected, world.packets_sent)
+        });
+        let sum = tallies.into_iter().fold((0, 0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1, sum.2 + more.2));
+        println!("  {percent:>2} % stand still: healthy declared dead {}, suspicions of the healthy noted {}", sum.0, sum.1);
+        packets += sum.2;
+    }
+    packets
+}
+
+/// Resident memory of this process, bytes.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4_096)
+}
+
+/// E14: what a node sends in 30 s in which nothing happens, and what it takes of memory.
+pub fn idle(asked: &Asked) -> u64 {
+    let empty = resident_bytes();
+    let mut world = asked.formed(asked.seed);
+    world.checks = false;
+    world.events = Vec::new();
+    world.run_for(30 * S);
+    let before: Vec<(u64, u64)> = world.seats.iter().map(|seat| (seat.bytes_sent, seat.packets_sent)).collect();
+    world.run_for(30 * S);
+    let pairs = || world.seats.iter().zip(&before);
+    report::rates("bytes/s sent per node", pairs().map(|(seat, before)| (seat.bytes_sent - before.0) / 30).collect());
+    report::rates("packets/s sent per node", pairs().map(|(seat, before)| (seat.packets_sent - before.1) / 30).collect());
+    match empty.zip(resident_bytes()) {
+        Some((empty, full)) => println!("  memory per node, the world's own books included: {} KB", full.saturating_sub(empty) / 1_024 / asked.n as u64),
+        None => println!("  memory: this system does not tell"),
+    }
+    world.packets_sent
+}
+
+/// Loss and nothing else.
+pub fn false_positives(asked: &Asked) -> u64 {
+    let tallies = asked.worlds(|world, trials| {
+        let since = world.now;
+        world.events.clear();
+        world.run_for(trials as u64 * 10 * S);
+        let own: u64 = world.running().map(|(_, gossip)| gossip.stats().suspicions_own_count).sum();
+        (own, world.failed_since(since).len(), world.packets_sent)
+    });
+    let sum = tallies.into_iter().fold((0, 0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1, sum.2 + more.2));
+    println!("  {} s of {} permille: {} suspicions raised, {} failures declared", asked.trials * 10, asked.loss_permille, sum.0, sum.1);
+    sum.2
+}
