@@ -39,6 +39,7 @@ mod lanes;
 mod partition;
 mod probe;
 mod random;
+mod returning;
 mod suspicion;
 mod table;
 mod urgent;

@@ -12,6 +12,7 @@ use distric_model::{Instant, NodeId};
 
 use crate::profile::{Load, Profile};
 use crate::random::{Random, mix};
+use crate::returning::Returns;
 use crate::standing::{Generation, Incarnation, Standing};
 use crate::suspicion::Suspicion;
 
@@ -29,6 +30,7 @@ pub(crate) struct Member {
     /// When the standing last changed here.
     pub(crate) since: Instant,
     pub(crate) suspicion: Option<Suspicion>,
+    pub(crate) returns: Returns,
     /// Smoothed round trip and its deviation, microseconds (RFC 6298); zero when unknown.
     pub(crate) rtt_us: u32,
     pub(crate) rtt_deviation_us: u32,
@@ -45,6 +47,7 @@ impl Member {
             load: Load::default(),
             since: now,
             suspicion: None,
+            returns: Returns::new(now),
             rtt_us: 0,
             rtt_deviation_us: 0,
             told_at: None,
