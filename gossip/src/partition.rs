@@ -116,12 +116,7 @@ impl Detector {
     }
 
     /// Looks at all members, this node included; `version` tells when they change. Returns the verdict before when it changed.
-    pub(crate) fn observe<'a>(
-        &mut self,
-        now: Instant,
-        version: u64,
-        members: impl Iterator<Item = Seen<'a>> + Clone,
-    ) -> Option<Verdict> {
+    pub(crate) fn observe<'a>(&mut self, now: Instant, version: u64, members: impl Iterator<Item = Seen<'a>> + Clone) -> Option<Verdict> {
         let mut weights = Weights::default();
         let mut lost = Vec::new();
         let mut fresh = false;

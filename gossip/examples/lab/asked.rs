@@ -8,7 +8,7 @@ use crate::world::{S, World};
 
 /// The options of all experiments.
 pub const OPTIONS: &str = "[--n N] [--trials T] [--worlds W] [--threads P] [--kill K] [--loss PERMILLE] [--gray PERMILLE] [--hz HZ] \
-                           [--backlog UPDATES] [--reps R] [--factor PERCENT] [--seed S] [--config NAME] [--style hold|pause|freeze]";
+                           [--backlog UPDATES] [--reps R] [--every K] [--factor PERCENT] [--seed S] [--config NAME] [--style hold|pause|freeze]";
 
 /// Parsed, with defaults.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Asked {
     pub backlog: usize,
     /// Repetitions of each cell of E1 and E2.
     pub reps: usize,
+    /// Of the cells of E1 and E2 every so-manieth is run.
+    pub every: usize,
     /// `suspicion_factor` in hundredths; 0: the default.
     pub factor_percent: usize,
     pub seed: u64,
@@ -65,6 +67,7 @@ impl Asked {
             hz: 20,
             backlog: 0,
             reps: 1,
+            every: 1,
             factor_percent: 0,
             seed: 1,
             config: "ours".to_owned(),
@@ -85,6 +88,7 @@ impl Asked {
                 "--hz" => asked.hz = number()?.max(1) as u64,
                 "--backlog" => asked.backlog = number()?,
                 "--reps" => asked.reps = number()?.max(1),
+                "--every" => asked.every = number()?.max(1),
                 "--factor" => asked.factor_percent = number()?,
                 "--seed" => asked.seed = number()? as u64,
                 "--config" => asked.config.clone_from(value),

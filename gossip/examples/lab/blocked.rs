@@ -136,7 +136,7 @@ fn one_cycle(asked: &Asked, style: Style, (concurrent, blocked_ms, between_ms): 
 }
 
 fn all(asked: &Asked, cells: &[(usize, u64, u64)], one: impl Fn((usize, u64, u64), u64) -> Tally + Sync) -> Tally {
-    let runs: Vec<_> = (0..asked.reps).flat_map(|_| cells.iter().copied()).collect();
+    let runs: Vec<_> = (0..asked.reps).flat_map(|_| cells.iter().copied()).step_by(asked.every).collect();
     let tallies = asked.parallel(runs.len(), |number| one(runs[number], asked.seed + number as u64));
     tallies.into_iter().fold(Tally::default(), Tally::add)
 }

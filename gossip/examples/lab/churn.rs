@@ -9,7 +9,9 @@ fn print(world: &mut World, name: &str, since: u64, before: (u64, u64)) {
     let per = world.seats.len() as f64 * (world.now - since) as f64 / 1e6;
     let (packets, bytes) = ((world.packets_sent - before.0) as f64 / per, (world.bytes_sent - before.1) as f64 / per);
     let took = world.converge(120 * S) as f64 / 1e6;
-    println!("  {name:<40} somebody held somebody dead: {failed} times; agreement {took:.1} s later; {packets:.1} packets/s, {bytes:.0} B/s per node");
+    println!(
+        "  {name:<40} somebody held somebody dead: {failed} times; agreement {took:.1} s later; {packets:.1} packets/s, {bytes:.0} B/s per node"
+    );
 }
 
 /// E11: ten per cent of the members restart every minute for ten minutes; then all, five per cent at a time; then 30 % at once.

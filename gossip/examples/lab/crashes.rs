@@ -45,6 +45,7 @@ pub fn load_storm(asked: &Asked) -> u64 {
 fn crashes(asked: &Asked, meanwhile: impl Fn(&mut World, u64) + Sync) -> u64 {
     let tallies = asked.worlds(|world, trials| {
         let mut tally = Tally::default();
+        world.wants = |event| matches!(event, Event::Failed { .. });
         (0..trials).for_each(|_| one(asked, world, &meanwhile, &mut tally));
         tally.packets = world.packets_sent;
         tally

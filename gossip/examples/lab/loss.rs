@@ -23,9 +23,10 @@ fn print(world: &World, name: &str, bad: &BTreeSet<usize>, since: u64) {
     let pairs = (healthy * bad.len()) as f64;
     let of = |wanted: fn(u64) -> bool| removals.values().filter(|count| wanted(**count)).count() as f64 / pairs * 100.0;
     let mean = removals.values().sum::<u64>() as f64 / pairs;
-    let out = world.running().filter(|(at, _)| !bad.contains(at)).map(|(_, gossip)| {
-        ids.keys().filter(|node| !gossip.standing_of(**node).is_some_and(|standing| standing.state.is_live())).count()
-    });
+    let out = world
+        .running()
+        .filter(|(at, _)| !bad.contains(at))
+        .map(|(_, gossip)| ids.keys().filter(|node| !gossip.standing_of(**node).is_some_and(|standing| standing.state.is_live())).count());
     let out = out.sum::<usize>() as f64 / pairs * 100.0;
     let refuted = world.count(since, |event| matches!(event, Event::Refuted { node, .. } if ids.contains_key(node))) as f64 / pairs;
     println!(

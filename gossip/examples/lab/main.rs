@@ -24,7 +24,11 @@ use asked::Asked;
 type Experiment = (&'static str, &'static str, fn(&Asked) -> u64);
 
 const EXPERIMENTS: &[Experiment] = &[
-    ("CAL", "blocked members with memberlist's parameters, against Lifeguard's table V [--config swim|lha-probe|lha-suspicion|lifeguard]", blocked::calibration),
+    (
+        "CAL",
+        "blocked members with memberlist's parameters, against Lifeguard's table V [--config swim|lha-probe|lha-suspicion|lifeguard]",
+        blocked::calibration,
+    ),
     ("E1", "threshold: members blocked once [--config, default ours] [--style hold|pause]", blocked::threshold),
     ("E2", "interval: members blocked again and again [--config] [--style]", blocked::interval),
     ("E3", "members that get a 129th of a processor", blocked::starved),
@@ -61,5 +65,9 @@ fn main() {
     let started = std::time::Instant::now();
     let packets = run(&asked);
     let took = started.elapsed();
-    println!("  {packets} packets, {:.1} s of wall clock, {:.2} us each\n", took.as_secs_f64(), took.as_micros() as f64 / packets.max(1) as f64);
+    println!(
+        "  {packets} packets, {:.1} s of wall clock, {:.2} us each\n",
+        took.as_secs_f64(),
+        took.as_micros() as f64 / packets.max(1) as f64
+    );
 }

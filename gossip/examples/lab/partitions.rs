@@ -43,7 +43,10 @@ fn one(asked: &Asked, (name, for_s, part): Cut, seed: u64) -> (String, u64) {
     };
     let (suspected, judged) = (first(|to| to == Verdict::Suspected), first(|to| to > Verdict::Suspected));
     let verdicts: BTreeSet<(usize, Verdict)> = world.running().map(|(at, gossip)| (part(at, n), gossip.verdict())).collect();
-    let verdicts: Vec<String> = verdicts.into_iter().map(|(part, verdict)| if part == BRIDGE { format!("bridge {verdict:?}") } else { format!("{verdict:?}") }).collect();
+    let verdicts: Vec<String> = verdicts
+        .into_iter()
+        .map(|(part, verdict)| if part == BRIDGE { format!("bridge {verdict:?}") } else { format!("{verdict:?}") })
+        .collect();
     let (healed, bytes, packets) = (world.now, world.bytes_sent, world.packets_sent);
     world.passes = Box::new(|_, _| true);
     let took = world.converge(300 * S);

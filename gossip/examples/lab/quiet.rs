@@ -57,7 +57,9 @@ pub fn idle(asked: &Asked) -> u64 {
     report::rates("bytes/s sent per node", pairs().map(|(seat, before)| (seat.bytes_sent - before.0) / 30).collect());
     report::rates("packets/s sent per node", pairs().map(|(seat, before)| (seat.packets_sent - before.1) / 30).collect());
     match empty.zip(resident_bytes()) {
-        Some((empty, full)) => println!("  memory per node, the world's own books included: {} KB", full.saturating_sub(empty) / 1_024 / asked.n as u64),
+        Some((empty, full)) => {
+            println!("  memory per node, the world's own books included: {} KB", full.saturating_sub(empty) / 1_024 / asked.n as u64)
+        }
         None => println!("  memory: this system does not tell"),
     }
     world.packets_sent

@@ -55,8 +55,14 @@ impl Default for Weather {
 }
 
 enum What {
-    Packet { from: Endpoint, bytes: Bytes },
-    Stream { from: Endpoint, bytes: Bytes },
+    Packet {
+        from: Endpoint,
+        bytes: Bytes,
+    },
+    Stream {
+        from: Endpoint,
+        bytes: Bytes,
+    },
     Wake,
     /// The network of a seat that was held is there again.
     Release,
@@ -123,7 +129,8 @@ pub struct World {
     queue: BinaryHeap<Pending>,
     seq: u64,
     out: Outputs,
-    /// Everything that was said: when, by whom, what.
+    /// Everything that was said, as far as it is wanted: when, by whom, what.
+    pub wants: fn(&Event) -> bool,
     pub events: Vec<(u64, usize, Event)>,
     /// Packets as they come to one seat, when somebody wants to read along.
     pub tap: Option<(usize, Vec<(u64, Endpoint, Bytes)>)>,
@@ -146,6 +153,7 @@ impl World {
             queue: BinaryHeap::new(),
             seq: 0,
             out: Outputs::default(),
+            wants: |_| true,
             events: Vec::new(),
             tap: None,
             history: History::default(),
@@ -271,7 +279,7 @@ impl World {
         } else {
             self.carry(at, out);
         }
-        for event in out.events.drain(..) {
+        for event in out.events.drain(..).filter(self.wants) {
             self.events.push((self.now, at, event));
         }
         if let Some(wake_at) = out.wake_at {
