@@ -43,6 +43,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("E12", "E4 while every load changes [--hz]", crashes::load_storm),
     ("E13", "paused observers", quiet::paused_observers),
     ("E14", "idle bandwidth and memory", quiet::idle),
+    ("PKT", "what a packet costs one member, in real time", quiet::packets),
     ("FP", "loss alone", quiet::false_positives),
 ];
 

@@ -6,6 +6,7 @@ use distric_gossip::Event;
 
 use crate::asked::Asked;
 use crate::report;
+use crate::world::replay::Replay;
 use crate::world::{S, node_id};
 
 /// E13: 1, 10 and 50 % of the members stand still for 1 to 10 s.
@@ -77,4 +78,27 @@ pub fn false_positives(asked: &Asked) -> u64 {
     let sum = tallies.into_iter().fold((0, 0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1, sum.2 + more.2));
     println!("  {} s of {} permille: {} suspicions raised, {} failures declared", asked.trials * 10, asked.loss_permille, sum.0, sum.1);
     sum.2
+}
+
+/// What one member of an idle cluster computes, and what a packet costs it then and while ten die. Real time, so the host must be idle too.
+pub fn packets(asked: &Asked) -> u64 {
+    const SEAT: usize = 7;
+    let mut world = asked.formed(asked.seed);
+    world.checks = false;
+    world.wants = |_| false;
+    let idle = Replay::record(&mut world, SEAT, 60 * S);
+    (0..10).for_each(|n| world.crash(asked.n / 10 * n + 1));
+    let storm = Replay::record(&mut world, SEAT, 10 * S);
+    for (name, replay, seconds) in [("idle", &idle, 60.0), ("ten deaths", &storm, 10.0)] {
+        let count = replay.packets.len() as u64;
+        // The least of some: what else the host does is not ours.
+        let all = (0..20).map(|_| replay.play(count));
+        let (packets, timeouts) = all.min_by_key(|(packets, timeouts)| *packets + *timeouts).expect("it was played");
+        println!(
+            "  {name}: {count} packets in {seconds} s, {:.2} us each; packets and timeouts together {:.4} % of a core, system calls apart",
+            packets.as_secs_f64() * 1e6 / count as f64,
+            (packets + timeouts).as_secs_f64() / seconds * 100.0
+        );
+    }
+    world.packets_sent
 }

@@ -15,6 +15,7 @@ use distric_model::{ClusterId, Instant, NodeId, Slot, Timestamp};
 pub mod checkers;
 mod looks;
 mod random;
+pub mod replay;
 
 use checkers::History;
 pub use random::Random;
