@@ -205,7 +205,10 @@ impl Gossip {
         if new <= old {
             if via != Via::FirstHand {
                 self.stats.rumours_stale_count += 1;
-                self.normal.heard(node, new);
+                // Copies in haste come in a dozen whether others lack the word or not; only those of the ticks say that they spread it.
+                if rumour.hops == 0 {
+                    self.normal.heard(node, new);
+                }
             }
             return;
         }
