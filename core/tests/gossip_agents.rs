@@ -10,7 +10,7 @@ use distric_model::{ClusterId, NodeId, Slot, Timestamp};
 
 /// Longest wait for everyone to know everyone.
 const FORMED_WITHIN: Duration = Duration::from_secs(60);
-/// Longest wait for the word of all deaths to be everywhere; the bar is checked on the times, not by this.
+/// Longest wait for the word of all deaths to be everywhere; the bar is [`KNOWN_WITHIN`].
 const HEARD_WITHIN: Duration = Duration::from_secs(60);
 
 type Said = (Instant, usize, usize, Event);
@@ -45,8 +45,63 @@ fn hear(inbox: &mpsc::Receiver<Said>, within: Duration, mut done: impl FnMut(&Sa
     false
 }
 
+/// How much time this machine took away from a thread that only sleeps: what it was woken too late, summed up. Whatever runs beside
+/// the test takes as much from the agents.
+struct Metronome {
+    stop: mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<Duration>,
+}
+
+impl Metronome {
+    fn start() -> Self {
+        /// Its beat.
+        const BEAT: Duration = Duration::from_millis(10);
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut lost = Duration::ZERO;
+            loop {
+                let before = Instant::now();
+                if stopped.recv_timeout(BEAT) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return lost;
+                }
+                // A timer may be a beat late on a machine that is at rest.
+                lost += before.elapsed().saturating_sub(2 * BEAT);
+            }
+        });
+        Self { stop, thread }
+    }
+
+    fn lost(self) -> Duration {
+        drop(self.stop);
+        self.thread.join().unwrap()
+    }
+}
+
+/// The bar.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+/// Attempts: a machine that is busy with other things may spoil one in ways that no metronome hears.
+const ATTEMPTS_MAX: usize = 3;
+
 #[test]
-fn ten_of_a_hundred_real_agents_die_at_once_and_everyone_knows() {
+fn ten_of_a_hundred_real_agents_die_at_once_and_everyone_knows_within_five_seconds() {
+    let mut tried = Vec::new();
+    for _ in 0..ATTEMPTS_MAX {
+        let (slowest, lost) = ten_of_a_hundred_die();
+        println!(
+            "the last word came {} ms after the deaths; the machine stood still for {} ms of them",
+            slowest.as_millis(),
+            lost.as_millis()
+        );
+        if slowest <= KNOWN_WITHIN + lost {
+            return;
+        }
+        tried.push((slowest, lost));
+    }
+    panic!("no attempt within {KNOWN_WITHIN:?} and what the machine itself lost: (slowest, lost) {tried:?}");
+}
+
+/// Until the last survivor has declared the last death, and what the machine lost meanwhile.
+fn ten_of_a_hundred_die() -> (Duration, Duration) {
     const COUNT: usize = 100;
     const VICTIMS: usize = 10;
     let (said, inbox) = mpsc::channel();
@@ -67,6 +122,7 @@ fn ten_of_a_hundred_real_agents_die_at_once_and_everyone_knows() {
     std::thread::sleep(Duration::from_secs(2));
     while inbox.try_recv().is_ok() {}
 
+    let metronome = Metronome::start();
     let died = Instant::now();
     victims.kill();
     let mut slowest = Duration::ZERO;
@@ -93,9 +149,9 @@ fn ten_of_a_hundred_real_agents_die_at_once_and_everyone_knows() {
         }
         heard.len() == (COUNT - VICTIMS) * VICTIMS
     });
+    let lost = metronome.lost();
     assert!(wrong.is_empty(), "the living were declared dead: {wrong:?}");
     assert!(all, "{} of {} words of a death came", heard.len(), (COUNT - VICTIMS) * VICTIMS);
-    println!("the last of {} words came {} ms after the deaths", heard.len(), slowest.as_millis());
     // None of the living stays under suspicion: each speaks up.
     open.retain(|(_, who), _| (0..COUNT - VICTIMS).any(|n| node(n) == *who));
     let cleared = open.is_empty()
@@ -110,6 +166,7 @@ fn ten_of_a_hundred_real_agents_die_at_once_and_everyone_knows() {
         });
     assert!(cleared, "under suspicion to the end: {open:?}");
     survivors.leave();
+    (slowest, lost)
 }
 
 #[test]

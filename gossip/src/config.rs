@@ -15,6 +15,10 @@ pub(crate) const SEEDS_MAX: usize = 64;
 const INDIRECT_MAX: usize = 16;
 /// Most confirmations waited for.
 const CONFIRMATIONS_MAX: usize = 8;
+/// Most witnesses of a fresh suspicion.
+const WITNESSES_MAX: usize = 64;
+/// Greatest local health score: probes are then slowed down 33 times.
+const LOCAL_HEALTH_MAX: u32 = 32;
 
 /// Settings of one machine. All nodes of a cluster should have equal times.
 #[derive(Clone, Debug)]
@@ -45,13 +49,17 @@ pub struct Config {
     pub suspicion_floor_ms: u64,
     /// Independent confirmations that bring a suspicion down to its shortest.
     pub confirmations: usize,
+    /// Members that check a fresh suspicion at once, on average; 0: confirmations come from the rounds alone.
+    pub witnesses: usize,
+    /// Greatest distrust of ourselves (S of Lifeguard): waits are stretched up to one more than this; 0: never.
+    pub local_health_max: u32,
     /// Dissemination tick of the normal and the load lane, milliseconds.
     pub gossip_interval_ms: u64,
     /// Targets of a dissemination tick.
     pub gossip_fan_out: usize,
     /// Bytes of load samples in one tick's packet.
     pub load_bytes_max: usize,
-    /// Most packets of the urgent lane, per second.
+    /// Most packets of the urgent lane, per second; 0: there is none, and words wait for ticks and pings.
     pub urgent_packets_per_s: u32,
     /// How often two views are compared without a reason, milliseconds; grows with the logarithm of the cluster.
     pub sync_interval_ms: u64,
@@ -113,6 +121,8 @@ impl Config {
             suspicion_spread: 6,
             suspicion_floor_ms: 1_500,
             confirmations: 3,
+            witnesses: 6,
+            local_health_max: 8,
             gossip_interval_ms: 1_000,
             gossip_fan_out: 4,
             load_bytes_max: 512,
@@ -140,9 +150,11 @@ impl Config {
             ("suspicion_spread", u64::from(self.suspicion_spread), 1, 100),
             ("suspicion_floor_ms", self.suspicion_floor_ms, 1, HOUR_MS),
             ("confirmations", self.confirmations as u64, 0, CONFIRMATIONS_MAX as u64),
+            ("witnesses", self.witnesses as u64, 0, WITNESSES_MAX as u64),
+            ("local_health_max", u64::from(self.local_health_max), 0, u64::from(LOCAL_HEALTH_MAX)),
             ("gossip_interval_ms", self.gossip_interval_ms, 10, HOUR_MS),
             ("gossip_fan_out", self.gossip_fan_out as u64, 1, 64),
-            ("urgent_packets_per_s", u64::from(self.urgent_packets_per_s), 1, 1_000_000),
+            ("urgent_packets_per_s", u64::from(self.urgent_packets_per_s), 0, 1_000_000),
             ("sync_interval_ms", self.sync_interval_ms, 100, HOUR_MS),
             ("sync_pause_ms", self.sync_pause_ms, 100, HOUR_MS),
             ("knock_interval_ms", self.knock_interval_ms, 100, HOUR_MS),

@@ -12,6 +12,7 @@ use crate::machine::Gossip;
 use crate::packet::Rumour;
 use crate::probe::{QUESTIONS_MAX, Question};
 use crate::random::mix;
+use crate::returning::Returns;
 use crate::standing::{Generation, Incarnation, State};
 use crate::suspicion::{Suspicion, suspicion_ms_min};
 use crate::table::Member;
@@ -20,8 +21,6 @@ use crate::table::Member;
 const INCARNATION_JUMP_MAX: u32 = 1 << 20;
 /// A generation further ahead of our clock than a year is no honest one.
 const GENERATION_AHEAD_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1_000;
-/// Members that are asked to check a fresh suspicion at once, on average.
-const SOLICITED: u64 = 6;
 
 /// How often the normal lane sends a newcomer of whom a comparison told.
 const SENDS_AFTER_SYNC: u32 = 2;
@@ -212,7 +211,10 @@ impl Gossip {
         if new <= old {
             if via != Via::FirstHand {
                 self.stats.rumours_stale_count += 1;
-                self.normal.heard(node, new);
+                // Copies in haste come in a dozen whether others lack the word or not; only those of the ticks say that they spread it.
+                if rumour.hops == 0 {
+                    self.normal.heard(node, new);
+                }
             }
             return;
         }
@@ -224,9 +226,18 @@ impl Gossip {
             self.ask(Question { target: node, rumour: Some(rumour.clone()) });
             return;
         }
+        let is_return = old.state == State::Dead && new.state.is_live() && new.generation == old.generation;
+        if is_return && !member.returns.may_return(member.since, now) {
+            // It says so in every packet; the first one after the pause is heard.
+            self.stats.returns_put_off_count += 1;
+            return;
+        }
+        if new.state == State::Dead && old.state.is_live() && !member.suspicion.as_ref().is_some_and(|suspicion| suspicion.is_ripe(now)) {
+            return self.on_death_out_of_the_blue(now, rumour, out);
+        }
         match new.state {
             State::Alive => self.become_alive(now, rumour, out),
-            State::Suspect => self.become_suspect(now, rumour, out),
+            State::Suspect => self.become_suspect(now, rumour, false, out),
             State::Dead => self.become_dead(now, rumour, out),
             State::Left => self.become_left(now, rumour, out),
         }
@@ -252,7 +263,21 @@ impl Gossip {
         self.pass_on(now, rumour);
     }
 
-    fn become_suspect(&mut self, now: Instant, rumour: &Rumour, out: &mut Outputs) {
+    /// Someone declares a member dead of whom we had no doubt, or had it only just now. Whoever hears everybody else hears doubts long
+    /// before deaths; so either we were left out, or the declarer is alone with its view: deaf, cut off, or asleep until now. The word is
+    /// an accusation of the gravest kind: a suspicion of the shortest time, in which the member may speak up.
+    fn on_death_out_of_the_blue(&mut self, now: Instant, rumour: &Rumour, out: &mut Outputs) {
+        let Some(held) = self.table.of(rumour.node).map(|member| member.standing) else { return };
+        let doubt = Rumour { standing: rumour.standing.with(State::Suspect), ..rumour.clone() };
+        self.stats.deaths_doubted_count += 1;
+        if doubt.standing > held {
+            self.become_suspect(now, &doubt, true, out);
+        } else {
+            self.table.change(rumour.node, |member| member.suspicion.iter_mut().for_each(Suspicion::settle));
+        }
+    }
+
+    fn become_suspect(&mut self, now: Instant, rumour: &Rumour, is_settled: bool, out: &mut Outputs) {
         let node = rumour.node;
         let accuser = rumour.accuser.unwrap_or(self.own.node);
         let was_live = self.table.is_live(node);
@@ -264,7 +289,10 @@ impl Gossip {
         // Nobody but the accused, the accuser and us: then nobody else can confirm.
         let wanted = self.config.confirmations.min(members.saturating_sub(2));
         let min_ms = suspicion_ms_min(self.config.suspicion_factor, members, self.config.probe_interval_ms, self.config.suspicion_floor_ms);
-        let suspicion = Suspicion::new(now, accuser, min_ms * 1_000, self.config.suspicion_spread, wanted);
+        let mut suspicion = Suspicion::new(now, accuser, min_ms * 1_000, self.config.suspicion_spread, wanted);
+        if is_settled {
+            suspicion.settle();
+        }
         self.table.change(node, |member| member.suspicion = Some(suspicion));
         self.stats.suspicions_count += 1;
         out.events.push(Event::Suspected { node, generation: rumour.standing.generation, accuser });
@@ -295,6 +323,13 @@ impl Gossip {
         self.moved_at = now;
         self.table.change(rumour.node, |member| {
             assert!(rumour.standing > member.standing, "{:?} does not follow {:?}", rumour.standing, member.standing);
+            let (was_live, is_live) = (member.standing.state.is_live(), rumour.standing.state.is_live());
+            match rumour.standing.generation == member.standing.generation {
+                false => member.returns = Returns::new(now),
+                true if was_live && rumour.standing.state == State::Dead => member.returns.on_death(now),
+                true if !was_live && is_live => member.returns.on_return(now),
+                true => {}
+            }
             member.standing = rumour.standing;
             member.since = now;
             member.suspicion = None;
@@ -329,7 +364,7 @@ impl Gossip {
         match member.standing.state {
             State::Alive => {
                 self.stats.suspicions_own_count += 1;
-                self.become_suspect(now, &word, out);
+                self.become_suspect(now, &word, false, out);
             }
             State::Suspect => self.confirm(now, node, self.own.node, word.hops),
             State::Dead | State::Left => return,
@@ -366,7 +401,7 @@ impl Gossip {
         let (own_high, own_low) = self.own.node.uuid().as_u64_pair();
         let words = [high, low, generation.0, u64::from(incarnation.0), own_high, own_low];
         let hash = words.into_iter().fold(0, |hash, word| mix(hash ^ word).wrapping_add(1));
-        hash % (self.live_count().max(1) as u64) < SOLICITED
+        hash % (self.live_count().max(1) as u64) < self.config.witnesses as u64
     }
 
     /// The full record of a member, for those who lack it.

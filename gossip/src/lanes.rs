@@ -68,6 +68,9 @@ impl NormalLane {
 
     /// Fills a packet that goes to `copies` targets. What does not fit waits and goes first into a later one.
     pub(crate) fn fill(&mut self, packet: &mut Packet, copies: u32) {
+        if self.order.is_empty() {
+            return;
+        }
         let mut sent = [None; TRIES_MAX];
         let mut misfits = 0;
         for (tried, rank) in sent.iter_mut().zip(&self.order) {

@@ -43,6 +43,7 @@ mod lanes;
 mod partition;
 mod probe;
 mod random;
+mod returning;
 mod suspicion;
 mod table;
 mod urgent;

@@ -138,7 +138,7 @@ impl Gossip {
             urgent: UrgentLane::new(now, config.urgent_packets_per_s),
             normal: NormalLane::default(),
             loads: LoadLane::default(),
-            health: LocalHealth::default(),
+            health: LocalHealth::new(config.local_health_max),
             detector: Detector::new(now, config.partition_permille, config.partition_settle_ms),
             join_cookie: random.draw(),
             random,
@@ -388,7 +388,7 @@ impl Gossip {
     }
 
     fn keep_house(&mut self, now: Instant, out: &mut Outputs) {
-        if self.detector.is_awake(now, self.moved_at)
+        if self.detector.is_due(now, self.table.version())
             && let Some(from) = self.look_for_cuts(now)
         {
             out.events.push(Event::Partition { from, to: self.detector.verdict() });
@@ -424,7 +424,7 @@ impl Gossip {
                 State::Left => Fate::Gone,
             },
         });
-        self.detector.observe(now, std::iter::once(own).chain(others))
+        self.detector.observe(now, self.table.version(), std::iter::once(own).chain(others))
     }
 
     /// Speaks up once more than `heard`. When the numbers of this generation are used up, the next generation begins.

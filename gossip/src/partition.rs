@@ -4,7 +4,7 @@
 //! The signal is the share of the last stable view that was lost, each member weighed half by its number and half by its
 //! zone; where there are voters their majority decides the verdict, as it decides in the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use distric_model::{Instant, NodeId};
 
@@ -51,12 +51,15 @@ const LOST_MIN: usize = 2;
 /// Compares the view with the last stable one.
 #[derive(Clone, Debug)]
 pub(crate) struct Detector {
-    stable: BTreeSet<NodeId>,
+    /// Sorted.
+    stable: Vec<NodeId>,
     permille: u64,
     settle_us: u64,
-    lost: BTreeSet<NodeId>,
+    lost: Vec<NodeId>,
     moved_at: Instant,
     verdict: Verdict,
+    /// Version of the members at the last look, and whether the view was settled then.
+    looked: (u64, bool),
 }
 
 #[derive(Default)]
@@ -93,12 +96,13 @@ impl Weights<'_> {
 impl Detector {
     pub(crate) const fn new(now: Instant, permille: u32, settle_ms: u64) -> Self {
         Self {
-            stable: BTreeSet::new(),
+            stable: Vec::new(),
             permille: permille as u64,
             settle_us: settle_ms * 1_000,
-            lost: BTreeSet::new(),
+            lost: Vec::new(),
             moved_at: now,
             verdict: Verdict::None,
+            looked: (u64::MAX, false),
         }
     }
 
@@ -106,19 +110,18 @@ impl Detector {
         self.verdict
     }
 
-    /// Whether a look is worth its time: something moved lately, or something is wrong.
-    pub(crate) const fn is_awake(&self, now: Instant, members_moved_at: Instant) -> bool {
-        const LOOKS_US: u64 = 2_000_000;
-        !matches!(self.verdict, Verdict::None) || now.since_us(members_moved_at) <= 2 * self.settle_us + LOOKS_US
+    /// Whether a look can show anything: the members changed since the last one, or what it saw has had time to settle.
+    pub(crate) const fn is_due(&self, now: Instant, version: u64) -> bool {
+        version != self.looked.0 || !self.looked.1 && now.since_us(self.moved_at) >= self.settle_us
     }
 
-    /// Looks at all members, this node included. Returns the verdict before when it changed.
-    pub(crate) fn observe<'a>(&mut self, now: Instant, members: impl Iterator<Item = Seen<'a>> + Clone) -> Option<Verdict> {
+    /// Looks at all members, this node included; `version` tells when they change. Returns the verdict before when it changed.
+    pub(crate) fn observe<'a>(&mut self, now: Instant, version: u64, members: impl Iterator<Item = Seen<'a>> + Clone) -> Option<Verdict> {
         let mut weights = Weights::default();
-        let mut lost = BTreeSet::new();
+        let mut lost = Vec::new();
         let mut fresh = false;
         for seen in members.clone() {
-            if !self.stable.contains(&seen.node) {
+            if self.stable.binary_search(&seen.node).is_err() {
                 fresh |= seen.fate == Fate::Here;
                 continue;
             }
@@ -134,7 +137,7 @@ impl Detector {
                 weights.lost_count += 1;
                 weights.lost_voters += is_voter;
                 zone.1 += 1;
-                lost.insert(seen.node);
+                lost.push(seen.node);
             }
         }
         if lost != self.lost {
@@ -142,6 +145,7 @@ impl Detector {
             self.moved_at = now;
         }
         let settled = now.since_us(self.moved_at) >= self.settle_us;
+        self.looked = (version, settled);
         let share = weights.lost_ppm();
         let threshold = self.permille * 1_000;
         // Half of the threshold clears what the whole of it raised, so that one member does not make it flicker.
@@ -155,6 +159,7 @@ impl Detector {
         };
         if self.verdict == Verdict::None && (settled && (fresh || !self.lost.is_empty()) || self.stable.is_empty()) {
             self.stable = members.filter(|seen| seen.fate == Fate::Here).map(|seen| seen.node).collect();
+            self.stable.sort_unstable();
             self.lost.clear();
         }
         (before != self.verdict).then_some(before)
@@ -180,12 +185,12 @@ mod tests {
 
     fn settled(count: u64, voters: u64, lost: impl Fn(u64) -> bool) -> Verdict {
         let mut detector = Detector::new(Instant::from_us(0), 200, 5_000);
-        detector.observe(Instant::from_us(0), view(count, voters, |_| false).into_iter());
-        detector.observe(Instant::from_us(6_000_000), view(count, voters, &lost).into_iter());
+        detector.observe(Instant::from_us(0), 0, view(count, voters, |_| false).into_iter());
+        detector.observe(Instant::from_us(6_000_000), 1, view(count, voters, &lost).into_iter());
         if detector.verdict() != Verdict::None {
             assert_eq!(detector.verdict(), Verdict::Suspected, "nothing is said before the view rests");
         }
-        detector.observe(Instant::from_us(12_000_000), view(count, voters, &lost).into_iter());
+        detector.observe(Instant::from_us(12_000_000), 1, view(count, voters, &lost).into_iter());
         detector.verdict()
     }
 
@@ -209,15 +214,15 @@ mod tests {
     fn a_cut_that_heals_is_forgotten_and_a_small_loss_becomes_the_new_view() {
         let mut detector = Detector::new(Instant::from_us(0), 200, 1_000);
         let at = |s: u64| Instant::from_us(s * 1_000_000);
-        detector.observe(at(0), view(10, 0, |_| false).into_iter());
-        assert_eq!(detector.observe(at(1), view(10, 0, |n| n < 5).into_iter()), Some(Verdict::None));
-        assert_eq!(detector.observe(at(3), view(10, 0, |n| n < 5).into_iter()), Some(Verdict::Suspected));
-        assert_eq!(detector.observe(at(9), view(10, 0, |_| false).into_iter()), Some(Verdict::Even));
+        detector.observe(at(0), 0, view(10, 0, |_| false).into_iter());
+        assert_eq!(detector.observe(at(1), 0, view(10, 0, |n| n < 5).into_iter()), Some(Verdict::None));
+        assert_eq!(detector.observe(at(3), 0, view(10, 0, |n| n < 5).into_iter()), Some(Verdict::Suspected));
+        assert_eq!(detector.observe(at(9), 0, view(10, 0, |_| false).into_iter()), Some(Verdict::Even));
         assert_eq!(detector.verdict(), Verdict::None);
         for step in 0..5 {
             // One after the other, slowly: a dwindling cluster is no partition.
-            assert_eq!(detector.observe(at(20 + 10 * step), view(10, 0, |n| n <= step).into_iter()), None);
-            assert_eq!(detector.observe(at(25 + 10 * step), view(10, 0, |n| n <= step).into_iter()), None);
+            assert_eq!(detector.observe(at(20 + 10 * step), 0, view(10, 0, |n| n <= step).into_iter()), None);
+            assert_eq!(detector.observe(at(25 + 10 * step), 0, view(10, 0, |n| n <= step).into_iter()), None);
         }
     }
 }

@@ -65,7 +65,7 @@ impl Gossip {
 
     /// Passes on a word that changed something here. `hops` says how often it may still go at once.
     pub(crate) fn pass_on(&mut self, now: Instant, rumour: &Rumour) {
-        if rumour.hops > 0 {
+        if rumour.hops > 0 && self.config.urgent_packets_per_s > 0 {
             let hasty = Rumour { hops: (rumour.hops - 1).min(HOPS), ..rumour.clone() };
             if self.urgent.push(now, hasty) {
                 self.normal.push(rumour.clone(), SENDS_AFTER_URGENT);
@@ -84,7 +84,7 @@ impl Gossip {
     pub(crate) fn flush_urgent(&mut self, now: Instant, out: &mut Outputs) {
         const EACH: usize = (DATAGRAM_BYTES_MAX - ENVELOPE_BYTES_MAX) / URGENT_RUMOUR_BYTES;
         let wanted = fan_out(self.table.live().len() + 1);
-        if wanted == 0 {
+        if wanted == 0 || self.urgent.is_empty() {
             return self.urgent.clear();
         }
         let Some((rumours, fan_out)) = self.urgent.flush(now, wanted, |count| count.div_ceil(EACH)) else {

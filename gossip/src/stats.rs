@@ -26,6 +26,8 @@ pub struct Stats {
     pub suspicions_own_count: u64,
     pub refutations_count: u64,
     pub refuted_self_count: u64,
+    pub returns_put_off_count: u64,
+    pub deaths_doubted_count: u64,
     pub failures_count: u64,
     pub failures_declared_count: u64,
     pub rumours_stale_count: u64,

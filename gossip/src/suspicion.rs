@@ -52,6 +52,18 @@ impl Suspicion {
         true
     }
 
+    /// Nothing more is waited for: the suspicion lasts its shortest.
+    pub(crate) fn settle(&mut self) {
+        self.wanted = 0;
+        self.deadline = self.started.plus_us(self.min_us);
+    }
+
+    /// Whether it has lasted long enough that the accused could have spoken up: half of its shortest. A death that others declare is
+    /// believed from then on.
+    pub(crate) fn is_ripe(&self, now: Instant) -> bool {
+        self.started.plus_us(self.min_us / 2) <= now
+    }
+
     /// We slept: the accused gets the time back, and at least one shortest suspicion from now.
     pub(crate) fn excuse(&mut self, now: Instant, slept_us: u64) {
         self.started = self.started.plus_us(slept_us);

@@ -1,7 +1,8 @@
 //! The table: every member that is known, live, dead or left, and the graves of those that were forgotten.
 //!
 //! Invariant: `live` holds exactly the members whose state is live.   Invariant: `deadlines` holds exactly one entry per
-//! running suspicion.   Invariant: `view` is the XOR of the fingerprints of the live members.
+//! running suspicion.   Invariant: `tombstones` holds exactly the members whose state is not live, by the time of their end.
+//! Invariant: `view` is the XOR of the fingerprints of the live members.
 //! O(log n) to look up, O(n) to lose a live member, which is rare.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,6 +12,7 @@ use distric_model::{Instant, NodeId};
 
 use crate::profile::{Load, Profile};
 use crate::random::{Random, mix};
+use crate::returning::Returns;
 use crate::standing::{Generation, Incarnation, Standing};
 use crate::suspicion::Suspicion;
 
@@ -28,6 +30,7 @@ pub(crate) struct Member {
     /// When the standing last changed here.
     pub(crate) since: Instant,
     pub(crate) suspicion: Option<Suspicion>,
+    pub(crate) returns: Returns,
     /// Smoothed round trip and its deviation, microseconds (RFC 6298); zero when unknown.
     pub(crate) rtt_us: u32,
     pub(crate) rtt_deviation_us: u32,
@@ -44,6 +47,7 @@ impl Member {
             load: Load::default(),
             since: now,
             suspicion: None,
+            returns: Returns::new(now),
             rtt_us: 0,
             rtt_deviation_us: 0,
             told_at: None,
@@ -69,6 +73,9 @@ pub(crate) struct Table {
     members: BTreeMap<NodeId, Member>,
     live: Vec<NodeId>,
     deadlines: BTreeSet<(Instant, NodeId)>,
+    tombstones: BTreeSet<(Instant, NodeId)>,
+    /// Grows with every change but those of [`Self::note`].
+    version: u64,
     graves: BTreeMap<NodeId, Standing>,
     graves_by_age: VecDeque<NodeId>,
     view: u64,
@@ -102,6 +109,10 @@ impl Table {
         self.view
     }
 
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
     pub(crate) fn is_live(&self, node: NodeId) -> bool {
         self.of(node).is_some_and(|member| member.standing.state.is_live())
     }
@@ -117,22 +128,25 @@ impl Table {
     /// Changes what the view does not depend on: load, round trip, when it was told.
     pub(crate) fn note(&mut self, node: NodeId, change: impl FnOnce(&mut Member)) {
         if let Some(member) = self.members.get_mut(&node) {
-            let before = (member.standing, member.profile_at);
+            let before = (member.standing, member.profile_at, member.since);
             change(member);
-            assert!(before == (member.standing, member.profile_at), "the view changes through `change` only");
+            assert!(before == (member.standing, member.profile_at, member.since), "the view changes through `change` only");
         }
     }
 
     /// Changes anything about a member and keeps the indexes true. The member must be known.
     pub(crate) fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Member)) {
+        self.version += 1;
         let member = self.members.get_mut(&node).expect("the caller looked it up");
         let was_live = member.standing.state.is_live();
+        let was_since = member.since;
         let old_deadline = member.suspicion.as_ref().map(|suspicion| suspicion.deadline);
         if was_live {
             self.view ^= fingerprint(node, member.standing, member.profile_at);
         }
         change(member);
         let is_live = member.standing.state.is_live();
+        let since = member.since;
         if is_live {
             self.view ^= fingerprint(node, member.standing, member.profile_at);
         }
@@ -145,6 +159,12 @@ impl Table {
                 self.deadlines.insert((new, node));
             }
         }
+        if !was_live {
+            self.tombstones.remove(&(was_since, node));
+        }
+        if !is_live {
+            self.tombstones.insert((since, node));
+        }
         match (was_live, is_live) {
             (false, true) => self.live.push(node),
             (true, false) => self.live.retain(|other| *other != node),
@@ -154,9 +174,12 @@ impl Table {
 
     /// Adds a member that is not known.
     pub(crate) fn insert(&mut self, node: NodeId, member: Member) {
+        self.version += 1;
         if member.standing.state.is_live() {
             self.live.push(node);
             self.view ^= fingerprint(node, member.standing, member.profile_at);
+        } else {
+            self.tombstones.insert((member.since, node));
         }
         assert!(member.suspicion.is_none(), "a suspicion starts on a known member");
         let before = self.members.insert(node, member);
@@ -167,6 +190,8 @@ impl Table {
     pub(crate) fn bury(&mut self, node: NodeId) {
         let Some(member) = self.members.remove(&node) else { return };
         assert!(!member.standing.state.is_live(), "the living are not buried");
+        self.version += 1;
+        self.tombstones.remove(&(member.since, node));
         if self.graves.insert(node, member.standing).is_none() {
             self.graves_by_age.push_back(node);
         }
@@ -184,8 +209,7 @@ impl Table {
 
     /// The dead or left member that changed longest ago.
     pub(crate) fn oldest_tombstone(&self) -> Option<(NodeId, Instant)> {
-        let gone = self.iter().filter(|(_, member)| !member.standing.state.is_live());
-        gone.map(|(node, member)| (node, member.since)).min_by_key(|(node, since)| (*since, *node))
+        self.tombstones.first().map(|(since, node)| (*node, *since))
     }
 
     /// `count` different live members, or as many as there are. The choice is exact: with few members none is missed by
@@ -230,6 +254,24 @@ mod tests {
         a.change(node(1), |member| member.standing.state = State::Dead);
         assert_ne!(a.view(), b.view());
         assert_eq!(a.live(), [node(2)]);
+    }
+
+    #[test]
+    fn the_oldest_tombstone_is_the_one_that_ended_first() {
+        let mut table = Table::default();
+        (1..=3).for_each(|n| table.insert(node(n), member(State::Alive)));
+        assert_eq!(table.oldest_tombstone(), None);
+        for (n, at) in [(2, 20), (3, 10)] {
+            table.change(node(n), |member| (member.standing.state, member.since) = (State::Dead, Instant::from_us(at)));
+        }
+        assert_eq!(table.oldest_tombstone(), Some((node(3), Instant::from_us(10))));
+        // One that left after it was held dead counts from then on.
+        table.change(node(3), |member| (member.standing.state, member.since) = (State::Left, Instant::from_us(30)));
+        assert_eq!(table.oldest_tombstone(), Some((node(2), Instant::from_us(20))));
+        table.bury(node(2));
+        assert_eq!(table.oldest_tombstone(), Some((node(3), Instant::from_us(30))));
+        table.change(node(3), |member| member.standing = Standing::new(Generation(2), Incarnation(0), State::Alive));
+        assert_eq!(table.oldest_tombstone(), None);
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl UrgentLane {
         self.flush_at
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Forgets what waits: there is nobody to tell.
     pub(crate) fn clear(&mut self) {
         self.pending.clear();

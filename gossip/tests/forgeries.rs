@@ -170,3 +170,23 @@ fn who_leaves_and_ends_at_once_is_not_suspected_by_probes_on_their_way() {
         assert_eq!(accused, 0, "seed {seed}");
     }
 }
+
+#[test]
+fn a_death_out_of_the_blue_is_an_accusation_that_the_living_refute() {
+    let mut world = World::formed(1, 12, |_, _| ());
+    world.run_for(5 * S);
+    let since = world.now;
+    let forged = datagram(node_id(1), LIFE, 0, &[word(node_id(2), LIFE, 0, State::Dead, Some(node_id(1)))]);
+    (0..12).filter(|to| ![1, 2].contains(to)).for_each(|to| world.inject(to, endpoint(1), &forged));
+    world.run_for(20 * S);
+    assert_eq!(world.failed_since(since), [], "it spoke up");
+    assert!(world.gossip(0).stats().deaths_doubted_count > 0);
+    world.converge(10 * S);
+    // About one that is dead indeed it shortens the wait, also for somebody who never heard of a doubt.
+    world.crash(3);
+    let since = world.now;
+    let forged = datagram(node_id(1), LIFE, 0, &[word(node_id(3), LIFE, 0, State::Dead, Some(node_id(1)))]);
+    (0..12).filter(|to| ![1, 3].contains(to)).for_each(|to| world.inject(to, endpoint(1), &forged));
+    world.run_for(2 * S);
+    assert_eq!(world.failed_count(3, since), 11);
+}

@@ -66,7 +66,7 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
 fn gossip_lab(arguments: &[&str]) -> Result<ExitCode> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let status = Command::new(cargo)
-        .args(["run", "--quiet", "--package", "distric-gossip", "--example", "lab", "--"])
+        .args(["run", "--quiet", "--release", "--package", "distric-gossip", "--example", "lab", "--"])
         .args(arguments)
         .status()
         .context("cargo cannot be started")?;

@@ -19,7 +19,7 @@ use super::gossip::refusals::RefusalLog;
 use super::gossip::{AgentCommand, AgentControl, AgentStart, AgentThread, Sockets};
 use super::mesh::Post;
 use crate::config::{Config, GossipConfig};
-use crate::node::letters::{Class, ShardLetter};
+use crate::node::letters::ShardLetter;
 use crate::node::liveness::{GossipView, MemberSeat, NAME_LABEL, PEER_LABEL, VERSION_LABEL, verdict_name};
 use crate::node::peer::Member;
 
@@ -159,9 +159,10 @@ pub fn start(start: GossipCoreStart<'_>) -> io::Result<AgentThread> {
         let (verdict, local_health, stats) = (gossip.verdict(), gossip.local_health(), *gossip.stats());
         let view = Arc::new(GossipView { node, endpoint, members, verdict, local_health, stats });
         for shard in 0..shard_count {
-            post.shard(shard, Class::Request, ShardLetter::Gossip(view.clone()));
+            post.shard_latest(shard, ShardLetter::Gossip(view.clone()));
         }
-        // What a full lane does not take goes first next time, in a second at the latest.
+        // What a full lane does not take is replaced next time, in a second at the latest: a shard that stands still holds up
+        // neither gossip nor memory.
         post.ring();
     });
     let mut thread = AgentThread::start("gossip-core", vec![AgentStart { config: settings, seed, sockets, listen }], use_uring)?;

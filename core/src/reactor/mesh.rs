@@ -2,7 +2,8 @@
 //!
 //! A letter that finds its lane full waits in the sender's overflow and goes first next time. Receivers always drain, so two
 //! cores cannot hold each other up; what bounds the overflow is admission: requests are refused while
-//! [`crate::node::shard::PROPOSALS_IN_FLIGHT_MAX`] are in flight, and sockets are not read while overflow waits.
+//! [`crate::node::shard::PROPOSALS_IN_FLIGHT_MAX`] are in flight, and sockets are not read while overflow waits. Views of the
+//! gossip core replace each other there: a shard that stands still finds [`VIEW_LETTERS_MAX`] old ones and the newest.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,6 +19,9 @@ use distric_raft::{Entry, Install, Load, LogIndex, Position, Snapshot};
 
 /// Letters that one lane holds.
 pub const LANE_LETTERS_MAX: usize = 8_192;
+
+/// Views of the members that wait in the lane to one shard; each may hold thousands of members.
+pub const VIEW_LETTERS_MAX: usize = 4;
 
 /// To the log writer.
 pub enum LogLetter {
@@ -124,6 +128,14 @@ impl<T> Outlet<T> {
         }
     }
 
+    /// A letter that makes those useless that still wait outside the lane.
+    fn push_latest(&mut self, letter: T) {
+        if !self.flush() {
+            self.overflow.clear();
+        }
+        self.push(letter);
+    }
+
     /// Moves overflow into the lane. Returns whether all of it went.
     fn flush(&mut self) -> bool {
         while let Some(letter) = self.overflow.pop_front() {
@@ -177,6 +189,13 @@ impl Post {
     /// To a shard.
     pub fn shard(&mut self, to: ShardIndex, class: Class, letter: ShardLetter) {
         self.shards[to].push(class, letter);
+    }
+
+    /// To a shard, in place of what was said to it this way before and found its lane full: its newest is as good as all.
+    pub fn shard_latest(&mut self, to: ShardIndex, letter: ShardLetter) {
+        let door = &mut self.shards[to];
+        door.outlets[0].push_latest(letter);
+        door.touched = true;
     }
 
     /// To the raft core.
@@ -300,8 +319,12 @@ impl<T> Laying<T> {
     }
 
     fn door(&mut self) -> io::Result<Door<T>> {
-        let (request, from_request) = lane(LANE_LETTERS_MAX);
-        let (reply, from_reply) = lane(LANE_LETTERS_MAX);
+        self.door_of(LANE_LETTERS_MAX)
+    }
+
+    fn door_of(&mut self, letters_max: usize) -> io::Result<Door<T>> {
+        let (request, from_request) = lane(letters_max);
+        let (reply, from_reply) = lane(letters_max);
         self.requests.push(from_request);
         self.replies.push(from_reply);
         Ok(Door { outlets: [Outlet::new(request), Outlet::new(reply)], bell: self.bell.try_clone()?, touched: false })
@@ -340,7 +363,8 @@ pub fn lay(shard_count: usize) -> io::Result<Mesh> {
     let compiler_post = Post { shards: to_shards(&mut shards)?, ..Post::default() };
     let log_post = Post { raft_core: Some(reports.door()?), ..Post::default() };
     let state_post = Post { state_replies: Some(states.door()?), ..Post::default() };
-    let gossip_core = Post { shards: to_shards(&mut shards)?, ..Post::default() };
+    let views = shards.iter_mut().map(|shard| shard.door_of(VIEW_LETTERS_MAX)).collect::<io::Result<Vec<_>>>()?;
+    let gossip_core = Post { shards: views, ..Post::default() };
     let shards = posts
         .into_iter()
         .zip(shards)
@@ -397,6 +421,26 @@ mod tests {
             shard.post.ring();
         }
         assert!(shard.post.ring());
+    }
+
+    #[test]
+    fn a_shard_that_stands_still_holds_up_nobody_and_finds_the_newest_view() {
+        let mut mesh = lay(2).unwrap();
+        let view = |version| ShardLetter::CatalogInstalled { version };
+        for version in 1..=100_000 {
+            mesh.gossip_core.shard_latest(0, view(version));
+            mesh.gossip_core.shard_latest(1, view(version));
+            mesh.gossip_core.ring();
+            assert!(mesh.gossip_core.shards[0].outlets[0].overflow.len() <= 1, "what waits is bounded");
+            // The other shard reads along, and hears everything.
+            assert!(matches!(mesh.shards[1].inbox.pop(), Some(ShardLetter::CatalogInstalled { version: read }) if read == version));
+        }
+        let mut read = Vec::new();
+        while let Some(ShardLetter::CatalogInstalled { version }) = mesh.shards[0].inbox.pop() {
+            read.push(version);
+            mesh.gossip_core.ring();
+        }
+        assert_eq!(read, [1, 2, 3, 4, 100_000]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses its part of the world")]
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 use distric_gossip::{
@@ -13,46 +13,17 @@ use distric_gossip::{
 use distric_model::{ClusterId, Instant, NodeId, Slot, Timestamp};
 
 pub mod checkers;
+mod looks;
+mod random;
+pub mod replay;
 
 use checkers::History;
+pub use random::Random;
 
 /// Milliseconds in microseconds.
 pub const MS: u64 = 1_000;
 /// Seconds in microseconds.
 pub const S: u64 = 1_000_000;
-
-/// SplitMix64, as everywhere.
-#[derive(Clone)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(1))
-    }
-
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, upto: u64) -> u64 {
-        self.draw() % upto
-    }
-
-    /// `count` different numbers of `from..upto`.
-    pub fn choose(&mut self, count: usize, from: usize, upto: usize) -> Vec<usize> {
-        let mut all: Vec<usize> = (from..upto).collect();
-        for at in 0..count {
-            let other = at + self.below((all.len() - at) as u64) as usize;
-            all.swap(at, other);
-        }
-        all.truncate(count);
-        all
-    }
-}
 
 pub fn node_id(n: usize) -> NodeId {
     NodeId::new(Timestamp::from_us(0), Slot::truncate(0), n as u64 + 1)
@@ -85,23 +56,63 @@ impl Default for Weather {
 }
 
 enum What {
-    Packet { from: Endpoint, bytes: Bytes },
-    Stream { from: Endpoint, bytes: Bytes },
-    Wake { version: u64 },
+    Packet {
+        from: Endpoint,
+        bytes: Bytes,
+    },
+    Stream {
+        from: Endpoint,
+        bytes: Bytes,
+    },
+    Wake,
+    /// The network of a seat that was held is there again.
+    Release,
 }
 
+/// Something on its way to a seat. The earliest is the greatest, as the heap wants it.
 struct Pending {
+    at: u64,
+    seq: u64,
     to: usize,
     what: What,
+}
+
+impl PartialEq for Pending {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.seq) == (other.at, other.seq)
+    }
+}
+
+impl Eq for Pending {}
+
+impl PartialOrd for Pending {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pending {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.seq).cmp(&(self.at, self.seq))
+    }
 }
 
 /// One machine and what it sees of time.
 pub struct Seat {
     pub gossip: Option<Gossip>,
-    wake_version: u64,
+    /// When it wants to be woken, and the earliest wake-up that is on its way.
     wake_at: Option<u64>,
+    wake_posted: Option<u64>,
     paused_until: u64,
+    /// Its network stands still until then; its clock does not.
+    held_until: u64,
+    /// What waits for the end of a pause or hold, in the order of its coming.
     held: Vec<Pending>,
+    outbox: Outputs,
+    /// By how much its clock is behind: what it does not know it slept.
+    lag_us: u64,
+    pub bytes_sent: u64,
+    pub packets_sent: u64,
     pub config: Config,
 }
 
@@ -113,14 +124,17 @@ pub struct World {
     pub seats: Vec<Seat>,
     /// Whether a packet from one seat reaches another.
     pub passes: Box<dyn Fn(usize, usize) -> bool>,
+    /// Thousandths of the packets from one seat to another that are lost besides.
+    pub loses: Box<dyn Fn(usize, usize) -> u64>,
     pub streams_pass: bool,
-    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    pending: BTreeMap<usize, Pending>,
+    queue: BinaryHeap<Pending>,
     seq: u64,
-    next_key: usize,
     out: Outputs,
-    /// Everything that was said: when, by whom, what.
+    /// Everything that was said, as far as it is wanted: when, by whom, what.
+    pub wants: fn(&Event) -> bool,
     pub events: Vec<(u64, usize, Event)>,
+    /// Packets as they come to one seat, when somebody wants to read along.
+    pub tap: Option<(usize, Vec<(u64, Endpoint, Bytes)>)>,
     pub history: History,
     pub checks: bool,
     pub bytes_sent: u64,
@@ -135,13 +149,14 @@ impl World {
             weather: Weather::default(),
             seats: Vec::new(),
             passes: Box::new(|_, _| true),
+            loses: Box::new(|_, _| 0),
             streams_pass: true,
             queue: BinaryHeap::new(),
-            pending: BTreeMap::new(),
             seq: 0,
-            next_key: 0,
             out: Outputs::default(),
+            wants: |_| true,
             events: Vec::new(),
+            tap: None,
             history: History::default(),
             checks: true,
             bytes_sent: 0,
@@ -152,6 +167,7 @@ impl World {
     /// `count` machines; all but the first join by it; run until all see all.
     pub fn formed(seed: u64, count: usize, tune: impl Fn(usize, &mut Config)) -> Self {
         let mut world = Self::empty(seed);
+        world.checks = count <= 200;
         for n in 0..count {
             let seeds = if n == 0 { vec![] } else { vec![endpoint(0)] };
             let mut config = Self::config(n, seeds);
@@ -176,7 +192,19 @@ impl World {
         let at = self.seats.len();
         let (now, seed) = (Instant::from_us(self.now), self.random.draw());
         let gossip = Gossip::new(config.clone(), seed, now).expect("a sound configuration");
-        self.seats.push(Seat { gossip: Some(gossip), wake_version: 0, wake_at: None, paused_until: 0, held: Vec::new(), config });
+        self.seats.push(Seat {
+            gossip: Some(gossip),
+            wake_at: None,
+            wake_posted: None,
+            paused_until: 0,
+            held_until: 0,
+            held: Vec::new(),
+            outbox: Outputs::default(),
+            lag_us: 0,
+            bytes_sent: 0,
+            packets_sent: 0,
+            config,
+        });
         let later = self.now + self.random.below(50 * MS);
         self.wake(at, later);
         at
@@ -185,6 +213,7 @@ impl World {
     pub fn crash(&mut self, at: usize) {
         self.seats[at].gossip = None;
         self.seats[at].held.clear();
+        self.seats[at].outbox.clear();
     }
 
     /// A new life on the same data directory.
@@ -193,17 +222,31 @@ impl World {
         seat.config.generation = Generation(seat.config.generation.0 + 1);
         tune(&mut seat.config);
         let (config, seed) = (seat.config.clone(), self.random.draw());
-        let gossip = Gossip::new(config, seed, Instant::from_us(self.now)).expect("a sound configuration");
+        let seat = &mut self.seats[at];
+        let gossip = Gossip::new(config, seed, Instant::from_us(self.now - seat.lag_us)).expect("a sound configuration");
         self.seats[at].gossip = Some(gossip);
         let now = self.now;
         self.wake(at, now);
     }
 
-    /// The machine neither reads nor wakes for so long; what arrives waits for it.
+    /// The machine neither reads nor wakes for so long; what arrives waits for it. Its clock goes on, as under SIGSTOP.
     pub fn pause(&mut self, at: usize, for_us: u64) {
         self.seats[at].paused_until = self.now + for_us;
         let until = self.now + for_us;
         self.wake(at, until);
+    }
+
+    /// As [`Self::pause`], but the machine's clock stands still too, as in a virtual machine that is halted.
+    pub fn freeze(&mut self, at: usize, for_us: u64) {
+        self.pause(at, for_us);
+        self.seats[at].lag_us += for_us;
+    }
+
+    /// Nothing leaves or reaches the machine for so long, while it runs on; nothing is lost either (Lifeguard, section V-D).
+    pub fn hold(&mut self, at: usize, for_us: u64) {
+        let until = self.now + for_us;
+        self.seats[at].held_until = until;
+        self.post(until, at, What::Release);
     }
 
     pub fn leave(&mut self, at: usize) {
@@ -214,8 +257,9 @@ impl World {
     pub fn with<T>(&mut self, at: usize, call: impl FnOnce(&mut Gossip, Instant, &mut Outputs) -> T) -> Option<T> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        let gossip = self.seats[at].gossip.as_mut()?;
-        let answer = call(gossip, Instant::from_us(self.now), &mut out);
+        let seat = &mut self.seats[at];
+        let gossip = seat.gossip.as_mut()?;
+        let answer = call(gossip, Instant::from_us(self.now - seat.lag_us), &mut out);
         self.deliver(at, &mut out);
         self.out = out;
         Some(answer)
@@ -226,13 +270,39 @@ impl World {
     }
 
     fn deliver(&mut self, at: usize, out: &mut Outputs) {
+        if self.checks {
+            let gossip = self.seats[at].gossip.as_ref().expect("it was called");
+            self.history.look(self.now, at, gossip, out);
+        }
+        if self.now < self.seats[at].held_until {
+            self.seats[at].outbox.datagrams.append(&mut out.datagrams);
+            self.seats[at].outbox.streams.append(&mut out.streams);
+        } else {
+            self.carry(at, out);
+        }
+        for event in out.events.drain(..).filter(self.wants) {
+            self.events.push((self.now, at, event));
+        }
+        if let Some(wake_at) = out.wake_at {
+            self.wake(at, wake_at.as_us() + self.seats[at].lag_us);
+        }
+    }
+
+    /// Puts on the wire what leaves a seat.
+    fn carry(&mut self, at: usize, out: &mut Outputs) {
         let from = endpoint(at);
         for datagram in out.datagrams.drain(..) {
             assert!(datagram.bytes.len() <= DATAGRAM_BYTES_MAX);
             self.bytes_sent += datagram.bytes.len() as u64;
             self.packets_sent += 1;
+            self.seats[at].bytes_sent += datagram.bytes.len() as u64;
+            self.seats[at].packets_sent += 1;
             let to = usize::from(datagram.to.port);
             if to >= self.seats.len() || !(self.passes)(at, to) {
+                continue;
+            }
+            let besides = (self.loses)(at, to);
+            if besides > 0 && self.random.below(1_000) < besides {
                 continue;
             }
             let copies = 1 + usize::from(self.random.below(1_000) < self.weather.twice_permille);
@@ -245,22 +315,14 @@ impl World {
         }
         for stream in out.streams.drain(..) {
             let to = usize::from(stream.to.port);
+            self.bytes_sent += stream.bytes.len() as u64;
+            self.seats[at].bytes_sent += stream.bytes.len() as u64;
             // An answer goes back on its connection, which needs both directions as the opening did.
             assert!(matches!(stream.leg, Leg::Open | Leg::Answer));
             if to < self.seats.len() && self.streams_pass && (self.passes)(at, to) && (self.passes)(to, at) {
                 let way = self.way() + self.weather.delay_us.1;
                 self.post(self.now + way, to, What::Stream { from, bytes: stream.bytes });
             }
-        }
-        if self.checks {
-            let gossip = self.seats[at].gossip.as_ref().expect("it was called");
-            self.history.look(self.now, at, gossip, &out.events);
-        }
-        for event in out.events.drain(..) {
-            self.events.push((self.now, at, event));
-        }
-        if let Some(wake_at) = out.wake_at {
-            self.wake(at, wake_at.as_us());
         }
     }
 
@@ -271,20 +333,18 @@ impl World {
 
     fn post(&mut self, at: u64, to: usize, what: What) {
         self.seq += 1;
-        self.next_key += 1;
-        self.queue.push(Reverse((at, self.seq, self.next_key)));
-        self.pending.insert(self.next_key, Pending { to, what });
+        self.queue.push(Pending { at, seq: self.seq, to, what });
     }
 
+    /// Wants the seat woken at that time. A wake-up that is on its way and comes earlier finds that out by itself.
     fn wake(&mut self, to: usize, at: u64) {
         let at = at.max(self.seats[to].paused_until).max(self.now);
-        if self.seats[to].wake_at == Some(at) {
-            return;
+        let seat = &mut self.seats[to];
+        seat.wake_at = Some(at);
+        if seat.wake_posted.is_none_or(|posted| at < posted) {
+            seat.wake_posted = Some(at);
+            self.post(at, to, What::Wake);
         }
-        self.seats[to].wake_version += 1;
-        self.seats[to].wake_at = Some(at);
-        let version = self.seats[to].wake_version;
-        self.post(at, to, What::Wake { version });
     }
 
     /// Hands a packet to a machine as if it came from `from`.
@@ -303,13 +363,9 @@ impl World {
 
     /// Runs until `done` or the time; true when done.
     pub fn run_until(&mut self, until: u64, done: impl Fn(&Self) -> bool) -> bool {
-        while let Some(Reverse((at, _, key))) = self.queue.peek().copied() {
-            if at > until {
-                break;
-            }
-            self.queue.pop();
-            self.now = self.now.max(at);
-            let pending = self.pending.remove(&key).expect("the queue names what is pending");
+        while self.queue.peek().is_some_and(|pending| pending.at <= until) {
+            let pending = self.queue.pop().expect("it was peeked at");
+            self.now = self.now.max(pending.at);
             self.step(pending);
             if done(self) {
                 return true;
@@ -320,101 +376,64 @@ impl World {
     }
 
     fn step(&mut self, pending: Pending) {
-        let to = pending.to;
-        if self.seats[to].gossip.is_none() {
+        let seat = &mut self.seats[pending.to];
+        match pending.what {
+            What::Wake => {
+                if seat.wake_posted != Some(pending.at) {
+                    return;
+                }
+                seat.wake_posted = None;
+                match seat.wake_at {
+                    Some(at) if at.max(seat.paused_until) > self.now => return self.wake(pending.to, at),
+                    None => return,
+                    Some(_) => {}
+                }
+            }
+            What::Release if seat.held_until > self.now => return,
+            _ => {}
+        }
+        if seat.gossip.is_none() {
             return;
         }
-        if self.now < self.seats[to].paused_until {
-            if !matches!(pending.what, What::Wake { .. }) {
-                self.seats[to].held.push(pending);
-            }
+        let is_from_outside = matches!(pending.what, What::Packet { .. } | What::Stream { .. });
+        if is_from_outside && self.now < seat.paused_until.max(seat.held_until) {
+            seat.held.push(pending);
             return;
         }
         // The contract: what has arrived is read before timers fire.
-        for held in std::mem::take(&mut self.seats[to].held) {
-            self.hand_over(held);
+        let to = pending.to;
+        if self.now >= seat.held_until {
+            for held in std::mem::take(&mut seat.held) {
+                self.hand_over(held);
+            }
         }
         self.hand_over(pending);
+        if self.now >= self.seats[to].held_until && !self.seats[to].outbox.datagrams.is_empty() {
+            let mut outbox = std::mem::take(&mut self.seats[to].outbox);
+            self.carry(to, &mut outbox);
+        }
     }
 
     fn hand_over(&mut self, pending: Pending) {
         let to = pending.to;
         match pending.what {
             What::Packet { from, bytes } => {
+                if let Some((seat, read)) = &mut self.tap
+                    && *seat == to
+                {
+                    read.push((self.now, from, bytes.clone()));
+                }
                 self.with(to, |gossip, now, out| gossip.handle_packet(now, from, &bytes, out));
             }
             What::Stream { from, bytes } => {
                 self.with(to, |gossip, now, out| gossip.handle_stream(now, from, &bytes, out));
             }
-            What::Wake { version } if version == self.seats[to].wake_version => {
+            What::Wake => {
                 self.seats[to].wake_at = None;
                 self.with(to, |gossip, now, out| gossip.handle_timeout(now, out));
             }
-            What::Wake { .. } => {}
+            What::Release => {}
         }
-    }
-
-    /// The machines that run and have not left.
-    pub fn running(&self) -> impl Iterator<Item = (usize, &Gossip)> {
-        let running = self.seats.iter().enumerate().filter_map(|(at, seat)| Some((at, seat.gossip.as_ref()?)));
-        running.filter(|(_, gossip)| gossip.own_standing().state == State::Alive)
-    }
-
-    pub fn counts(&self) -> BTreeMap<usize, usize> {
-        let mut counts = BTreeMap::new();
-        self.running().for_each(|(_, gossip)| *counts.entry(gossip.live_count()).or_default() += 1);
-        counts
-    }
-
-    /// Whether all that run see exactly each other, in the same words.
-    pub fn agrees(&self) -> bool {
-        let running = self.running().count();
-        let mut views = self.running().map(|(_, gossip)| (gossip.live_count(), gossip.view()));
-        let first = views.next();
-        first.is_some_and(|first| first.0 == running && views.all(|view| view == first))
-    }
-
-    /// Runs until all agree, or so long.
-    pub fn settle(&mut self, within_us: u64) {
-        let limit = self.now + within_us;
-        while self.now < limit && !self.agrees() {
-            self.run_for(500 * MS);
-        }
-    }
-
-    /// Runs until all agree; fails after `within_us`.
-    pub fn converge(&mut self, within_us: u64) -> u64 {
-        let (start, limit) = (self.now, self.now + within_us);
-        while !self.agrees() {
-            assert!(self.now < limit, "no agreement after {} ms: {:?}", within_us / MS, self.counts());
-            self.run_for(100 * MS);
-        }
-        self.now - start
-    }
-
-    /// The first time at which somebody said that `node` failed, at or after `since`.
-    pub fn first_failed(&self, node: usize, since: u64) -> Option<u64> {
-        let said = |event: &Event| matches!(event, Event::Failed { node: who, .. } if *who == node_id(node));
-        self.events.iter().find(|(at, _, event)| *at >= since && said(event)).map(|(at, ..)| *at)
-    }
-
-    /// How many said since then that it failed.
-    pub fn failed_count(&self, node: usize, since: u64) -> usize {
-        let said = |event: &Event| matches!(event, Event::Failed { node: who, .. } if *who == node_id(node));
-        self.events.iter().filter(|(at, _, event)| *at >= since && said(event)).count()
-    }
-
-    /// Everyone of whom somebody said since then that it failed.
-    pub fn failed_since(&self, since: u64) -> Vec<(u64, usize, NodeId)> {
-        let of = |(at, by, event): &(u64, usize, Event)| match event {
-            Event::Failed { node, .. } if *at >= since => Some((*at, *by, *node)),
-            _ => None,
-        };
-        self.events.iter().filter_map(of).collect()
-    }
-
-    pub fn count(&self, since: u64, of: impl Fn(&Event) -> bool) -> usize {
-        self.events.iter().filter(|(at, _, event)| *at >= since && of(event)).count()
     }
 }
 

@@ -7,10 +7,12 @@
 //! `cargo run -p distric-fuzz --bin fuzz_frame -- FILE` (or standard input) repeats one input; and under cargo-fuzz
 //! (`cargo +nightly fuzz run --fuzz-dir testing/fuzz fuzz_frame`) the same binaries are libFuzzer targets.
 
+mod gossip;
 mod replay;
 mod rules;
 mod wire;
 
+pub use gossip::{gossip, gossip_traffic};
 pub use replay::replay;
 pub use rules::{payload, program, rules};
 pub use wire::{compressed, frame, message};
@@ -21,5 +23,5 @@ pub type Target = fn(&[u8]);
 /// Every target of rules and payloads by name.
 pub const RULES_TARGETS: &[(&str, Target)] = &[("rules", rules), ("payload", payload), ("program", program)];
 
-/// Every target of the wire by name, for tests that run them all.
+/// The targets of the wire by name, for tests that run them all on the same inputs. [`gossip`] has inputs of its own.
 pub const TARGETS: &[(&str, Target)] = &[("frame", frame), ("message", message), ("compressed", compressed)];

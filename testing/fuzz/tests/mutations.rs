@@ -92,3 +92,35 @@ fn no_mutation_of_a_golden_frame_brings_a_target_down() {
         }
     }
 }
+
+/// Stories told to a gossip machine.
+const GOSSIP_ROUNDS: u32 = 20_000;
+/// Messages of one story.
+const STORY_MESSAGES_MAX: usize = 6;
+
+#[test]
+fn no_mutation_of_real_gossip_brings_a_machine_down() {
+    let traffic = distric_fuzz::gossip_traffic();
+    assert!(traffic.len() > 100 && traffic.iter().any(|said| said[0] % 2 == 1), "packets and streams: {}", traffic.len());
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    for round in 0..GOSSIP_ROUNDS {
+        let mut story = Vec::new();
+        for _ in 0..=dice.below(STORY_MESSAGES_MAX) {
+            let mut said = traffic[dice.below(traffic.len())].clone();
+            let other = traffic[dice.below(traffic.len())].clone();
+            let head = [said[0] ^ (dice.roll() >> 62) as u8, dice.roll() as u8];
+            // The inside is bent behind the envelope most of the time, or nothing would be looked at.
+            let from = if dice.below(8) == 0 { 4 } else { 60.min(said.len()) };
+            let mut inside = said.split_off(from);
+            mutate(&mut dice, &mut inside, &other[60.min(other.len())..]);
+            said.extend(inside);
+            let length = u16::try_from(said.len() - 4).unwrap_or(u16::MAX);
+            said[..2].copy_from_slice(&head);
+            said[2..4].copy_from_slice(&length.to_be_bytes());
+            story.extend(said);
+        }
+        let outcome = std::panic::catch_unwind(|| distric_fuzz::gossip(&story));
+        let hex: String = if outcome.is_err() { story.iter().map(|byte| format!("{byte:02x}")).collect() } else { String::new() };
+        assert!(outcome.is_ok(), "gossip, round {round}: {hex}");
+    }
+}

@@ -31,7 +31,8 @@ const ERROR_PAUSE_MS: u64 = 10;
 /// Tries to find a port that is free for UDP and TCP alike.
 const PORT_TRIES_MAX: usize = 32;
 
-/// Hears what a machine says: the machine, what has become true, and what it answers commands with.
+/// Hears what a machine says: the machine, what has become true, and what it answers commands with. Runs on the agents' thread, so it
+/// hands over and never waits; whoever may be slow gets the newest view and not all of them.
 pub type Listen = Box<dyn FnMut(Instant, &Gossip, &[Event]) + Send>;
 
 /// A UDP socket and a TCP listener on one port.

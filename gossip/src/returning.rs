@@ -1,0 +1,80 @@
+//! Returning: how soon a member that was held dead is taken back. One that is cut off again and again (a link that works in one
+//! direction, or by turns; datagrams blocked while streams pass) would else be lost and found for ever, and whoever listens would
+//! move work each time.
+//!
+//! The first return is free. After the second death of one life there is none for [`PAUSE_MS_MIN`], after each further one for
+//! twice as long, up to [`PAUSE_MS_MAX`]. After [`FORGET_MS`] of life all is forgotten. A restart is a new life and owes nothing.
+//! Source: route flap damping (RFC 2439); Suresh et al. 2018 (Rapid), section 7, for what happens without it.
+
+use distric_model::Instant;
+
+/// The first pause between a death and a return, milliseconds.
+const PAUSE_MS_MIN: u64 = 20_000;
+/// The longest.
+const PAUSE_MS_MAX: u64 = 300_000;
+/// A member that lived for so long since its return has no deaths behind it, milliseconds.
+const FORGET_MS: u64 = 600_000;
+
+/// The deaths of one member in one life, as one observer saw them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Returns {
+    deaths: u8,
+    back_at: Instant,
+}
+
+impl Returns {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { deaths: 0, back_at: now }
+    }
+
+    pub(crate) fn on_death(&mut self, now: Instant) {
+        if self.back_at.plus_ms(FORGET_MS) <= now {
+            self.deaths = 0;
+        }
+        self.deaths = self.deaths.saturating_add(1);
+    }
+
+    pub(crate) const fn on_return(&mut self, now: Instant) {
+        self.back_at = now;
+    }
+
+    /// Whether one that died at `died_at` is taken back now.
+    pub(crate) fn may_return(&self, died_at: Instant, now: Instant) -> bool {
+        let doublings = u32::from(self.deaths.saturating_sub(2)).min(10);
+        let pause_ms = if self.deaths < 2 { 0 } else { (PAUSE_MS_MIN << doublings).min(PAUSE_MS_MAX) };
+        died_at.plus_ms(pause_ms) <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Instant {
+        Instant::from_us(s * 1_000_000)
+    }
+
+    #[test]
+    fn the_first_return_is_free_and_each_later_one_waits_longer() {
+        let mut returns = Returns::new(at(0));
+        let mut now = 100;
+        for pause in [0, 20, 40, 80, 160, 300, 300] {
+            returns.on_death(at(now));
+            let back = (now..).find(|s| returns.may_return(at(now), at(*s))).unwrap();
+            assert_eq!(back - now, pause);
+            returns.on_return(at(back));
+            now = back + 5;
+        }
+    }
+
+    #[test]
+    fn after_ten_minutes_of_life_all_is_forgotten() {
+        let mut returns = Returns::new(at(0));
+        returns.on_death(at(1));
+        returns.on_death(at(2));
+        assert!(!returns.may_return(at(2), at(3)));
+        returns.on_return(at(22));
+        returns.on_death(at(700));
+        assert!(returns.may_return(at(700), at(700)));
+    }
+}
