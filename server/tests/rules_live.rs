@@ -127,7 +127,7 @@ fn a_candidate_is_tried_promoted_and_explained_from_the_command_line() {
     );
     let diff = first(&["rules", "shadow", "diff"], 1);
     assert_eq!((&diff["items"][0]["message_id"], &diff["items"][0]["gained"]), (&sent["message_id"], &json!(["late"])));
-    assert!(program().run(&["rules", "shadow", "status", "--addr", &addr]).expect(0).stdout.contains("late"));
+    assert!(program().run(["rules", "shadow", "status", "--addr", &addr]).expect(0).stdout.contains("late"));
     assert_eq!(first(&["rules", "shadow", "stop"], 0)["share"], 0);
 
     assert_eq!(first(&["rules", "canary", "start", &path("candidate.yaml"), "--percent", "0.01"], 0)["trial_version"], 3);
@@ -176,7 +176,7 @@ fn ten_thousand_rules_are_applied_with_default_limits() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     let node = Node::start(&program(), "dev", &dir.path().join("data"), ["--no-worker"]);
     let addr = node.addr();
-    let run = |arguments: &[&str]| program().run(&[&["--json"], arguments, &["--addr", &addr, "--timeout-ms", "60000"]].concat()).expect(0);
+    let run = |arguments: &[&str]| program().run([&["--json"], arguments, &["--addr", &addr, "--timeout-ms", "60000"]].concat()).expect(0);
     let rules: Vec<Value> = (0..10_000)
         .map(|n| {
             json!({

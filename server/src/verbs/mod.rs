@@ -1,8 +1,8 @@
 //! The verbs, one file each. A verb returns its exit code, or a [`Failure`] that `run` prints.
 
 pub mod bench;
-pub mod bench_workflows;
 pub mod bench_reload;
+pub mod bench_workflows;
 pub mod completions;
 pub mod config;
 pub mod coordinator;

@@ -37,7 +37,7 @@ impl Shard {
             Ok(staged) => staged,
             Err(refusal) => return self.refuse(now, to, refusal, out),
         };
-        let command = &Command { body: staged.as_deref().or(command.body), ..command.clone() };
+        let command = &Command { body: staged.as_deref().or(command.body), ..*command };
         let asked = match CommandKind::from_number(command.kind) {
             None => Err(Refusal::new(Code::UnknownKind, format!("command kind {} is not known here", command.kind)).field("kind")),
             Some(CommandKind::StartWorkflow) => match started(command) {

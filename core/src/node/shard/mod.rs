@@ -10,6 +10,7 @@
 mod answers;
 mod barriers;
 mod catalog;
+mod catalog_answers;
 mod catalog_export;
 mod checkpoints;
 mod commands;
@@ -61,7 +62,7 @@ use super::meta::Init;
 use super::owner_of;
 use super::peer::Member;
 
-pub(crate) use catalog::named;
+pub(crate) use catalog_answers::named;
 pub use connections::Phase;
 pub use liveness::{WORKER_GRACE_LIVE_MS, WORKER_SILENCE_GONE_MS};
 pub use members::own_record;

@@ -84,7 +84,7 @@ impl Shard {
     }
 
     fn stage(&mut self, command: &Command<'_>, to: ReplyTo) -> Result<usize, Refusal> {
-        let bad = |reason: &str, field: &'static str| Refusal::new(Code::BadArgument, reason).field(field);
+        let bad = |reason: &'static str, field: &'static str| Refusal::new(Code::BadArgument, reason).field(field);
         let ReplyTo::Frame { conn, .. } = to else { return Err(bad("a batch stages nothing", "kind")) };
         let id = command.id.ok_or_else(|| bad("a part needs the id of its body", "id"))?;
         let offset = command.name.and_then(|name| name.parse().ok());
@@ -137,7 +137,9 @@ mod tests {
         assert_eq!(staging.add(ConnId(3), a, 0, b"too much").unwrap_err().code, Code::Overloaded);
         staging.forget(ConnId(1));
         assert_eq!(staging.add(ConnId(3), a, 0, b"room").unwrap(), 4);
-        [2, 3].map(|conn| staging.forget(ConnId(conn)));
+        for conn in [2, 3] {
+            staging.forget(ConnId(conn));
+        }
         assert_eq!(staging.bytes, 0);
     }
 }
