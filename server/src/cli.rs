@@ -452,6 +452,12 @@ pub enum RulesVerb {
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
     },
+    /// Let a candidate judge what the catalog decides, while only the catalog acts.
+    #[command(subcommand)]
+    Shadow(crate::verbs::rules_trial::ShadowVerb),
+    /// Let a candidate decide for a share of the messages.
+    #[command(subcommand)]
+    Canary(crate::verbs::rules_trial::CanaryVerb),
     /// Show the versions of a cluster's catalog: who, when, why.
     History {
         /// Where.
@@ -752,6 +758,8 @@ pub enum BenchVerb {
     Ingest(crate::verbs::bench::IngestArgs),
     /// Measure workflows of no-op tasks from end to end, with workers in this process.
     Workflows(crate::verbs::bench_workflows::WorkflowsArgs),
+    /// Measure how long a change of the catalog takes until every shard of a cluster decides by it, under load.
+    Reload(crate::verbs::bench_reload::ReloadArgs),
 }
 
 /// `distric tune …`.

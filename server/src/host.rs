@@ -64,11 +64,16 @@ pub fn run(loaded: Loaded, data_dir: &Path, wishes: &Wishes, output: Output) -> 
     let mut config = loaded.config;
     config.node.data_dir = Some(data_dir.to_owned());
     let _log = logging::install(&config.log, &config.node.name);
-    let stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
+    let signals = match wishes.rules.is_some() || wishes.workflows.is_some() {
+        true => signals::listen_and_reload().map(|(stopped, reloaded)| (stopped, Some(reloaded))),
+        // Without files there is nothing to read again, and a closed terminal ends the node as it ends anything.
+        false => signals::listen().map(|stopped| (stopped, None)),
+    };
+    let signals = signals.map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
     let catalog = CatalogFiles::read(wishes)?;
     let http = if config.http.enabled { Some(bind("http.bind", config.http.bind)?) } else { None };
     let node = start(&config, data_dir)?;
-    let result = crate::client::block_on(host(&node, &config, http, catalog, wishes, stopped, output));
+    let result = crate::client::block_on(host(&node, &config, http, catalog, wishes, signals, output));
     let ended = node.shutdown().map_err(|error| Failure::new(Exit::NodeFailed, format!("the node did not end cleanly: {error}")));
     let exit = result?;
     ended?;
@@ -123,12 +128,12 @@ async fn host(
     http: Option<std::net::TcpListener>,
     catalog: CatalogFiles,
     wishes: &Wishes,
-    mut stopped: watch::Receiver<bool>,
+    (mut stopped, reloaded): (watch::Receiver<bool>, Option<watch::Receiver<u64>>),
     output: Output,
 ) -> Result<Exit, Failure> {
     let wire = node.wire_address();
     let client = Client::connect(ClientOptions::new([wire.to_string()]).name("distric-host").request_timeout_ms(CATALOG_WITHIN_MS)).await?;
-    let catalog_version = catalog.apply(&client).await?;
+    let catalog_version = catalog.apply(&client, "files given at start").await?;
     let (stop, stopping) = watch::channel(false);
     let (http_address, edge) = match http {
         Some(listener) => {
@@ -141,12 +146,16 @@ async fn host(
     let event_type = catalog.rules.as_ref().and_then(first_event_type);
     let found = Found { http: http_address, catalog_version, event_type };
     announce(node, config, &found, wishes, output);
+    let reloading = reloaded.map(|reloaded| tokio::spawn(reload(client.clone(), wishes.clone(), reloaded)));
 
     let failed = tokio::select! {
         () = signals::first(&mut stopped) => None,
         () = stdin_closes(wishes.until_stdin_closes) => None,
         reason = failure_of(node) => Some(reason),
     };
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
     drop(client);
     // Nobody listens when neither HTTP nor a worker runs here.
     let _ = stop.send(true);
@@ -165,6 +174,23 @@ async fn host(
         }
         None if !in_time => Err(Failure::new(Exit::FailedOutcome, format!("not everything finished within {} s", STOP_WITHIN.as_secs()))),
         None => Ok(Exit::Success),
+    }
+}
+
+/// Reads the catalog files again at every SIGHUP, and applies them. What does not pass its check changes nothing.
+async fn reload(client: Client, wishes: Wishes, mut reloaded: watch::Receiver<u64>) {
+    loop {
+        signals::hang_up(&mut reloaded).await;
+        let applied = match CatalogFiles::read(&wishes) {
+            Ok(files) => files.apply(&client, "files read again after SIGHUP").await,
+            Err(failure) => Err(failure),
+        };
+        match applied {
+            Ok(catalog_version) => tracing::info!(catalog_version, "catalog files read again after SIGHUP"),
+            Err(failure) => {
+                tracing::error!(error = %failure, "the catalog files were read again after SIGHUP and are not applied; the catalog is as it was");
+            }
+        }
     }
 }
 
@@ -254,12 +280,12 @@ impl CatalogFiles {
     }
 
     /// Applies both files as one change. Returns the catalog's version, if there was anything to apply.
-    async fn apply(&self, client: &Client) -> Result<Option<u64>, Failure> {
+    async fn apply(&self, client: &Client, reason: &str) -> Result<Option<u64>, Failure> {
         if self.rules.is_none() && self.workflows.is_none() {
             return Ok(None);
         }
         let body = json!({"rules": Source::json(self.rules.as_ref()), "workflows": Source::json(self.workflows.as_ref())});
-        let command = Command::new(CommandKind::ApplyCatalog).body(body.to_string()).author("command line").reason("files given at start");
+        let command = Command::new(CommandKind::ApplyCatalog).body(body.to_string()).author("command line").reason(reason);
         let reply = client.command(command).await?;
         Ok(reply.version)
     }

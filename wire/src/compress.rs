@@ -60,6 +60,23 @@ pub(crate) fn decompress(packed: &[u8], limit: u32, out: &mut Vec<u8>) -> Result
     }
 }
 
+/// Whether bytes begin as what [`pack`] makes.
+pub fn is_packed(bytes: &[u8]) -> bool {
+    bytes.starts_with(&LZ4_MAGIC)
+}
+
+/// Appends `bytes` as one LZ4 frame, as payloads are compressed; for records that are kept.
+pub fn pack(bytes: &[u8], out: &mut Vec<u8>) {
+    compress(bytes, out);
+}
+
+/// What [`pack`] made, unpacked. Errors: in words, when it is no whole LZ4 frame or becomes larger than `bytes_max`.
+pub fn unpack(packed: &[u8], bytes_max: u32) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    decompress(packed, bytes_max, &mut out).map_err(|problem| problem.to_string())?;
+    Ok(out)
+}
+
 /// Checks that `packed` is one whole LZ4 frame within the limit, without unpacking. Returns its content size.
 ///
 /// The decoder of `lz4_flex` takes a frame without its end mark for a whole one, and makes room for one block of the size

@@ -36,7 +36,7 @@ pub mod task;
 pub mod tlv;
 
 pub use code::Code;
-pub use compress::COMPRESS_ABOVE_BYTES;
+pub use compress::{COMPRESS_ABOVE_BYTES, is_packed, pack, unpack};
 pub use error::{DecodeError, FrameError, Problem};
 pub use frame::{Frame, FrameLimits, bytes_needed, encode, encode_compressed, parse};
 pub use header::{Flags, HEADER_BYTES, Header, MAGIC, VERSION_1};

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use distric_model::Namespace;
+use distric_model::{Namespace, Timestamp};
+
+use super::meta::TrialMode;
 
 /// One version of the whole catalog.
 #[derive(Debug, Default)]
@@ -12,6 +14,35 @@ pub struct CatalogView {
     pub version: u64,
     /// Namespaces that have one.
     pub namespaces: BTreeMap<Namespace, NamespaceView>,
+    /// The candidate beside it.
+    pub trial: Option<TrialView>,
+    /// Which state of group 0 it is made from: grows with every change, also of a trial.
+    pub revision: u64,
+}
+
+/// A candidate beside the catalog.
+#[derive(Debug)]
+pub struct TrialView {
+    /// The version that its decisions name.
+    pub version: u64,
+    /// Whose rules it may replace.
+    pub namespace: Namespace,
+    /// What it is there for.
+    pub mode: TrialMode,
+    /// For which share of the messages, in hundredths of a percent.
+    pub share: u32,
+    /// The catalog that it was made beside.
+    pub base_version: u64,
+    /// The rules have changed since: it cannot be promoted any more.
+    pub is_outdated: bool,
+    /// When it began, machine time.
+    pub started_at_us: Timestamp,
+    /// Who asked.
+    pub author: Option<Arc<str>>,
+    /// Why.
+    pub reason: Option<Arc<str>>,
+    /// Its rules.
+    pub rules: distric_rules::Catalog,
 }
 
 /// One namespace's part.

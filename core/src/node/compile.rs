@@ -13,10 +13,11 @@ use distric_model::Timestamp;
 use distric_rules::{CheckContext, Checked, Severity};
 use serde_json::{Value, json};
 
-use super::catalog_view::{CatalogView, NamespaceView, WorkflowView};
+use super::catalog_view::{CatalogView, NamespaceView, TrialView, WorkflowView};
 use super::letters::{CatalogChangeRequest, CheckVerdict, Problem, RequestedChange, SourceText};
-use super::meta::{ApplyCatalog, CatalogSource, MetaCommand, NamespaceSource, RulesChange, WorkflowsChange};
+use super::meta::{ApplyCatalog, CatalogSource, MetaCommand, NamespaceSource, RulesChange, StartTrial, TrialName, WorkflowsChange};
 use super::rule_sets::RuleSets;
+use super::shard::named;
 
 /// Most problems reported for one change; the rest is counted.
 pub const PROBLEMS_REPORTED_MAX: usize = 100;
@@ -44,6 +45,19 @@ pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource, sets: 
         let first = Problem { message: "nothing to apply".to_owned(), ..Problem::default() };
         return CheckVerdict::Bad { first, problems: Value::Array(Vec::new()) };
     };
+    if let (RequestedChange::StartTrial { mode, share, .. }, RulesChange::Replace { options, rules }) = (&request.change, &rules) {
+        let command = MetaCommand::StartTrial(Box::new(StartTrial {
+            namespace: request.namespace.clone(),
+            mode: *mode,
+            share: *share,
+            options: options.clone(),
+            rules: rules.clone(),
+            expected_version: base.version,
+            author: request.author.clone(),
+            reason: request.reason.clone().or_else(|| reason_of(&request.change)),
+        }));
+        return CheckVerdict::Good { command, warnings: problems_json(&problems) };
+    }
     let command = MetaCommand::ApplyCatalog(Box::new(ApplyCatalog {
         namespace: request.namespace.clone(),
         rules,
@@ -58,12 +72,21 @@ pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource, sets: 
 
 /// What the change would do, without doing it.
 pub fn plan(command: &MetaCommand, base: &CatalogSource) -> Value {
-    let MetaCommand::ApplyCatalog(change) = command else { return Value::Null };
     let mut candidate = base.clone();
-    let (applied, _) = candidate.apply(Timestamp::default(), (**change).clone());
+    let applied = match command {
+        MetaCommand::ApplyCatalog(change) => {
+            let mut change = (**change).clone();
+            // Whether it may be promoted was looked at before.
+            let _ = base.put_promoted(&mut change);
+            candidate.apply(Timestamp::default(), change).0
+        }
+        MetaCommand::StartTrial(start) => candidate.start_trial(Timestamp::default(), (**start).clone()).0,
+        _ => return Value::Null,
+    };
     json!({
         "dry_run": true, "catalog_version": base.version, "would_be": applied.version,
-        "rules_changed": applied.rules_changed, "rules_removed": applied.rules_removed,
+        "rules_changed_count": applied.rules_changed.len(), "rules_removed_count": applied.rules_removed.len(),
+        "rules_changed": named(&applied.rules_changed), "rules_removed": named(&applied.rules_removed),
         "workflows_changed": applied.workflows_changed, "workflows_removed": applied.workflows_removed,
     })
 }
@@ -72,7 +95,8 @@ pub fn plan(command: &MetaCommand, base: &CatalogSource) -> Value {
 ///
 /// Errors: in words, when this version cannot read what a newer one applied.
 pub fn compile(source: &CatalogSource, sets: &mut RuleSets) -> Result<CatalogView, String> {
-    let mut view = CatalogView { version: source.version, namespaces: BTreeMap::new() };
+    let (version, revision) = (source.version, source.revision);
+    let mut view = CatalogView { version, namespaces: BTreeMap::new(), trial: None, revision };
     sets.retain(&source.namespaces);
     for (namespace, source_namespace) in &source.namespaces {
         let rules = sets.compiled(namespace, source_namespace, source.version).map_err(|problems| describe(&problems))?;
@@ -85,6 +109,24 @@ pub fn compile(source: &CatalogSource, sets: &mut RuleSets) -> Result<CatalogVie
             })
             .collect();
         view.namespaces.insert(namespace.clone(), NamespaceView { rules, workflows });
+    }
+    match &source.trial {
+        None => sets.end_trial(),
+        Some(trial) => {
+            let rules = sets.trial(&trial.source(None), trial.version).map_err(|problems| describe(&problems))?;
+            view.trial = Some(TrialView {
+                version: trial.version,
+                namespace: trial.namespace.clone(),
+                mode: trial.mode,
+                share: trial.share,
+                base_version: trial.base_version,
+                is_outdated: trial.is_outdated,
+                started_at_us: trial.started_at_us,
+                author: trial.author.clone(),
+                reason: trial.reason.clone(),
+                rules,
+            });
+        }
     }
     Ok(view)
 }
@@ -114,6 +156,8 @@ fn reason_of(change: &RequestedChange) -> Option<Arc<str>> {
     match change {
         RequestedChange::Rollback { version } => Some(Arc::from(format!("rollback to version {version}"))),
         RequestedChange::SwitchRule { id, enabled } => Some(Arc::from(format!("{} {id}", if *enabled { "enable" } else { "disable" }))),
+        RequestedChange::StartTrial { mode, share, .. } => Some(Arc::from(format!("{mode} for {} %", f64::from(*share) / 100.0))),
+        RequestedChange::PromoteTrial { .. } => Some(Arc::from("promoted candidate")),
         _ => None,
     }
 }
@@ -211,6 +255,22 @@ fn changes_of(
             let rules = whole_set(&name, distric_rules::check(&name, &then.rules_document(), &context), problems)?;
             Some((rules, WorkflowsChange::Replace(workflows)))
         }
+        RequestedChange::StartTrial { rules, .. } => {
+            let context = CheckContext { known_workflows: Some(&in_service) };
+            let rules = whole_set(&rules.name, distric_rules::check(&rules.name, &rules.text, &context), problems)?;
+            Some((rules, WorkflowsChange::Keep))
+        }
+        RequestedChange::PromoteTrial { version } => {
+            // Without one the answer is `not_found`, before this.
+            let trial = base.trial_named(&TrialName { namespace: request.namespace.clone(), version: *version }).ok()?;
+            let context = CheckContext { known_workflows: Some(&in_service) };
+            let document = trial.source(Some(current)).rules_document();
+            // A workflow that it starts may have been retired meanwhile.
+            whole_set(&format!("candidate version {}", trial.version), distric_rules::check("candidate", &document, &context), problems)?;
+            Some((RulesChange::Promote { version: trial.version }, WorkflowsChange::Keep))
+        }
+        // Nothing is to be checked: they are proposed without this.
+        RequestedChange::SetTrial { .. } | RequestedChange::EndTrial { .. } => None,
         RequestedChange::PutWorkflow { id, body } => {
             let definitions = definitions_of(body, problems);
             if let Some(id) = id.as_deref()

@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use distric_gossip::KeyChoice;
-use distric_model::{ClusterId, GroupId, Instant, Namespace, NodeId, WorkerId};
+use distric_model::{ClusterId, GroupId, Instant, NodeId, WorkerId};
 use distric_raft::Snapshot;
 
 use super::catalog_view::CatalogView;
 use super::checkpoint::Restored;
 use super::envelope::ProposalNumber;
 use super::liveness::GossipView;
-use super::meta::{CatalogSource, MetaCommand, MetaReply};
+use super::meta::{CatalogSource, MetaCommand, MetaReply, TrialMode};
 use super::peer::Member;
 use super::question::{Answer, Question};
+
+pub use super::catalog_change::{CatalogChangeRequest, RequestedChange, SourceText};
 
 /// Which of the two lanes of an ordered pair a letter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +149,8 @@ pub enum ShardLetter {
         number: ProposalNumber,
         /// The answer.
         reply: Box<MetaReply>,
+        /// The catalog's revision once it was applied: the answer is for when shards use it.
+        revision: u64,
     },
     /// Another shard asks what this one's groups know.
     Ask {
@@ -263,10 +267,21 @@ pub enum ShardLetter {
     },
     /// A compiled catalog to use from the next message on.
     Catalog(Arc<CatalogView>),
-    /// A shard uses a catalog of this version now (to the shard of group 0).
+    /// A shard uses a catalog of this revision now (to the shard of group 0).
     CatalogInstalled {
-        /// The version.
+        /// The revision.
+        revision: u64,
+    },
+    /// The share of a trial was changed, or the trial has ended: holds from the next message on, before anything is compiled.
+    TrialShare {
+        /// The revision that says so.
+        revision: u64,
+        /// The candidate.
         version: u64,
+        /// What it is there for.
+        mode: TrialMode,
+        /// Hundredths of a percent; 0 when it has ended.
+        share: u32,
     },
     /// The compiler's verdict on a proposed change (to the shard of group 0).
     Checked {
@@ -409,78 +424,4 @@ pub enum CompilerLetter {
         /// The source.
         source: Arc<CatalogSource>,
     },
-}
-
-/// A change of the catalog as a client asks for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CatalogChangeRequest {
-    /// Whose catalog.
-    pub namespace: Namespace,
-    /// The change.
-    pub change: RequestedChange,
-    /// Refused unless the catalog has this version.
-    pub if_match: Option<u64>,
-    /// Check and plan only.
-    pub dry_run: bool,
-    /// Who asks.
-    pub author: Option<Arc<str>>,
-    /// Why.
-    pub reason: Option<Arc<str>>,
-}
-
-/// The kinds of change.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RequestedChange {
-    /// Whole sets, each with the name of its source; `None` keeps what is there.
-    Apply {
-        /// Rules.
-        rules: Option<SourceText>,
-        /// Workflows.
-        workflows: Option<SourceText>,
-    },
-    /// One rule.
-    PutRule {
-        /// Its id; must be the one in the body.
-        id: Option<String>,
-        /// The rule.
-        body: SourceText,
-    },
-    /// One rule fewer.
-    DeleteRule {
-        /// Its id.
-        id: String,
-    },
-    /// One or more workflows.
-    PutWorkflow {
-        /// Its id, when only this one may be in the body.
-        id: Option<String>,
-        /// The definition.
-        body: SourceText,
-    },
-    /// One rule enabled or disabled.
-    SwitchRule {
-        /// Its id.
-        id: String,
-        /// Whether it shall take part.
-        enabled: bool,
-    },
-    /// Everything as it was at a version that is still kept.
-    Rollback {
-        /// The version.
-        version: u64,
-    },
-    /// One workflow retired.
-    DeleteWorkflow {
-        /// Its id.
-        id: String,
-    },
-}
-
-/// A text and the name under which its problems are reported.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceText {
-    /// A file's name, or what the request calls it.
-    pub name: String,
-    /// YAML or JSON.
-    pub text: String,
 }

@@ -5,6 +5,7 @@
 //! The reactor around it owns every system call; a simulator may take the reactor's place and drive the same code.
 //! Start reading at [`shard::Shard`], then [`consensus::Consensus`].
 
+pub mod catalog_change;
 pub mod catalog_view;
 pub mod checkpoint;
 pub mod compile;

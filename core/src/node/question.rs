@@ -51,6 +51,11 @@ pub enum Question {
     Catalog(CatalogQuestion),
     /// How often rules matched on this shard.
     RuleStatistics(Namespace),
+    /// What this shard knows about the trial; or the differing messages that it kept.
+    Trial {
+        /// The differing messages.
+        samples: bool,
+    },
     /// This shard's part of the cluster's status.
     Status,
     /// Follow an instance from its beginning: events go to this connection of the asking shard.

@@ -20,6 +20,8 @@ const READ_AGAIN_SHARE: usize = 4;
 #[derive(Debug, Default)]
 pub struct RuleSets {
     kept: BTreeMap<Namespace, Kept>,
+    /// The candidate on trial, and its version.
+    trial: Option<(u64, Catalog)>,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,21 @@ impl RuleSets {
         };
         kept.compiled = Some(compiled.at_version(version));
         Ok(compiled)
+    }
+
+    /// The compiled rules of a candidate, which never change under its version. Errors: as [`Self::compiled`].
+    pub fn trial(&mut self, source: &NamespaceSource, version: u64) -> Result<Catalog, Vec<Problem>> {
+        if let Some((_, compiled)) = self.trial.as_ref().filter(|(known, _)| *known == version) {
+            return Ok(compiled.at_version(version));
+        }
+        let compiled = Catalog::compile(version, &Kept::whole(source)?.set)?;
+        self.trial = Some((version, compiled.at_version(version)));
+        Ok(compiled)
+    }
+
+    /// Forgets the candidate.
+    pub fn end_trial(&mut self) {
+        self.trial = None;
     }
 
     /// Forgets namespaces that there are no more.

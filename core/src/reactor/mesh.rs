@@ -406,12 +406,12 @@ mod tests {
         let count = LANE_LETTERS_MAX as u64 + 3;
         let shard = &mut mesh.shards[0];
         for version in 0..count {
-            shard.post.shard(0, Class::Request, ShardLetter::CatalogInstalled { version });
+            shard.post.shard(0, Class::Request, ShardLetter::CatalogInstalled { revision: version });
         }
         assert!(!shard.post.ring(), "three letters wait");
         let mut seen = 0;
         loop {
-            while let Some(ShardLetter::CatalogInstalled { version }) = shard.inbox.pop() {
+            while let Some(ShardLetter::CatalogInstalled { revision: version }) = shard.inbox.pop() {
                 assert_eq!(version, seen);
                 seen += 1;
             }
@@ -447,10 +447,10 @@ mod tests {
     fn replies_overtake_requests() {
         let mut mesh = lay(1).unwrap();
         let shard = &mut mesh.shards[0];
-        shard.post.shard(0, Class::Request, ShardLetter::CatalogInstalled { version: 1 });
-        shard.post.shard(0, Class::Reply, ShardLetter::CatalogInstalled { version: 2 });
+        shard.post.shard(0, Class::Request, ShardLetter::CatalogInstalled { revision: 1 });
+        shard.post.shard(0, Class::Reply, ShardLetter::CatalogInstalled { revision: 2 });
         shard.post.ring();
-        assert!(matches!(shard.inbox.pop(), Some(ShardLetter::CatalogInstalled { version: 2 })));
-        assert!(matches!(shard.inbox.pop(), Some(ShardLetter::CatalogInstalled { version: 1 })));
+        assert!(matches!(shard.inbox.pop(), Some(ShardLetter::CatalogInstalled { revision: 2 })));
+        assert!(matches!(shard.inbox.pop(), Some(ShardLetter::CatalogInstalled { revision: 1 })));
     }
 }

@@ -16,4 +16,5 @@ mod starting;
 mod submit;
 mod three_nodes;
 mod timers;
+mod trials;
 mod workers;

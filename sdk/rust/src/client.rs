@@ -112,7 +112,8 @@ impl Client {
         self.reply(Work::Query(Box::new(query))).await
     }
 
-    /// Gives a command. Starts of workflows and tasks get a random idempotency key, unless they bring one.
+    /// Gives a command. Starts of workflows and tasks get a random idempotency key, unless they bring one. A catalog that does not fit in
+    /// a frame is staged in parts first; the request timeout is for each part.
     ///
     /// Errors: [`Error::Rejected`], [`Error::Timeout`]; [`Error::OutcomeUnknown`] when the connection broke and the command is one that must
     /// not be sent twice (a deletion, or one with `if_match`).
@@ -121,6 +122,11 @@ impl Client {
         if command.is_start() && command.idempotency_key.is_none() {
             command.idempotency_key = Some(self.inner.keys.next_key());
         }
+        if self.must_stage(&command) { self.staged_command(command).await } else { self.send_command(command).await }
+    }
+
+    /// Sends a command that fits in a frame.
+    pub(crate) async fn send_command(&self, command: Command) -> Result<Reply, Error> {
         self.reply(Work::Command(Box::new(command))).await
     }
 

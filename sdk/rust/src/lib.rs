@@ -53,6 +53,7 @@ mod pending;
 mod pipeline;
 mod raw;
 mod request;
+mod stage;
 mod stream;
 mod submission;
 

@@ -262,10 +262,18 @@ impl Command {
 
     /// Whether sending it twice has the effect and the answer of sending it once.
     ///
-    /// Not so for a deletion (the second answer is `not_found`) and with `if_match` (the second one is `precondition_failed`).
+    /// Not so for a deletion or the beginning and end of a trial (the second answer is a refusal) and with `if_match` (the second one is `precondition_failed`).
     pub(crate) fn is_resend_safe(&self) -> bool {
-        let deletes = matches!(self.kind, CommandKind::DeleteRule | CommandKind::DeleteWorkflow);
-        self.dry_run || self.idempotency_key.is_some() || !(self.is_start() || deletes || self.if_match.is_some())
+        let once = matches!(
+            self.kind,
+            CommandKind::DeleteRule
+                | CommandKind::DeleteWorkflow
+                | CommandKind::StartShadow
+                | CommandKind::StartCanary
+                | CommandKind::PromoteTrial
+                | CommandKind::EndTrial
+        );
+        self.dry_run || self.idempotency_key.is_some() || !(self.is_start() || once || self.if_match.is_some())
     }
 
     pub(crate) fn wire(&self) -> wire::Command<'_> {

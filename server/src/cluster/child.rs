@@ -148,6 +148,11 @@ impl Child {
         }
     }
 
+    /// Asks it to read its catalog files again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     async fn end(&self, within: Duration) -> Option<ExitStatus> {
         tokio::time::timeout(within, self.until_end()).await.ok().flatten()
     }

@@ -25,7 +25,11 @@ pub fn run(args: &DevArgs, output: Output) -> Result<Exit, Failure> {
     let config = loaded.config;
     check(args, &config)?;
     let _log = logging::install(&config.log, &config.node.name);
-    let stopped = signals::listen().map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
+    let signals = match args.rules.is_some() || args.workflows.is_some() {
+        true => signals::listen_and_reload().map(|(stopped, reloaded)| (stopped, Some(reloaded))),
+        false => signals::listen().map(|stopped| (stopped, None)),
+    };
+    let signals = signals.map_err(|error| Failure::new(Exit::Environment, format!("cannot listen to signals: {error}")))?;
     let (temporary, dir) = settings::data_dir_or_temporary(&config)?;
     let first = seats::Seat { wire: config.wire.bind, peer: config.peer.bind, http: config.http.enabled.then_some(config.http.bind) };
     let mut plan = ClusterPlan {
@@ -41,7 +45,7 @@ pub fn run(args: &DevArgs, output: Output) -> Result<Exit, Failure> {
         (None, true) => Some(plan.seal()?),
         (file, _) => file.clone(),
     };
-    client::block_on(look_after(plan, keys, args, temporary.is_some(), &dir, stopped, output))
+    client::block_on(look_after(plan, keys, args, temporary.is_some(), &dir, signals, output))
 }
 
 fn check(args: &DevArgs, config: &Config) -> Result<(), Failure> {
@@ -96,7 +100,7 @@ async fn look_after(
     args: &DevArgs,
     temporary: bool,
     dir: &Path,
-    mut stopped: watch::Receiver<bool>,
+    (mut stopped, mut reloaded): (watch::Receiver<bool>, Option<watch::Receiver<u64>>),
     output: Output,
 ) -> Result<Exit, Failure> {
     let mut cluster = tokio::select! {
@@ -109,6 +113,8 @@ async fn look_after(
         tokio::select! {
             () = signals::first(&mut stopped) => break,
             () = stdin_closes(args.until_stdin_closes) => break,
+            // The first node was given the files.
+            () = hang_up(&mut reloaded) => cluster.nodes()[0].hang_up(),
             position = cluster.until_one_ends() => {
                 let name = cluster.plan().name_of(position);
                 let status = cluster.nodes()[position].has_ended();
@@ -131,6 +137,13 @@ async fn look_after(
         return Ok(Exit::Success);
     }
     Err(Failure::new(Exit::FailedOutcome, format!("did not end cleanly: {}", failed.join(", "))))
+}
+
+async fn hang_up(reloaded: &mut Option<watch::Receiver<u64>>) {
+    match reloaded {
+        Some(reloaded) => signals::hang_up(reloaded).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn announce(cluster: &Cluster, keys: Option<&Path>, temporary: bool, dir: &Path, output: Output) {

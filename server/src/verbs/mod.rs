@@ -1,6 +1,7 @@
 //! The verbs, one file each. A verb returns its exit code, or a [`Failure`] that `run` prints.
 
 pub mod bench;
+pub mod bench_reload;
 pub mod bench_workflows;
 pub mod completions;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod rules_explain;
 pub mod rules_live;
 pub mod rules_match;
 pub mod rules_test;
+pub mod rules_trial;
 pub mod rules_watch;
 pub mod rules_why;
 pub mod run;
@@ -67,6 +69,7 @@ pub fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
         Verb::PluginHost => plugin_check::host(),
         Verb::Bench(BenchVerb::Ingest(args)) => bench::run(&args, output),
         Verb::Bench(BenchVerb::Workflows(args)) => bench_workflows::run(&args, output),
+        Verb::Bench(BenchVerb::Reload(args)) => bench_reload::run(&args, output),
         Verb::Tune(TuneVerb::Plan { node }) => tune::run(&node, output),
         Verb::Version => Ok(version::run(output)),
         Verb::Completions { shell } => completions::run(shell, output),
@@ -84,6 +87,8 @@ fn run_rules(verb: RulesVerb, output: Output) -> Result<Exit, Failure> {
         RulesVerb::Apply { rules, workflows, change } => rules_live::apply(&rules, workflows.as_deref(), &change, output),
         RulesVerb::Diff { client, files, version } => rules_live::diff(&client, &files, version, output),
         RulesVerb::Top { client, limit } => rules_live::top(&client, limit, output),
+        RulesVerb::Shadow(verb) => rules_trial::shadow(&verb, output),
+        RulesVerb::Canary(verb) => rules_trial::canary(&verb, output),
         RulesVerb::History { client, limit } => rules_live::history(&client, limit, output),
         RulesVerb::Rollback { version, change } => rules_live::rollback(version, &change, output),
         RulesVerb::Export { client, version, form } => rules_live::export(&client, version, form),

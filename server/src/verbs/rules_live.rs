@@ -17,6 +17,8 @@ use crate::settings::{CATALOG_BYTES_MAX, read_text};
 
 /// Lines of history on one answer.
 const HISTORY_ROWS_MAX: u32 = 1_000;
+/// Names of one kind that a plan shows; the rest is counted.
+const PLAN_NAMES_SHOWN: usize = 50;
 
 /// Where a change goes, and what the history will say about it.
 #[derive(Args, Clone, Debug)]
@@ -50,7 +52,8 @@ pub enum ExportForm {
 }
 
 impl ChangeArgs {
-    fn command(&self, kind: CommandKind) -> Command {
+    /// A command of this kind that says all this.
+    pub(super) fn command(&self, kind: CommandKind) -> Command {
         let mut command = Command::new(kind).dry_run(self.dry_run);
         command.author.clone_from(&self.author);
         command.reason.clone_from(&self.reason);
@@ -121,15 +124,16 @@ async fn finish(client: &Client, command: Command, output: Output) -> Result<Exi
     Ok(Exit::Success)
 }
 
-/// A catalog that does not fit in a frame has a remedy of its own.
-fn explained(failure: Failure) -> Failure {
-    if failure.message.contains("frame_bytes_max") || failure.message.contains("bytes exceed") {
-        return failure.with_remedy("start the nodes with --set limits.frame_bytes_max=16MiB, or apply the rules in parts");
+/// A catalog that does not fit in the log has a remedy of its own.
+pub(super) fn explained(failure: Failure) -> Failure {
+    if failure.message.contains("when compressed") {
+        return failure.with_remedy("split the rules over namespaces");
     }
     failure
 }
 
-fn print_plan(plan: &Value, output: Output) {
+/// Prints what a change would do.
+pub(super) fn print_plan(plan: &Value, output: Output) {
     let names = |list: &str| -> Vec<String> {
         let items = plan[list].as_array().into_iter().flatten();
         // A changed workflow is told with its new number.
@@ -145,7 +149,12 @@ fn print_plan(plan: &Value, output: Output) {
         ("workflows_changed", "~", "workflow"),
         ("workflows_removed", "-", "workflow"),
     ] {
-        names(list).iter().for_each(|name| output.text(format!("  {sign} {what} {name}")));
+        let names = names(list);
+        names.iter().take(PLAN_NAMES_SHOWN).for_each(|name| output.text(format!("  {sign} {what} {name}")));
+        let count = plan[format!("{list}_count")].as_u64().map_or(names.len(), |count| count as usize);
+        if count > PLAN_NAMES_SHOWN {
+            output.text(format!("  {sign} and {} more", count - PLAN_NAMES_SHOWN));
+        }
     }
     for warning in plan["warnings"].as_array().into_iter().flatten() {
         let text = |member: &str| warning[member].as_str().unwrap_or_default().to_owned();
@@ -201,7 +210,8 @@ pub fn history(client: &ClientArgs, limit: u32, output: Output) -> Result<Exit, 
         "REASON",
     ]);
     for row in history["items"].as_array().into_iter().flatten() {
-        let count = |list: &str| row[list].as_array().map_or(0, Vec::len);
+        let count =
+            |list: &str| row[format!("{list}_count")].as_u64().map_or_else(|| row[list].as_array().map_or(0, Vec::len), |n| n as usize);
         let applied = row["applied_at_us"].as_i64().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
         let counts = |changed: usize, removed: usize| format!("~{changed} -{removed}");
         let text = |member: &str| row[member].as_str().unwrap_or("").to_owned();

@@ -169,6 +169,11 @@ impl Running {
         self.signal(Signal::CONT);
     }
 
+    /// Asks it to read its files again: SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("a child can be signalled");
     }
@@ -263,6 +268,11 @@ impl Node {
     /// Kills it with SIGKILL.
     pub fn kill(mut self) {
         self.process.kill();
+    }
+
+    /// Asks it to read its catalog files again: SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.hang_up();
     }
 
     /// Sends SIGTERM and waits for its end.

@@ -86,5 +86,17 @@ numbered! {
         EnableRule = 31 "enable_rule",
         /// Keep one rule and let it take no part.
         DisableRule = 32 "disable_rule",
+        /// Put a candidate rule set beside the catalog, to judge what the catalog decides.
+        StartShadow = 33 "start_shadow",
+        /// Put a candidate rule set beside the catalog, to decide for a share of the messages.
+        StartCanary = 34 "start_canary",
+        /// Give the candidate another share.
+        SetTrial = 35 "set_trial",
+        /// Make the candidate the catalog, as a new version.
+        PromoteTrial = 36 "promote_trial",
+        /// Take the candidate away.
+        EndTrial = 37 "end_trial",
+        /// Stage a part of a body that does not fit in a frame, for a command on the same connection.
+        StageBody = 38 "stage_body",
     }
 }

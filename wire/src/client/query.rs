@@ -90,5 +90,9 @@ numbered! {
         CatalogExport = 30 "catalog_export",
         /// How often rules matched on the answering node since it started.
         RuleStatistics = 31 "rule_statistics",
+        /// The candidate beside the catalog, and what the answering node counted about both.
+        Trial = 32 "trial",
+        /// Messages about which the answering node's catalog and a shadow differed.
+        TrialSamples = 33 "trial_samples",
     }
 }

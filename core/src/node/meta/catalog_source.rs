@@ -7,6 +7,7 @@ use distric_model::{Namespace, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::past::{Past, Replaced};
+use super::trial::Trial;
 use super::{ApplyCatalog, CatalogChange, RulesChange, WorkflowsChange};
 
 /// All namespaces under one version.
@@ -18,6 +19,12 @@ pub struct CatalogSource {
     pub namespaces: BTreeMap<Namespace, NamespaceSource>,
     /// What the last changes replaced.
     pub past: Past,
+    /// The candidate beside it.
+    pub trial: Option<Arc<Trial>>,
+    /// The highest version that a candidate was given.
+    pub reserved: u64,
+    /// Grows with every change of what shards use, also of those that make no version.
+    pub revision: u64,
 }
 
 /// One namespace's rules and workflows.
@@ -102,7 +109,7 @@ impl CatalogSource {
     ///
     /// Returns what it changed, and the versions of the changes that cannot be taken back any more.
     pub(crate) fn apply(&mut self, stamp: Timestamp, change: ApplyCatalog) -> (CatalogChange, Vec<u64>) {
-        let version = self.version + 1;
+        let version = self.next_version();
         let mut applied = CatalogChange {
             version,
             applied_at_us: stamp,
@@ -113,9 +120,10 @@ impl CatalogSource {
             rules_removed: Vec::new(),
             workflows_changed: Vec::new(),
             workflows_removed: Vec::new(),
+            trial: None,
         };
-        let mut replaced = Replaced::nothing(version, change.namespace.clone());
-        let namespace = self.namespaces.entry(change.namespace).or_default();
+        let mut replaced = Replaced::nothing(version, change.namespace.clone(), self.version);
+        let namespace = self.namespaces.entry(change.namespace.clone()).or_default();
         namespace.apply_rules(stamp, change.rules, &mut applied, &mut replaced);
         let in_service: BTreeSet<Arc<str>> =
             namespace.workflows.iter().filter(|(_, record)| !record.retired).map(|(id, _)| id.clone()).collect();
@@ -128,14 +136,24 @@ impl CatalogSource {
             return (applied, Vec::new());
         }
         self.version = version;
+        self.revision += 1;
+        if replaced.options.is_some() || !replaced.rules.is_empty() {
+            self.outdate_trial(&change.namespace);
+        }
         (applied, self.past.push(replaced))
+    }
+
+    /// The version that the next change makes.
+    pub(super) fn next_version(&self) -> u64 {
+        self.version.max(self.reserved) + 1
     }
 }
 
 impl NamespaceSource {
     fn apply_rules(&mut self, stamp: Timestamp, change: RulesChange, applied: &mut CatalogChange, replaced: &mut Replaced) {
         match change {
-            RulesChange::Keep => {}
+            // What is promoted was put in its place as a whole set before.
+            RulesChange::Keep | RulesChange::Promote { .. } => {}
             RulesChange::Put { id, body } => self.put_rule(stamp, id, body, applied, replaced),
             RulesChange::Remove { id } => self.remove_rule(id, applied, replaced),
             RulesChange::Replace { options, rules } => {

@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CatalogChange, CatalogSource, GossipKeys, Init, Meta, NamespaceSource, Past, Replaced, RuleRecord, WorkflowRecord, WorkflowVersion,
+    CatalogChange, CatalogSource, GossipKeys, Init, Meta, NamespaceSource, Past, Replaced, RuleRecord, Trial, TrialMode, WorkflowRecord,
+    WorkflowVersion,
 };
 use crate::node::peer::Member;
 
 /// The form that this build writes. It reads all forms up to it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 const HEADER: u8 = 1;
 const NAMESPACE: u8 = 2;
@@ -28,6 +29,9 @@ const VERSION: u8 = 5;
 const HISTORY: u8 = 6;
 /// From format 2 on.
 const PAST: u8 = 7;
+/// From format 3 on.
+const TRIAL: u8 = 8;
+const TRIAL_RULE: u8 = 9;
 
 /// What changed since the last checkpoint, which holds at most what the log has had since then. Nothing before the first one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +49,8 @@ enum Record {
     Version(Namespace, Arc<str>, u64),
     History(u64),
     Past(u64),
+    Trial,
+    TrialRule(Arc<str>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,6 +66,24 @@ struct HeaderRecord {
     now_us: Timestamp,
     #[serde(default)]
     gossip_keys: GossipKeys,
+    #[serde(default)]
+    reserved: u64,
+    #[serde(default)]
+    revision: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TrialValue {
+    version: u64,
+    namespace: Namespace,
+    base_version: u64,
+    mode: TrialMode,
+    share: u32,
+    started_at_us: Timestamp,
+    author: Option<Arc<str>>,
+    reason: Option<Arc<str>>,
+    options: Arc<str>,
+    is_outdated: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,10 +116,34 @@ impl Dirty {
         self.records.extend(workflows.map(|id| Record::Workflow(namespace.clone(), id.clone())));
         let versions = change.workflows_changed.iter();
         self.records.extend(versions.map(|(id, number)| Record::Version(namespace.clone(), id.clone(), *number)));
-        self.records.insert(Record::History(change.version));
+        self.note_version(change.version, forgotten, not_kept);
+    }
+
+    /// Notes the line and the past of a version.
+    pub fn note_version(&mut self, version: u64, forgotten: Option<u64>, not_kept: &[u64]) {
+        if !self.is_tracking {
+            return;
+        }
+        self.records.insert(Record::History(version));
         self.records.extend(forgotten.map(Record::History));
-        self.records.insert(Record::Past(change.version));
+        self.records.insert(Record::Past(version));
         self.records.extend(not_kept.iter().copied().map(Record::Past));
+    }
+
+    /// Notes that a line of the history says something else.
+    pub fn note_history(&mut self, version: u64) {
+        if self.is_tracking {
+            self.records.insert(Record::History(version));
+        }
+    }
+
+    /// Notes that the trial is another one; with the rules of `whole`, if they came or go as well.
+    pub fn note_trial(&mut self, whole: Option<&Trial>) {
+        if !self.is_tracking {
+            return;
+        }
+        self.records.insert(Record::Trial);
+        self.records.extend(whole.into_iter().flat_map(|trial| trial.rules.keys().cloned().map(Record::TrialRule)));
     }
 }
 
@@ -112,6 +160,8 @@ impl Meta {
             removed: self.removed.iter().copied().collect(),
             now_us: self.now,
             gossip_keys: self.gossip_keys,
+            reserved: self.catalog.reserved,
+            revision: self.catalog.revision,
         };
         out.push(Change::put(vec![HEADER], encode(&header)));
         let records = match self.dirty.is_tracking {
@@ -138,7 +188,10 @@ impl Meta {
         let removed = header.removed.into_iter().collect();
         let (cluster, now, gossip_keys) = (header.cluster, header.now_us, header.gossip_keys);
         let mut meta = Self { cluster, members, removed, now, gossip_keys, ..Self::default() };
-        let mut catalog = CatalogSource { version: header.catalog_version, namespaces: BTreeMap::new(), past: Past::default() };
+        let (version, reserved) = (header.catalog_version, header.reserved);
+        // Before format 3 every change made a version.
+        let revision = header.revision.max(version);
+        let mut catalog = CatalogSource { version, namespaces: BTreeMap::new(), past: Past::default(), trial: None, reserved, revision };
         let mut last_key = vec![HEADER];
         for (key, value) in records {
             let (key, value) = (key.as_ref(), value.as_ref());
@@ -172,6 +225,10 @@ impl Meta {
         }
         records.extend(self.history.iter().map(|change| Record::History(change.version)));
         records.extend(self.catalog.past.iter().map(|replaced| Record::Past(replaced.version)));
+        if let Some(trial) = &self.catalog.trial {
+            records.insert(Record::Trial);
+            records.extend(trial.rules.keys().cloned().map(Record::TrialRule));
+        }
         records
     }
 
@@ -180,11 +237,23 @@ impl Meta {
         let source = |namespace: &Namespace| self.catalog.namespaces.get(namespace);
         match record {
             Record::Namespace(namespace) => Some(encode(&source(namespace)?.options)),
-            Record::Rule(namespace, id) => {
-                let rule = source(namespace)?.rules.get(id)?;
-                let (created_at_us, updated_at_us) = (rule.created_at_us, rule.updated_at_us);
-                Some(encode(&RuleValue { version: rule.version, created_at_us, updated_at_us, body: rule.body.clone() }))
+            Record::Rule(namespace, id) => Some(encode(&RuleValue::of(source(namespace)?.rules.get(id)?))),
+            Record::Trial => {
+                let trial = self.catalog.trial.as_ref()?;
+                Some(encode(&TrialValue {
+                    version: trial.version,
+                    namespace: trial.namespace.clone(),
+                    base_version: trial.base_version,
+                    mode: trial.mode,
+                    share: trial.share,
+                    started_at_us: trial.started_at_us,
+                    author: trial.author.clone(),
+                    reason: trial.reason.clone(),
+                    options: trial.options.clone(),
+                    is_outdated: trial.is_outdated,
+                }))
             }
+            Record::TrialRule(id) => Some(encode(&RuleValue::of(self.catalog.trial.as_ref()?.rules.get(id)?))),
             Record::Workflow(namespace, id) => Some(encode(&source(namespace)?.workflows.get(id)?.retired)),
             Record::Version(namespace, id, number) => {
                 let version = source(namespace)?.workflows.get(id)?.versions.get(number)?;
@@ -200,6 +269,18 @@ impl Meta {
     }
 }
 
+impl RuleValue {
+    fn of(rule: &RuleRecord) -> Self {
+        let (created_at_us, updated_at_us) = (rule.created_at_us, rule.updated_at_us);
+        Self { version: rule.version, created_at_us, updated_at_us, body: rule.body.clone() }
+    }
+
+    fn record(self) -> RuleRecord {
+        let Self { version, created_at_us, updated_at_us, body } = self;
+        RuleRecord { version, created_at_us, updated_at_us, body }
+    }
+}
+
 fn read(meta: &mut Meta, catalog: &mut CatalogSource, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
     let missing = |what: &str| RestoreError::bad(key, format!("its {what} is missing"));
     let mut parts = Parts { key, rest: &key[1..] };
@@ -210,8 +291,7 @@ fn read(meta: &mut Meta, catalog: &mut CatalogSource, key: &[u8], value: &[u8]) 
         }
         RULE => {
             let source = catalog.namespaces.get_mut(&parts.namespace()?).ok_or_else(|| missing("namespace"))?;
-            let RuleValue { version, created_at_us, updated_at_us, body } = decode(key, value)?;
-            source.rules.insert(parts.text()?, RuleRecord { version, created_at_us, updated_at_us, body });
+            source.rules.insert(parts.text()?, decode::<RuleValue>(key, value)?.record());
         }
         WORKFLOW => {
             let source = catalog.namespaces.get_mut(&parts.namespace()?).ok_or_else(|| missing("namespace"))?;
@@ -231,10 +311,21 @@ fn read(meta: &mut Meta, catalog: &mut CatalogSource, key: &[u8], value: &[u8]) 
         PAST => {
             let version = parts.number()?;
             let replaced: Replaced = decode(key, value)?;
-            if replaced.version != version || version == 0 || version > catalog.version {
+            if replaced.version != version || version == 0 || version > catalog.version.max(catalog.reserved) {
                 return Err(RestoreError::bad(key, "it is not of the version in its key"));
             }
             catalog.past.push(replaced);
+        }
+        TRIAL => {
+            let TrialValue { version, namespace, base_version, mode, share, started_at_us, author, reason, options, is_outdated } =
+                decode(key, value)?;
+            let rules = BTreeMap::new();
+            let trial = Trial { version, namespace, base_version, mode, share, started_at_us, author, reason, options, rules, is_outdated };
+            catalog.trial = Some(Arc::new(trial));
+        }
+        TRIAL_RULE => {
+            let trial = catalog.trial.as_mut().ok_or_else(|| missing("trial"))?;
+            Arc::make_mut(trial).rules.insert(parts.text()?, decode::<RuleValue>(key, value)?.record());
         }
         _ => return Err(RestoreError::bad(key, "there is no such kind of record")),
     }
@@ -272,6 +363,11 @@ impl Record {
             Self::Past(version) => {
                 key.push(PAST);
                 key.extend_from_slice(&version.to_be_bytes());
+            }
+            Self::Trial => key.push(TRIAL),
+            Self::TrialRule(id) => {
+                key.push(TRIAL_RULE);
+                text(&mut key, id);
             }
         }
         key

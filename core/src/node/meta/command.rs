@@ -8,7 +8,15 @@ use std::sync::Arc;
 use distric_model::{ClusterId, Namespace, NodeId};
 use serde::{Deserialize, Serialize};
 
+use super::trial::{StartTrial, TrialName};
 use crate::node::peer::Member;
+
+/// A larger command is compressed for the log, bytes.
+pub const PACK_ABOVE_BYTES: usize = 64 << 10;
+/// What a command of the log may become when it is unpacked, bytes.
+pub const UNPACKED_BYTES_MAX: u32 = 128 << 20;
+/// Largest command as it goes to the log, bytes: what raft takes, less the envelope around it.
+pub const META_COMMAND_BYTES_MAX: usize = (4 << 20) - 1_024;
 
 /// A change of the cluster's own state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +33,12 @@ pub enum MetaCommand {
     UseGossipKey(u16),
     /// The keys of gossip up to this one count no more.
     RetireGossipKeys(u16),
+    /// A candidate is put beside the catalog.
+    StartTrial(Box<StartTrial>),
+    /// The candidate is there for another share of the messages, in hundredths of a percent.
+    SetTrial(TrialName, u32),
+    /// The candidate is taken away.
+    EndTrial(TrialName),
 }
 
 /// What `cluster init` decided.
@@ -82,6 +96,11 @@ pub enum RulesChange {
         /// Its id.
         id: Arc<str>,
     },
+    /// The whole set becomes the candidate that is on trial, and the trial ends.
+    Promote {
+        /// The candidate.
+        version: u64,
+    },
 }
 
 /// A change of workflow definitions. Bodies are canonical JSON without a version; the catalog numbers them.
@@ -103,13 +122,24 @@ pub enum WorkflowsChange {
 pub struct MetaCommandError(String);
 
 impl MetaCommand {
-    /// The bytes for the log.
+    /// The bytes for the log: one LZ4 frame when there are many, since catalogs are texts that repeat themselves.
     pub fn encode(&self) -> Vec<u8> {
-        rmp_serde::to_vec(self).expect("a command of plain data always encodes")
+        let bytes = rmp_serde::to_vec(self).expect("a command of plain data always encodes");
+        if bytes.len() <= PACK_ABOVE_BYTES {
+            return bytes;
+        }
+        let mut packed = Vec::with_capacity(bytes.len() / 4);
+        distric_wire::pack(&bytes, &mut packed);
+        packed
     }
 
     /// A command from the log. Errors: see [`MetaCommandError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, MetaCommandError> {
+        // No command begins as an LZ4 frame does: it is a map or a text, and the frame's first byte is a number.
+        if distric_wire::is_packed(bytes) {
+            let unpacked = distric_wire::unpack(bytes, UNPACKED_BYTES_MAX).map_err(MetaCommandError)?;
+            return rmp_serde::from_slice(&unpacked).map_err(|error| MetaCommandError(error.to_string()));
+        }
         rmp_serde::from_slice(bytes).map_err(|error| MetaCommandError(error.to_string()))
     }
 }

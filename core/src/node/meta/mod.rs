@@ -12,6 +12,7 @@ mod checkpoint;
 mod command;
 mod gossip_keys;
 mod past;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,9 +23,10 @@ use serde::{Deserialize, Serialize};
 use super::peer::Member;
 
 pub use catalog_source::{CatalogSource, NamespaceSource, RuleRecord, WorkflowRecord, WorkflowVersion};
-pub use command::{ApplyCatalog, Init, MetaCommand, MetaCommandError, RulesChange, WorkflowsChange};
+pub use command::{ApplyCatalog, Init, META_COMMAND_BYTES_MAX, MetaCommand, MetaCommandError, RulesChange, WorkflowsChange};
 pub use gossip_keys::{GossipKeys, KeyRefusal};
 pub use past::{PAST_BYTES_MAX, PAST_CHANGES_MAX, Past, Replaced};
+pub use trial::{SHARE_WHOLE, StartTrial, Trial, TrialLine, TrialMode, TrialName, TrialRefusal, TrialState};
 
 /// Changes kept in the catalog's history; older ones are forgotten.
 pub const CATALOG_HISTORY_MAX: usize = 1_000;
@@ -67,6 +69,9 @@ pub struct CatalogChange {
     pub workflows_changed: Vec<(Arc<str>, u64)>,
     /// Workflows that were retired.
     pub workflows_removed: Vec<Arc<str>>,
+    /// The version is a candidate's, and the catalog stayed as it was.
+    #[serde(default)]
+    pub trial: Option<TrialLine>,
 }
 
 /// What a command came to.
@@ -83,6 +88,10 @@ pub enum MetaReply {
         /// The version that the catalog has.
         actual: u64,
     },
+    /// A trial began, changed or ended.
+    Trial(TrialState),
+    /// Nothing changed.
+    TrialRefused(TrialRefusal),
     /// The member is known as it says, by this command or an earlier one.
     MemberPut,
     /// The node is no member, by this command or an earlier one.
@@ -129,6 +138,9 @@ impl Meta {
             MetaCommand::UseGossipKey(id) => self.use_gossip_key(id),
             MetaCommand::RetireGossipKeys(upto) => self.retire_gossip_keys(upto),
             MetaCommand::ApplyCatalog(change) => self.apply_catalog(stamp, *change),
+            MetaCommand::StartTrial(start) => self.start_trial(stamp, *start),
+            MetaCommand::SetTrial(name, share) => self.set_trial(&name, share),
+            MetaCommand::EndTrial(name) => self.end_trial(stamp, &name, None),
         }
     }
 
@@ -187,22 +199,42 @@ impl Meta {
         self.removed.contains(&node)
     }
 
-    fn apply_catalog(&mut self, stamp: Timestamp, change: ApplyCatalog) -> MetaReply {
+    fn apply_catalog(&mut self, stamp: Timestamp, mut change: ApplyCatalog) -> MetaReply {
         let actual = self.catalog.version;
         if let Some(expected) = change.expected_version.filter(|expected| *expected != actual) {
             return MetaReply::VersionConflict { expected, actual };
         }
+        let promoted = match self.catalog.put_promoted(&mut change) {
+            Ok(promoted) => promoted,
+            Err(refusal) => return MetaReply::TrialRefused(refusal),
+        };
         let (applied, not_kept) = Arc::make_mut(&mut self.catalog).apply(stamp, change);
-        let mut forgotten = None;
         if applied.version > actual {
-            self.history.push_back(applied.clone());
-            if self.history.len() > CATALOG_HISTORY_MAX {
-                forgotten = self.history.pop_front().map(|change| change.version);
-            }
+            self.note_in_history(applied.clone(), &not_kept);
+        } else {
+            // Also a change that made no version: it may have made a namespace.
+            self.dirty.note(&applied, None, &not_kept);
         }
-        // Also a change that made no version: it may have made a namespace.
-        self.dirty.note(&applied, forgotten, &not_kept);
+        if let Some(name) = promoted {
+            self.end_trial(stamp, &name, Some(applied.version));
+        }
         MetaReply::Applied(applied)
+    }
+
+    fn note_in_history(&mut self, line: CatalogChange, not_kept: &[u64]) {
+        self.history.push_back(line.clone());
+        let mut forgotten = None;
+        if self.history.len() > CATALOG_HISTORY_MAX {
+            forgotten = self.history.pop_front().map(|change| change.version);
+        }
+        if line.trial.is_none() {
+            self.dirty.note(&line, forgotten, not_kept);
+        } else {
+            self.dirty.note_version(line.version, forgotten, not_kept);
+        }
+        if self.catalog.trial.as_ref().is_some_and(|trial| trial.is_outdated) {
+            self.dirty.note_trial(None);
+        }
     }
 
     /// What `Init` decided; `None` before it was applied.

@@ -30,11 +30,22 @@ pub struct Replaced {
     pub rules: Vec<(Arc<str>, Option<RuleRecord>)>,
     /// Whether the workflows that changed were in service before.
     pub workflows: Vec<(Arc<str>, bool)>,
+    /// The version is a candidate's beside the catalog: this is not what it replaced but what it has in other ways.
+    #[serde(default)]
+    pub is_branch: bool,
+    /// The catalog's version before; absent in what older programs wrote, where it was one less.
+    #[serde(default)]
+    pub before: Option<u64>,
 }
 
 impl Replaced {
-    pub(super) fn nothing(version: u64, namespace: Namespace) -> Self {
-        Self { version, namespace, options: None, rules: Vec::new(), workflows: Vec::new() }
+    pub(super) fn nothing(version: u64, namespace: Namespace, before: u64) -> Self {
+        let (rules, workflows) = (Vec::new(), Vec::new());
+        Self { version, namespace, options: None, rules, workflows, is_branch: false, before: Some(before) }
+    }
+
+    fn before(&self) -> u64 {
+        self.before.unwrap_or_else(|| self.version.saturating_sub(1))
     }
 
     /// Bytes that it holds, names and bodies.
@@ -44,7 +55,7 @@ impl Replaced {
         self.options.as_ref().map_or(0, |options| options.len()) + rules.chain(workflows).sum::<usize>()
     }
 
-    /// Takes the change back.
+    /// Takes the change back; of a candidate's, makes what it has.
     fn undo(&self, source: &mut NamespaceSource) {
         if let Some(options) = &self.options {
             source.options = options.clone();
@@ -99,18 +110,31 @@ impl Past {
 impl CatalogSource {
     /// The oldest version that can still be seen; 0 is the empty catalog.
     pub fn oldest(&self) -> u64 {
-        self.past.changes.front().map_or(self.version, |replaced| replaced.version - 1)
+        self.past.changes.front().map_or(self.version, |replaced| replaced.before())
     }
 
-    /// A namespace as it was at a version: empty where it did not exist yet. `None` when the version is not kept, or never was.
+    /// Whether a version can be seen: the catalog's, one before it, or a candidate's.
+    pub fn knows(&self, version: u64) -> bool {
+        let is_trial = self.trial.as_ref().is_some_and(|trial| trial.version == version);
+        is_trial || version == self.version || version == self.oldest() || self.past.of(version).is_some()
+    }
+
+    /// A namespace as it was at a version, or as a candidate of that version has it: empty where it did not exist yet. `None` when the
+    /// version is not kept, or never was.
     pub fn namespace_at(&self, namespace: &Namespace, version: u64) -> Option<NamespaceSource> {
-        if !(self.oldest()..=self.version).contains(&version) {
+        if !self.knows(version) {
             return None;
+        }
+        if let Some(trial) = self.trial.as_ref().filter(|trial| trial.version == version && trial.namespace == *namespace) {
+            return Some(trial.source(self.namespaces.get(namespace)));
         }
         let mut source = self.namespaces.get(namespace).cloned().unwrap_or_default();
         let later = self.past.changes.iter().rev().take_while(|replaced| replaced.version > version);
-        for replaced in later.filter(|replaced| replaced.namespace == *namespace) {
+        for replaced in later.filter(|replaced| replaced.namespace == *namespace && !replaced.is_branch) {
             replaced.undo(&mut source);
+        }
+        if let Some(branch) = self.past.of(version).filter(|branch| branch.is_branch && branch.namespace == *namespace) {
+            branch.undo(&mut source);
         }
         for record in source.workflows.values_mut() {
             record.versions.retain(|_, body| body.catalog_version <= version);

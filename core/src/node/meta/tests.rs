@@ -188,19 +188,31 @@ fn from_hex(text: &str) -> Vec<u8> {
 }
 
 /// One line per record: key and value. Written once by each format; what they say is restored for ever.
-const GOLDEN: [&str; 2] = [include_str!("fixtures/checkpoint_v1.txt"), include_str!("fixtures/checkpoint_v2.txt")];
+const GOLDEN: [&str; 3] =
+    [include_str!("fixtures/checkpoint_v1.txt"), include_str!("fixtures/checkpoint_v2.txt"), include_str!("fixtures/checkpoint_v3.txt")];
 
 #[test]
 fn checkpoints_of_all_formats_are_restored_and_the_last_is_still_written_alike() {
+    let without_trial = one_of_each();
     let mut meta = one_of_each();
+    do_it(&mut meta, 99, &start("c", r#"{"id":"c"}"#, without_trial.catalog().version));
+    assert!(meta.catalog().trial.is_some());
     let mut records = Records::new();
     checkpoint(&mut meta, &mut records);
     let written: String = records.iter().map(|(key, value)| format!("{} {}\n", hex(key), hex(value))).collect();
-    assert_eq!(GOLDEN[1], written, "the fixture should be:\n{written}");
+    assert_eq!(GOLDEN[2], written, "the fixture should be:\n{written}");
     let golden = |text: &str| -> Records {
         text.lines().filter_map(|line| line.split_once(' ')).map(|(key, value)| (from_hex(key), from_hex(value))).collect()
     };
-    assert_same(&meta, &golden(GOLDEN[1]));
+    assert_same(&meta, &golden(GOLDEN[2]));
+    // Before format 3 there were no trials, and every change made a version.
+    let then = Meta::restore(golden(GOLDEN[1])).unwrap();
+    assert_eq!(
+        (&then.catalog().namespaces, then.catalog().version),
+        (&without_trial.catalog().namespaces, without_trial.catalog().version)
+    );
+    assert_eq!((then.catalog().revision, &then.catalog().trial), (then.catalog().version, &None));
+    assert_eq!(then.catalog().oldest(), without_trial.catalog().oldest());
     let old = Meta::restore(golden(GOLDEN[0])).unwrap();
     assert_eq!((&old.catalog().namespaces, old.catalog().version), (&meta.catalog().namespaces, meta.catalog().version));
     assert_eq!(old.catalog().oldest(), old.catalog().version, "format 1 had no past");
@@ -260,4 +272,117 @@ fn what_is_no_checkpoint_is_an_error() {
             let _ = Meta::restore(&damaged);
         }
     }
+}
+
+fn start(id: &str, body: &str, expected_version: u64) -> MetaCommand {
+    let (namespace, options) = (Namespace::default(), arc("{}"));
+    let rules = vec![(arc("a"), arc(r#"{"id":"a"}"#)), (arc(id), arc(body))];
+    let (author, reason) = (Some(arc("ann")), None);
+    MetaCommand::StartTrial(Box::new(StartTrial {
+        namespace,
+        mode: TrialMode::Canary,
+        share: 500,
+        options,
+        rules,
+        expected_version,
+        author,
+        reason,
+    }))
+}
+
+fn do_it(meta: &mut Meta, at: u64, command: &MetaCommand) -> MetaReply {
+    meta.apply(Timestamp::from_us(at), MetaCommand::decode(&command.encode()).expect("commands survive the log"))
+}
+
+fn ids_at(meta: &Meta, version: u64) -> Option<Vec<String>> {
+    let source = meta.catalog().namespace_at(&Namespace::default(), version)?;
+    Some(source.rules.keys().map(|id| id.to_string()).collect())
+}
+
+#[test]
+fn a_candidate_has_a_version_that_stays_known_and_that_no_catalog_gets() {
+    let mut meta = Meta::default();
+    apply(&mut meta, 1, put("a", r#"{"id":"a"}"#));
+    apply(&mut meta, 2, put("b", r#"{"id":"b"}"#));
+    assert_eq!(do_it(&mut meta, 3, &start("c", "{}", 1)), MetaReply::VersionConflict { expected: 1, actual: 2 });
+    let begun = TrialState { version: 3, share: 500, mode: TrialMode::Canary };
+    assert_eq!(do_it(&mut meta, 3, &start("c", "{}", 2)), MetaReply::Trial(begun.clone()));
+    assert_eq!(meta.catalog().version, 2, "the catalog is what it was");
+    assert!(matches!(do_it(&mut meta, 4, &start("d", "{}", 2)), MetaReply::TrialRefused(TrialRefusal::Runs { version: 3, .. })));
+    let name = TrialName { namespace: Namespace::default(), version: Some(3) };
+    let set = do_it(&mut meta, 5, &MetaCommand::SetTrial(name.clone(), 2_500));
+    assert_eq!(set, MetaReply::Trial(TrialState { share: 2_500, ..begun.clone() }));
+    let revision = meta.catalog().revision;
+    assert_eq!(applied(apply(&mut meta, 6, put("e", r#"{"id":"e"}"#))).version, 4, "3 is the candidate's");
+    assert_eq!(meta.catalog().revision, revision + 1);
+    assert!(meta.catalog().trial.as_ref().unwrap().is_outdated);
+    let promote = change(RulesChange::Promote { version: 3 }, WorkflowsChange::Keep);
+    assert!(matches!(apply(&mut meta, 7, promote), MetaReply::TrialRefused(TrialRefusal::Outdated { version: 3, base_version: 2 })));
+    let other = TrialName { version: Some(2), ..name.clone() };
+    assert!(matches!(do_it(&mut meta, 8, &MetaCommand::EndTrial(other)), MetaReply::TrialRefused(TrialRefusal::None { .. })));
+    let ended = do_it(&mut meta, 9, &MetaCommand::EndTrial(name));
+    assert_eq!(ended, MetaReply::Trial(TrialState { share: 0, ..begun }));
+    let seen: Vec<Option<Vec<String>>> = (0..=5).map(|version| ids_at(&meta, version)).collect();
+    let ids = |ids: &[&str]| Some(ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
+    assert_eq!(seen, vec![ids(&[]), ids(&["a"]), ids(&["a", "b"]), ids(&["a", "c"]), ids(&["a", "b", "e"]), None]);
+    let line = meta.history().find(|line| line.version == 3).unwrap();
+    let ended_at_us = Some(Timestamp::from_us(9));
+    assert_eq!(line.trial, Some(TrialLine { mode: TrialMode::Canary, share: 2_500, ended_at_us, promoted_as: None }));
+    assert_eq!((&line.rules_changed, &line.rules_removed), (&vec![arc("c")], &vec![arc("b")]));
+}
+
+#[test]
+fn a_trial_is_in_the_checkpoints_whole_and_goes_with_its_end() {
+    let mut meta = Meta::default();
+    let mut records = Records::new();
+    apply(&mut meta, 1, put("a", r#"{"id":"a"}"#));
+    checkpoint(&mut meta, &mut records);
+    do_it(&mut meta, 2, &start("c", "{}", 1));
+    checkpoint(&mut meta, &mut records);
+    let restored = assert_same(&meta, &records);
+    assert_eq!(restored.catalog().trial.as_ref().unwrap().rules.len(), 2);
+    let name = TrialName { namespace: Namespace::default(), version: None };
+    do_it(&mut meta, 3, &MetaCommand::SetTrial(name.clone(), 9));
+    checkpoint(&mut meta, &mut records);
+    assert_same(&meta, &records);
+    // The first checkpoint of a machine that has one already is as good.
+    let mut anew = Records::new();
+    checkpoint(&mut Meta::restore(&records).unwrap(), &mut anew);
+    let promoted = applied(apply(&mut meta, 4, change(RulesChange::Promote { version: 2 }, WorkflowsChange::Keep)));
+    assert_eq!((promoted.version, promoted.rules_changed), (3, vec![arc("c")]));
+    checkpoint(&mut meta, &mut records);
+    let restored = assert_same(&meta, &records);
+    assert_eq!(restored.catalog().trial, None);
+    assert_eq!(records.keys().filter(|key| key[0] > 7).count(), 0, "nothing of the trial is left");
+    assert_eq!(restored.history().find(|line| line.version == 2).unwrap().trial.as_ref().unwrap().promoted_as, Some(3));
+    assert_eq!(ids_at(&restored, 2), ids_at(&restored, 3));
+}
+
+#[test]
+fn a_candidate_is_forgotten_with_the_changes_of_its_time() {
+    let mut meta = Meta::default();
+    apply(&mut meta, 1, put("a", "{}"));
+    do_it(&mut meta, 2, &start("c", "{}", 1));
+    do_it(&mut meta, 3, &MetaCommand::EndTrial(TrialName { namespace: Namespace::default(), version: None }));
+    for n in 0..PAST_CHANGES_MAX as u64 {
+        apply(&mut meta, 4 + n, put("a", &n.to_string()));
+    }
+    let catalog = meta.catalog();
+    // The catalog of before the oldest change is known, the candidate between the two is not.
+    assert_eq!((catalog.oldest(), catalog.knows(1), catalog.knows(2), catalog.knows(3)), (1, true, false, true));
+    assert_eq!(ids_at(&meta, 2), None);
+}
+
+#[test]
+fn a_large_command_is_small_in_the_log_and_a_broken_one_is_refused() {
+    let rules = (0..4_000).map(|n| (arc(&format!("r{n}")), arc(&format!(r#"{{"id":"r{n}","event_type":"order_{}"}}"#, n % 50)))).collect();
+    let whole = MetaCommand::ApplyCatalog(Box::new(change(RulesChange::Replace { options: arc("{}"), rules }, WorkflowsChange::Keep)));
+    let bytes = whole.encode();
+    assert!(distric_wire::is_packed(&bytes) && bytes.len() < 80_000, "{} bytes", bytes.len());
+    assert_eq!(MetaCommand::decode(&bytes).unwrap(), whole);
+    for cut in [4, 20, bytes.len() / 2, bytes.len() - 1] {
+        assert!(MetaCommand::decode(&bytes[..cut]).is_err(), "{cut} bytes of it are no command");
+    }
+    let small = MetaCommand::ApplyCatalog(Box::new(put("a", "{}")));
+    assert!(!distric_wire::is_packed(&small.encode()));
 }

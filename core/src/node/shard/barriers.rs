@@ -57,7 +57,7 @@ impl Shard {
                 (1..=work_groups).map(GroupId).filter(|group| owner_of(*group, self.options.count) == self.options.index).collect()
             }
             Question::Catalog(_) => vec![GroupId::META],
-            Question::Workers | Question::RuleStatistics(_) | Question::Status | Question::Change(_) => Vec::new(),
+            Question::Workers | Question::RuleStatistics(_) | Question::Trial { .. } | Question::Status | Question::Change(_) => Vec::new(),
         }
     }
 

@@ -13,6 +13,9 @@ use distric_raft::Position;
 use distric_wire::Code;
 use serde_json::{Value, json};
 
+use super::catalog_answers::{
+    HISTORY_NAMES_MAX, all_problems, applied_answer, history_row, rule_row, trial_answer, trial_refusal, workflow_row,
+};
 use super::proposals::{Proposal, Waiting};
 use super::queries::document;
 use super::{Note, Shard, ShardOutputs, catalog_export};
@@ -23,7 +26,7 @@ use crate::node::letters::{
     AskId, CatalogChangeRequest, CheckVerdict, Class, CommittedEntry, CompilerLetter, ConsensusLetter, RequestedChange, ShardLetter,
 };
 use crate::node::machine_clock::Now;
-use crate::node::meta::{CatalogChange, CatalogSource, Meta, MetaCommand, MetaReply, RuleRecord, WorkflowRecord};
+use crate::node::meta::{CatalogSource, META_COMMAND_BYTES_MAX, Meta, MetaCommand, MetaReply, TrialName, TrialRefusal, TrialState};
 use crate::node::question::{Answer, CatalogQuestion};
 use crate::node::refusal::Refusal;
 
@@ -48,12 +51,12 @@ pub(super) struct MetaSeat {
     founding: bool,
     /// A catalog is being compiled.
     compiling: bool,
-    /// The version that is in use on all shards.
+    /// The revision that is in use on all shards.
     installed: Option<u64>,
-    /// Shards that use a version, while it spreads.
+    /// Shards that use a revision, while it spreads.
     spreading: Option<(u64, usize)>,
-    /// Clients to answer when a version is in use.
-    waiting: BTreeMap<u64, Vec<(AskId, CatalogChange)>>,
+    /// Clients to answer when a revision is in use, and what.
+    waiting: BTreeMap<u64, Vec<(AskId, Answer)>>,
     /// When this node looks again whether group 0 knows it as it is.
     pub(super) announce_at: Option<Instant>,
 }
@@ -61,7 +64,7 @@ pub(super) struct MetaSeat {
 impl MetaSeat {
     /// Whether its catalog is in use everywhere.
     pub fn is_ready(&self) -> bool {
-        self.caught_up && self.installed == Some(self.meta.catalog().version)
+        self.caught_up && self.installed == Some(self.meta.catalog().revision)
     }
 
     /// The state of group 0.
@@ -133,7 +136,11 @@ impl Shard {
                 }
             };
             let reply = seat.meta.apply(envelope.stamp, command);
+            let revision = seat.meta.catalog().revision;
             match reply {
+                MetaReply::Trial(TrialState { version, share, mode }) => {
+                    self.to_all_shards(Class::Request, out, || ShardLetter::TrialShare { revision, version, mode, share });
+                }
                 MetaReply::Initialised => {
                     self.open_groups(out);
                     self.tell_members(out);
@@ -144,7 +151,7 @@ impl Shard {
             }
             let origin = envelope.origin;
             if origin.node == self.options.node && origin.boot == self.options.boot {
-                let letter = ShardLetter::MetaReplied { number: origin.number, reply: Box::new(reply) };
+                let letter = ShardLetter::MetaReplied { number: origin.number, reply: Box::new(reply), revision };
                 out.letter(origin.number.shard(), Class::Reply, letter);
             }
         }
@@ -179,7 +186,7 @@ impl Shard {
     pub(super) fn compile_if_behind(&mut self, out: &mut ShardOutputs) {
         let Some(seat) = &mut self.meta else { return };
         let source = seat.meta.catalog();
-        let behind = seat.installed != Some(source.version) && seat.spreading.is_none_or(|(version, _)| version != source.version);
+        let behind = seat.installed != Some(source.revision) && seat.spreading.is_none_or(|(revision, _)| revision != source.revision);
         if seat.caught_up && behind && !seat.compiling {
             seat.compiling = true;
             out.to_compiler.push(CompilerLetter::Compile { source });
@@ -192,12 +199,12 @@ impl Shard {
         seat.compiling = false;
         match compiled {
             Ok(view) => {
-                seat.spreading = Some((view.version, 0));
+                seat.spreading = Some((view.revision, 0));
                 self.to_all_shards(Class::Request, out, || ShardLetter::Catalog(view.clone()));
             }
             Err(reason) => {
                 // Checked before it was committed, so only a newer version's catalog gets here; the old one stays in use.
-                seat.installed = Some(seat.meta.catalog().version);
+                seat.installed = Some(seat.meta.catalog().revision);
                 out.notes.push(Note::CatalogUnusable { reason });
             }
         }
@@ -205,40 +212,42 @@ impl Shard {
 
     /// A compiled catalog for this shard: in use from the next message on.
     pub(super) fn install(&mut self, now: Now, view: Arc<CatalogView>, out: &mut ShardOutputs) {
-        if view.version >= self.catalog.version {
+        if view.revision >= self.catalog.revision {
             for namespace in self.catalog.namespaces.keys() {
                 self.rule_counts.turn(namespace, self.catalog.rules(namespace), view.rules(namespace));
+                self.trial.turn(namespace, self.catalog.rules(namespace), view.rules(namespace));
             }
+            self.trial.install(&view);
             self.catalog = view;
         }
         if !std::mem::replace(&mut self.serving, true) {
             self.deliver_all_again(now);
         }
         self.reconcile_all_schedules(now, out);
-        let version = self.catalog.version;
-        out.letter(crate::node::owner_of(GroupId::META, self.options.count), Class::Reply, ShardLetter::CatalogInstalled { version });
+        let revision = self.catalog.revision;
+        out.letter(crate::node::owner_of(GroupId::META, self.options.count), Class::Reply, ShardLetter::CatalogInstalled { revision });
     }
 
-    /// A shard uses a version now; when all do, whoever waits for it is answered.
-    pub(super) fn on_installed(&mut self, _now: Now, version: u64, out: &mut ShardOutputs) {
-        let count = self.options.count;
+    /// A shard uses a revision now; when all do, whoever waits for it is answered.
+    pub(super) fn on_installed(&mut self, revision: u64, out: &mut ShardOutputs) {
+        let (count, version) = (self.options.count, self.catalog.version);
         let Some(seat) = &mut self.meta else { return };
         let Some((spreading, shards)) = &mut seat.spreading else { return };
-        if version < *spreading {
+        if revision < *spreading {
             return;
         }
         *shards += 1;
         if *shards < count {
             return;
         }
-        let version = *spreading;
+        let revision = *spreading;
         seat.spreading = None;
-        seat.installed = Some(version);
-        let rest = seat.waiting.split_off(&(version + 1));
+        seat.installed = Some(revision);
+        let rest = seat.waiting.split_off(&(revision + 1));
         let answered = std::mem::replace(&mut seat.waiting, rest);
         out.notes.push(Note::CatalogInstalled { version });
-        for (from, change) in answered.into_values().flatten() {
-            Self::answer(from, applied_answer(&change), out);
+        for (from, answer) in answered.into_values().flatten() {
+            Self::answer(from, answer, out);
         }
         self.compile_if_behind(out);
     }
@@ -250,8 +259,37 @@ impl Shard {
         if let Err(refusal) = self.admit(1).and_then(|()| precondition(&request, &base)) {
             return Self::answer(from, Answer::Rejected(Box::new(refusal)), out);
         }
-        out.to_compiler.push(CompilerLetter::Check { from, request, base, tries: 0 });
-        let _ = now;
+        // Nothing is to be checked, and to end a trial must not wait for whatever is compiled.
+        let name = |version: &Option<u64>| TrialName { namespace: request.namespace.clone(), version: *version };
+        let command = match &request.change {
+            RequestedChange::SetTrial { version, share } => MetaCommand::SetTrial(name(version), *share),
+            RequestedChange::EndTrial { version } => MetaCommand::EndTrial(name(version)),
+            _ => return out.to_compiler.push(CompilerLetter::Check { from, request, base, tries: 0 }),
+        };
+        if request.dry_run {
+            let body = json!({ "dry_run": true, "catalog_version": base.version, "would_be": base.version });
+            return Self::answer(from, document(&body, Some(base.version)), out);
+        }
+        self.propose_change(now, from, request, 1, &command, out);
+    }
+
+    fn propose_change(
+        &mut self,
+        now: Now,
+        from: AskId,
+        request: Box<CatalogChangeRequest>,
+        tries: u8,
+        command: &MetaCommand,
+        out: &mut ShardOutputs,
+    ) {
+        let command = Bytes::from(command.encode());
+        if command.len() > META_COMMAND_BYTES_MAX {
+            let reason = format!("the change has {} bytes when compressed, and the log takes {META_COMMAND_BYTES_MAX}", command.len());
+            let refusal = Refusal::new(Code::TooLarge, reason).limit("meta_command_bytes_max", META_COMMAND_BYTES_MAX as u64);
+            return Self::answer(from, Answer::Rejected(Box::new(refusal)), out);
+        }
+        let waiting = Waiting::Catalog { from, request, tries };
+        self.propose(now, Proposal { waiting, group: GroupId::META, command, namespace: None, definition: None, redefined: 0 }, out);
     }
 
     /// The compiler's verdict on a change.
@@ -277,20 +315,12 @@ impl Shard {
                 body["warnings"] = warnings;
                 Self::answer(from, document(&body, Some(base.version)), out);
             }
-            CheckVerdict::Good { command, .. } => {
-                let command = Bytes::from(command.encode());
-                let waiting = Waiting::Catalog { from, request, tries: tries + 1 };
-                self.propose(
-                    now,
-                    Proposal { waiting, group: GroupId::META, command, namespace: None, definition: None, redefined: 0 },
-                    out,
-                );
-            }
+            CheckVerdict::Good { command, .. } => self.propose_change(now, from, request, tries + 1, &command, out),
         }
     }
 
     /// The meta machine answered.
-    pub(super) fn on_meta_replied(&mut self, now: Now, number: ProposalNumber, reply: MetaReply, out: &mut ShardOutputs) {
+    pub(super) fn on_meta_replied(&mut self, now: Now, number: ProposalNumber, reply: MetaReply, revision: u64, out: &mut ShardOutputs) {
         let Some((opened_at, proposal)) = self.proposals.close(number) else { return };
         self.stats.commit.observe_us(now.mono.since_us(opened_at));
         let (from, request, tries) = match proposal.waiting {
@@ -299,11 +329,17 @@ impl Shard {
             _ => return,
         };
         let Some(seat) = &mut self.meta else { return };
-        match reply {
-            MetaReply::Applied(change) if seat.installed.is_some_and(|installed| installed >= change.version) => {
-                Self::answer(from, applied_answer(&change), out);
+        let mut answer_in_use = |answer: Answer| {
+            if seat.installed.is_some_and(|installed| installed >= revision) {
+                Self::answer(from, answer, out);
+            } else {
+                seat.waiting.entry(revision).or_default().push((from, answer));
             }
-            MetaReply::Applied(change) => seat.waiting.entry(change.version).or_default().push((from, change)),
+        };
+        match reply {
+            MetaReply::Applied(change) => answer_in_use(applied_answer(&change)),
+            MetaReply::Trial(trial) => answer_in_use(trial_answer(&trial, seat.meta.catalog().version)),
+            MetaReply::TrialRefused(refusal) => Self::answer(from, Answer::Rejected(Box::new(trial_refusal(&refusal))), out),
             MetaReply::VersionConflict { expected, actual } => {
                 let base = seat.meta.catalog();
                 let again = if tries < CHANGE_TRIES_MAX {
@@ -368,8 +404,8 @@ impl Shard {
                 }
             }
             CatalogQuestion::History { limit } => {
-                let rows: Vec<Value> =
-                    seat.meta.history().rev().take(limit).filter_map(|change| serde_json::to_value(change).ok()).collect();
+                let mut names_left = HISTORY_NAMES_MAX;
+                let rows: Vec<Value> = seat.meta.history().rev().take(limit).map(|change| history_row(change, &mut names_left)).collect();
                 document(&json!({ "items": rows, "catalog_version": catalog.version, "oldest_version": catalog.oldest() }), version)
             }
             CatalogQuestion::Export { namespace, version, after } => {
@@ -389,7 +425,23 @@ fn precondition(request: &CatalogChangeRequest, base: &CatalogSource) -> Result<
     }
     let source = base.namespaces.get(&request.namespace);
     match &request.change {
-        RequestedChange::Rollback { version } if !(base.oldest()..=base.version).contains(version) => {
+        RequestedChange::StartTrial { .. } if source.is_none() => {
+            let reason =
+                format!("namespace {} has no rules yet that a candidate could be compared with: apply the first ones", request.namespace);
+            Err(Refusal::new(Code::Conflict, reason))
+        }
+        RequestedChange::StartTrial { .. } => base.may_start_trial().map_err(|refusal| trial_refusal(&refusal)),
+        RequestedChange::PromoteTrial { version } | RequestedChange::SetTrial { version, .. } | RequestedChange::EndTrial { version } => {
+            let name = TrialName { namespace: request.namespace.clone(), version: *version };
+            let trial = base.trial_named(&name).map_err(|refusal| trial_refusal(&refusal))?;
+            match &request.change {
+                RequestedChange::PromoteTrial { .. } if trial.is_outdated => {
+                    Err(trial_refusal(&TrialRefusal::Outdated { version: trial.version, base_version: trial.base_version }))
+                }
+                _ => Ok(()),
+            }
+        }
+        RequestedChange::Rollback { version } if !base.knows(*version) => {
             let reason =
                 format!("version {version} is not kept: the catalog has version {}, and versions from {} on", base.version, base.oldest());
             Err(Refusal::new(Code::NotFound, reason).field("version"))
@@ -406,42 +458,4 @@ fn precondition(request: &CatalogChangeRequest, base: &CatalogSource) -> Result<
         }
         _ => Ok(()),
     }
-}
-
-fn applied_answer(change: &CatalogChange) -> Answer {
-    let workflows: Vec<Value> = change.workflows_changed.iter().map(|(id, version)| json!({ "id": id, "version": version })).collect();
-    let body = json!({
-        "catalog_version": change.version, "rules_changed": change.rules_changed, "rules_removed": change.rules_removed,
-        "workflows_changed": workflows, "workflows_removed": change.workflows_removed, "applied_at_us": change.applied_at_us,
-    });
-    document(&body, Some(change.version))
-}
-
-fn all_problems(first: &str, problems: &Value) -> String {
-    let rest = problems.as_array().map_or(0, |rows| rows.iter().filter(|row| row["severity"] == "error").count().saturating_sub(1));
-    if rest == 0 { first.to_owned() } else { format!("{first} (and {rest} more)") }
-}
-
-fn rule_row(rule: &RuleRecord) -> Value {
-    let mut row: Value = serde_json::from_str(&rule.body).unwrap_or_default();
-    if let Some(members) = row.as_object_mut() {
-        members.insert("version".to_owned(), json!(rule.version));
-        members.insert("created_at_us".to_owned(), json!(rule.created_at_us));
-        members.insert("updated_at_us".to_owned(), json!(rule.updated_at_us));
-    }
-    row
-}
-
-fn workflow_row(record: &WorkflowRecord) -> Value {
-    let latest = record.latest();
-    let version = &record.versions[&latest];
-    let mut row: Value = serde_json::from_str(&version.body).unwrap_or_default();
-    if let Some(members) = row.as_object_mut() {
-        members.insert("version".to_owned(), json!(latest));
-        members.insert("versions".to_owned(), json!(record.versions.keys().collect::<Vec<_>>()));
-        members.insert("retired".to_owned(), json!(record.retired));
-        members.insert("created_at_us".to_owned(), json!(record.versions.values().next().map(|first| first.created_at_us)));
-        members.insert("updated_at_us".to_owned(), json!(version.created_at_us));
-    }
-    row
 }

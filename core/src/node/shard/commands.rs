@@ -21,6 +21,7 @@ use super::submit::{Begin, fnv};
 use super::{Shard, ShardOutputs};
 use crate::node::letters::{CatalogChangeRequest, Class, RequestedChange, ShardLetter, SourceText};
 use crate::node::machine_clock::Now;
+use crate::node::meta::{SHARE_WHOLE, TrialMode};
 use crate::node::question::Question;
 use crate::node::refusal::Refusal;
 
@@ -35,6 +36,11 @@ impl Shard {
             Ok(namespace) => namespace,
             Err(refusal) => return self.refuse(now, to, refusal, out),
         };
+        let staged = match self.staged_body(command, to) {
+            Ok(staged) => staged,
+            Err(refusal) => return self.refuse(now, to, refusal, out),
+        };
+        let command = &Command { body: staged.as_deref().or(command.body), ..*command };
         let asked = match CommandKind::from_number(command.kind) {
             None => Err(Refusal::new(Code::UnknownKind, format!("command kind {} is not known here", command.kind)).field("kind")),
             Some(CommandKind::StartWorkflow) => match started(command).and_then(|start| Ok((start, delay_of(now, command)?))) {
@@ -112,6 +118,7 @@ impl Shard {
             Some(kind @ (CommandKind::UseGossipKey | CommandKind::RetireGossipKeys)) => {
                 return self.on_key_command(now, kind, command, to, out);
             }
+            Some(CommandKind::StageBody) => return self.on_stage(now, command, to, out),
             Some(CommandKind::StartTask) => return self.start_task(now, namespace, command, to, out),
             Some(kind) => change_of(kind, command).map(|change| CatalogChangeRequest {
                 namespace,
@@ -170,10 +177,59 @@ fn change_of(kind: CommandKind, command: &Command<'_>) -> Result<RequestedChange
             let version = command.version.ok_or_else(|| Refusal::new(Code::BadArgument, "a rollback needs a version").field("version"))?;
             RequestedChange::Rollback { version }
         }
+        CommandKind::StartShadow => trial_of(TrialMode::Shadow, &text("body")?.text)?,
+        CommandKind::StartCanary => trial_of(TrialMode::Canary, &text("body")?.text)?,
+        CommandKind::SetTrial => {
+            let body: TrialBody = body_of(&text("body")?.text)?;
+            let share = body.share.ok_or_else(|| Refusal::new(Code::BadArgument, "`share` is missing").field("body"))?;
+            RequestedChange::SetTrial { version: command.version, share: share_of(share)? }
+        }
+        CommandKind::PromoteTrial => RequestedChange::PromoteTrial { version: command.version },
+        CommandKind::EndTrial => RequestedChange::EndTrial { version: command.version },
         CommandKind::PutWorkflow => RequestedChange::PutWorkflow { id: command.name.map(str::to_owned), body: text("workflow")? },
         CommandKind::DeleteWorkflow => RequestedChange::DeleteWorkflow { id: needed_name()? },
         other => return Err(Refusal::new(Code::UnknownKind, format!("{other} changes no catalog")).field("kind")),
     })
+}
+
+/// `{"rules": {"name", "text"}, "share": HUNDREDTHS}`.
+fn trial_of(mode: TrialMode, body: &str) -> Result<RequestedChange, Refusal> {
+    let body: TrialBody = body_of(body)?;
+    if body.workflows.is_some() {
+        let reason = "a candidate has rules only: apply the workflows that they start first";
+        return Err(Refusal::new(Code::BadArgument, reason).field("body"));
+    }
+    let rules = body.rules.ok_or_else(|| Refusal::new(Code::BadArgument, "`rules` is missing").field("body"))?;
+    let rules = SourceText { name: rules.name.unwrap_or_else(|| "rules".to_owned()), text: rules.text };
+    Ok(RequestedChange::StartTrial { mode, share: share_of(body.share.unwrap_or(SHARE_WHOLE))?, rules })
+}
+
+fn share_of(share: u32) -> Result<u32, Refusal> {
+    if (1..=SHARE_WHOLE).contains(&share) {
+        return Ok(share);
+    }
+    let reason = format!("`share` is {share}, not 1 to {SHARE_WHOLE} hundredths of a percent");
+    Err(Refusal::new(Code::BadArgument, reason).field("body"))
+}
+
+fn body_of<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Refusal> {
+    serde_json::from_str(body)
+        .map_err(|error| Refusal::new(Code::BadArgument, format!("the body is not as expected: {error}")).field("body"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrialBody {
+    rules: Option<NamedText>,
+    workflows: Option<Value>,
+    share: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedText {
+    name: Option<String>,
+    text: String,
 }
 
 /// `{"rules": {"name", "text"} | null, "workflows": {"name", "text"} | null}`.

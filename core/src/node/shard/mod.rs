@@ -10,6 +10,7 @@
 mod answers;
 mod barriers;
 mod catalog;
+mod catalog_answers;
 mod catalog_export;
 mod checkpoints;
 mod commands;
@@ -28,8 +29,11 @@ mod queries;
 mod requests;
 mod rule_counts;
 mod schedules;
+mod staging;
 mod stats;
 mod submit;
+mod trial;
+mod trial_report;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +52,8 @@ use self::partition::Partition;
 use self::proposals::{Proposal, Proposals, Waiting};
 use self::queries::Questions;
 use self::rule_counts::RuleCounts;
+use self::staging::Staging;
+use self::trial::TrialSeat;
 use self::workers::{Attachment, Attachments};
 use super::catalog_view::CatalogView;
 use super::draw::Draws;
@@ -59,6 +65,7 @@ use super::meta::Init;
 use super::owner_of;
 use super::peer::Member;
 
+pub(crate) use catalog_answers::named;
 pub use connections::Phase;
 pub use liveness::{WORKER_GRACE_LIVE_MS, WORKER_SILENCE_GONE_MS};
 pub use members::own_record;
@@ -127,6 +134,8 @@ pub struct Shard {
     /// A catalog was handed over since the start. Before that nothing may be judged: the empty catalog is not the cluster's.
     serving: bool,
     rule_counts: RuleCounts,
+    trial: TrialSeat,
+    staging: Staging,
     workers: Attachments,
     gossip: Option<Arc<GossipView>>,
     followers: BTreeMap<InstanceId, Vec<follow::Follower>>,
@@ -156,6 +165,8 @@ impl Shard {
             catalog: Arc::new(CatalogView::default()),
             serving: false,
             rule_counts: RuleCounts::default(),
+            trial: TrialSeat::default(),
+            staging: Staging::default(),
             workers: Attachments::default(),
             gossip: None,
             followers: BTreeMap::new(),
@@ -192,6 +203,7 @@ impl Shard {
     /// A connection is gone.
     pub fn on_closed(&mut self, conn: ConnId, out: &mut ShardOutputs) {
         self.stats.connections_closed_count += 1;
+        self.staging.forget(conn);
         let Some(connection) = self.connections.close(conn) else { return };
         if let Phase::Worker(card) = connection.phase {
             self.announce_detached(conn, card.worker, out);
@@ -215,7 +227,7 @@ impl Shard {
             ShardLetter::Coordinators { addresses } => self.on_coordinators(now, addresses, out),
             ShardLetter::Announced { member } => self.on_announced(now, *member, out),
             ShardLetter::Replied { number, reply } => self.on_replied(now, number, *reply, out),
-            ShardLetter::MetaReplied { number, reply } => self.on_meta_replied(now, number, *reply, out),
+            ShardLetter::MetaReplied { number, reply, revision } => self.on_meta_replied(now, number, *reply, revision, out),
             ShardLetter::Ask { from, question } => self.on_question(now, from, *question, out),
             ShardLetter::Answered { number, answer } => self.on_answer(now, number, *answer, out),
             ShardLetter::Frames { conn, frames } => out.raw_frames(conn, &frames),
@@ -235,7 +247,8 @@ impl Shard {
             ShardLetter::OutAcked { group, seq, result } => self.on_out_acked(now, group, seq, result, out),
             ShardLetter::Cluster { cluster, work_groups } => self.cluster = Some((cluster, work_groups)),
             ShardLetter::Catalog(view) => self.install(now, view, out),
-            ShardLetter::CatalogInstalled { version } => self.on_installed(now, version, out),
+            ShardLetter::CatalogInstalled { revision } => self.on_installed(revision, out),
+            ShardLetter::TrialShare { revision, version, mode, share } => self.trial.on_share(revision, version, mode, share),
             ShardLetter::Checked { from, request, base, tries, verdict } => {
                 self.on_checked(now, from, request, &base, tries, *verdict, out)
             }
@@ -255,6 +268,7 @@ impl Shard {
         self.expire_questions(now, out);
         self.announce_again(now, out);
         self.close_silent(now, out);
+        self.judge_shadowed(now);
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
             self.give_up_absent_workers(now, group, out);
@@ -266,7 +280,7 @@ impl Shard {
     /// When [`Self::on_time`] must be called next.
     pub fn next_wake(&self) -> Option<Instant> {
         let partitions = self.partitions.values().filter_map(Partition::next_wake).min();
-        let others = self.next_silence().into_iter().chain(self.next_announcement());
+        let others = self.next_silence().into_iter().chain(self.next_announcement()).chain(self.trial.next_wake());
         self.proposals.next_wake().into_iter().chain(self.questions.next_wake()).chain(partitions).chain(others).min()
     }
 

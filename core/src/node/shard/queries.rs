@@ -21,7 +21,7 @@ use super::connections::ReplyTo;
 use super::filters::{filter_of, whole_filter};
 use super::follow::Follower;
 use super::pages::{finish_list, finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
-use super::{Shard, ShardOutputs, rule_counts};
+use super::{Shard, ShardOutputs, rule_counts, trial_report};
 use crate::node::letters::{AskId, Class, ConsensusLetter, ShardIndex, ShardLetter};
 use crate::node::liveness::GossipView;
 use crate::node::machine_clock::Now;
@@ -161,6 +161,8 @@ impl Shard {
                 Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::Export { namespace, version: query.version, after }))
             }
             QueryKind::RuleStatistics => Asking::Gather(Question::RuleStatistics(namespace), rule_counts::finish),
+            QueryKind::Trial => Asking::Gather(Question::Trial { samples: false }, trial_report::finish),
+            QueryKind::TrialSamples => Asking::Gather(Question::Trial { samples: true }, trial_report::finish_samples),
             QueryKind::CatalogHistory => Asking::One(GroupId::META, Question::Catalog(CatalogQuestion::History { limit })),
         })
     }
@@ -292,6 +294,7 @@ impl Shard {
                 let rules = self.catalog.namespaces.get(&namespace).map(|part| &part.rules);
                 document(&self.rule_counts.view(&namespace, rules), None)
             }
+            Question::Trial { samples } => document(&self.trial_part(samples), None),
             Question::Workers => {
                 let rows: Vec<Value> = self
                     .partitions

@@ -17,6 +17,7 @@ use distric_wire::{Code, Strs, Uuids};
 
 use super::connections::ReplyTo;
 use super::proposals::{Proposal, Waiting};
+use super::trial::key_of;
 use super::{Shard, ShardOutputs};
 use crate::node::group_of;
 use crate::node::machine_clock::Now;
@@ -62,18 +63,18 @@ impl Shard {
             Ok(home) => home,
             Err(refusal) => return self.refuse(now, to, refusal, out),
         };
-        let decision = match self.decide(&namespace, submit) {
-            Ok(decision) => decision,
+        let (decision, keep) = match self.decide(&namespace, submit, message_id) {
+            Ok(decided) => decided,
             Err(refusal) => return self.refuse(now, to, refusal, out),
         };
-        let keep = self.catalog.namespaces.get(&namespace).is_some_and(|view| view.rules.keep_unmatched());
+        self.shadow(now, &namespace, submit, message_id, &decision);
         if decision.actions.is_empty() && submit.idempotency_key.is_none() && !keep {
             self.stats.messages_unmatched_count += 1;
             let rules: Vec<&str> = decision.rules.iter().map(|rule| &**rule).collect();
             let response = Response {
                 outcome: SubmitOutcome::Unmatched.number(),
                 message_id: message_id.uuid(),
-                catalog_version: self.catalog.version,
+                catalog_version: decision.catalog_version,
                 rules: Strs::of(&rules),
                 workflows: Strs::EMPTY,
                 instances: Uuids::EMPTY,
@@ -166,10 +167,15 @@ impl Shard {
         Ok((given.unwrap_or_else(|| MessageId::new(now.wall, slot, self.draws.draw())), group))
     }
 
-    fn decide(&mut self, namespace: &Namespace, submit: &Submit<'_>) -> Result<Decision, Refusal> {
+    /// Decides by the catalog, or by a canary for its share. Returns as well whether a message without a match is kept.
+    fn decide(&mut self, namespace: &Namespace, submit: &Submit<'_>, message_id: MessageId) -> Result<(Decision, bool), Refusal> {
         let Some(view) = self.catalog.namespaces.get(namespace) else {
-            return Ok(Decision { catalog_version: self.catalog.version, ..Decision::default() });
+            return Ok((Decision { catalog_version: self.catalog.version, ..Decision::default() }, false));
         };
+        let id = message_id.uuid();
+        let key = key_of(submit.routing_key, submit.idempotency_key, id.as_bytes());
+        let canary = self.trial.canary(&self.catalog, namespace, key);
+        let rules = canary.map_or(&view.rules, |candidate| &candidate.rules);
         let headers: Vec<(&str, &str)> = submit.headers.iter().collect();
         let envelope = Envelope {
             namespace: namespace.as_str(),
@@ -180,12 +186,18 @@ impl Shard {
             content_type: submit.content_type,
         };
         let started = (self.options.stopwatch)();
-        let decision = view.rules.decide(&envelope, submit.payload);
-        self.stats.rule_evaluation.observe_us((self.options.stopwatch)().saturating_sub(started) / 1_000);
+        let decision = rules.decide(&envelope, submit.payload);
+        let ns = (self.options.stopwatch)().saturating_sub(started);
+        self.stats.rule_evaluation.observe_us(ns / 1_000);
+        let keep = rules.keep_unmatched();
         if let Ok(decision) = &decision {
-            self.rule_counts.count(namespace, decision);
+            if canary.is_none() {
+                self.rule_counts.count(namespace, decision);
+            }
+            self.trial.count(&self.catalog, namespace, decision, ns, canary.is_some());
         }
-        decision.map_err(|error| Refusal::new(Code::BadPayload, error.to_string()).field("payload"))
+        let decision = decision.map_err(|error| Refusal::new(Code::BadPayload, error.to_string()).field("payload"))?;
+        Ok((decision, keep))
     }
 
     fn ingest_of(
@@ -229,7 +241,7 @@ impl Shard {
             payload_hash: payload_hash(submit),
             traceparent: submit.traceparent.map(Arc::from),
             received_us: now.wall.as_us(),
-            catalog_version: self.catalog.version,
+            catalog_version: decision.catalog_version,
             rules: decision.rules,
             actions,
             hops: 0,
@@ -251,7 +263,8 @@ impl Shard {
             traceparent: published.traceparent.as_deref(),
             ..Submit::default()
         };
-        let decision = self.decide(&published.namespace, &submit)?;
+        let (decision, _) = self.decide(&published.namespace, &submit, published.message_id)?;
+        self.shadow(now, &published.namespace, &submit, published.message_id, &decision);
         let ingest = self.ingest_of(now, &submit, &published.namespace, published.message_id, decision)?;
         Ok(Ingest { hops: published.hops, ..ingest })
     }
