@@ -426,18 +426,18 @@ mod tests {
     #[test]
     fn a_shard_that_stands_still_holds_up_nobody_and_finds_the_newest_view() {
         let mut mesh = lay(2).unwrap();
-        let view = |version| ShardLetter::CatalogInstalled { version };
-        for version in 1..=100_000 {
-            mesh.gossip_core.shard_latest(0, view(version));
-            mesh.gossip_core.shard_latest(1, view(version));
+        let view = |revision| ShardLetter::CatalogInstalled { revision };
+        for revision in 1..=100_000 {
+            mesh.gossip_core.shard_latest(0, view(revision));
+            mesh.gossip_core.shard_latest(1, view(revision));
             mesh.gossip_core.ring();
             assert!(mesh.gossip_core.shards[0].outlets[0].overflow.len() <= 1, "what waits is bounded");
             // The other shard reads along, and hears everything.
-            assert!(matches!(mesh.shards[1].inbox.pop(), Some(ShardLetter::CatalogInstalled { version: read }) if read == version));
+            assert!(matches!(mesh.shards[1].inbox.pop(), Some(ShardLetter::CatalogInstalled { revision: read }) if read == revision));
         }
         let mut read = Vec::new();
-        while let Some(ShardLetter::CatalogInstalled { version }) = mesh.shards[0].inbox.pop() {
-            read.push(version);
+        while let Some(ShardLetter::CatalogInstalled { revision }) = mesh.shards[0].inbox.pop() {
+            read.push(revision);
             mesh.gossip_core.ring();
         }
         assert_eq!(read, [1, 2, 3, 4, 100_000]);
