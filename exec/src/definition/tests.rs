@@ -194,7 +194,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   ordering_key: a
   on_failure: fail
   tasks:
-    - { id: a, type: sql, for_each: {} }
+    - { id: a, type: shell, for_each: {} }
     - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [x] } }
     - { id: c, type: log, config: { message: m }, placement: { strategy: locality, affinity_key: k } }
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
@@ -202,8 +202,8 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
         &[
             "f.yaml:3:3: workflow.input_schema: `input_schema` is not supported by this version",
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
-            "f.yaml:7:22: workflow.tasks[0].type: the task type `sql` is not supported by this version",
-            "f.yaml:7:27: workflow.tasks[0].for_each: `for_each` is not supported by this version",
+            "f.yaml:7:22: workflow.tasks[0].type: the task type `shell` is not supported by this version",
+            "f.yaml:7:29: workflow.tasks[0].for_each: `for_each` is not supported by this version",
             "f.yaml:8:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
             "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin or power_of_two)",
             "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
@@ -261,7 +261,7 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
             "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
             "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, idempotency_key)",
             "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
-            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, wait_for_signal, branch, fail, publish)",
+            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish)",
         ],
     );
     refuse(
@@ -299,8 +299,8 @@ fn task_types_are_known() {
     refuse_tasks(
         &["{ id: a, type: htp }", "{ id: b, type: payment_validator }"],
         &[
-            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, wait, wait_for_signal, branch, fail, publish)",
-            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, wait, wait_for_signal, branch, fail, publish)",
+            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish)",
+            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish)",
         ],
     );
     let text = "workflow: { id: w, tasks: [{ id: a, type: payment_validator, config: { threshold: '${params.max}', any: [1] } }] }";
