@@ -503,8 +503,13 @@ impl Storm {
         let client = self.world.client_of(living[0], 0);
         let rows = self.world.instances_of(client, "ship");
         assert_eq!(rows.len(), instances.len(), "an instance for every key, and none besides");
-        let unfinished = rows.iter().filter(|row| row["ended_at_us"].is_null()).count();
-        assert_eq!(unfinished, 0, "{unfinished} instances have not ended");
+        let unfinished: Vec<&serde_json::Value> = rows.iter().filter(|row| row["ended_at_us"].is_null()).collect();
+        if let Some(one) = unfinished.first() {
+            let id = one["id"].as_str().and_then(|id| id.parse().ok());
+            let view = self.world.look(client, QueryKind::Instance, id);
+            let workers = self.world.look(client, QueryKind::Workers, None);
+            panic!("{} of {} instances have not ended, as this one: {view:#}\nworkers: {workers:#}", unfinished.len(), rows.len());
+        }
         for group in 1..=GROUPS {
             let digests: Vec<(u64, u64)> = living
                 .iter()
