@@ -44,12 +44,12 @@ fn cluster_after(ms: u64) -> (Vec<Gossip>, Vec<Vec<u8>>) {
     for step in 0..ms {
         let now = Instant::from_us(START_US + step * 1_000);
         let arrived = std::mem::take(&mut on_the_way);
-        for n in 0..MEMBERS {
+        for (n, machine) in machines.iter_mut().enumerate() {
             out.clear();
             for (from, _, is_stream, bytes) in arrived.iter().filter(|(_, to, ..)| *to == n) {
-                hand_over(&mut machines[n], now, *from, *is_stream, bytes, &mut out);
+                hand_over(machine, now, *from, *is_stream, bytes, &mut out);
             }
-            machines[n].handle_timeout(now, &mut out);
+            machine.handle_timeout(now, &mut out);
             on_the_way.extend(out.datagrams.drain(..).map(|Datagram { to, bytes }| (n, usize::from(to.port), false, bytes.to_vec())));
             on_the_way.extend(out.streams.drain(..).map(|Stream { to, bytes, .. }| (n, usize::from(to.port), true, bytes.to_vec())));
         }
@@ -67,7 +67,7 @@ pub fn gossip_traffic() -> Vec<Vec<u8>> {
     let (machines, said) = cluster_after(FORMED_MS);
     assert!(machines.iter().all(|machine| machine.live_count() == MEMBERS), "they found together");
     let framed = |(n, bytes): (usize, &Vec<u8>)| {
-        let head = [u8::from(bytes.get(3) == Some(&2)) | (n % MEMBERS) as u8 * 2, 10];
+        let head = [u8::from(bytes.get(3) == Some(&2)) | ((n % MEMBERS) as u8 * 2), 10];
         [&head[..], &u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes(), bytes].concat()
     };
     said.iter().enumerate().map(framed).collect()
