@@ -116,6 +116,9 @@ pub struct Seat {
     pub config: Config,
 }
 
+/// A packet that came: when, from whom, and its bytes.
+pub type Tapped = (u64, Endpoint, Bytes);
+
 /// All of it.
 pub struct World {
     pub now: u64,
@@ -134,7 +137,7 @@ pub struct World {
     pub wants: fn(&Event) -> bool,
     pub events: Vec<(u64, usize, Event)>,
     /// Packets as they come to one seat, when somebody wants to read along.
-    pub tap: Option<(usize, Vec<(u64, Endpoint, Bytes)>)>,
+    pub tap: Option<(usize, Vec<Tapped>)>,
     pub history: History,
     pub checks: bool,
     pub bytes_sent: u64,
