@@ -104,7 +104,6 @@ fn a_schedule_of_the_catalog_starts_its_workflow_until_it_is_taken_out_and_survi
     let view = world.look(client, QueryKind::Schedules, None);
     assert_eq!((view["items"][0]["workflow"].as_str(), view["items"][0]["runs_count"].as_u64()), (Some("tick"), Some(runs.len() as u64)));
 
-    world.crash(0);
     world.restart(0);
     let client = world.client(0);
     world.run_ms(130_000);

@@ -155,7 +155,7 @@ pub fn definition(workflow: u8) -> Value {
                 "fairness": {"key": key, "weight": 3}});
         }
         8 => {
-            return json!({"id": "w8", "tasks": [job("a", &[])], "batch": {"max_items": 2, "max_wait": "4s"},
+            return json!({"id": "w8", "timeout": "20s", "tasks": [job("a", &[])], "batch": {"max_items": 2, "max_wait": "4s"},
                 "concurrency": {"limit": 2}});
         }
         _ => json!([
