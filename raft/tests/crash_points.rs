@@ -75,10 +75,10 @@ impl Story {
         let number = || rest.parse().unwrap_or_else(|_| panic!("{act}: expected a number"));
         match word {
             "propose" => self.propose(number()),
-            "settle" => self.settle(None),
+            "settle" => self.world.settle(&[]),
             "settle_two" => {
                 let leader = self.world.leader_of(GROUP).unwrap_or(0);
-                self.settle(Some([leader, (leader + 1) % 3]));
+                self.world.settle(&[leader, (leader + 1) % 3]);
             }
             "lose" => self.world.packets.clear(),
             "elect" => self.elect(number() as NodeAt),
@@ -127,37 +127,8 @@ impl Story {
     fn elect(&mut self, at: NodeAt) {
         for _ in 0..2 {
             self.world.tick(at, GROUP);
-            self.settle(None);
+            self.world.settle(&[]);
         }
-    }
-
-    /// Delivers and flushes until nothing moves.
-    fn settle(&mut self, among: Option<[NodeAt; 2]>) {
-        let world = &mut self.world;
-        let is_in = |at: NodeAt| among.is_none_or(|among| among.contains(&at));
-        for _ in 0..1_000 {
-            let (moving, resting): (Vec<Packet>, Vec<Packet>) =
-                std::mem::take(&mut world.packets).into_iter().partition(|packet| is_in(packet.from) && is_in(packet.to));
-            world.packets = resting;
-            let is_busy = |node: &world::Node| {
-                let waits = !(node.writing.is_empty() && node.loads.is_empty() && node.asks.is_empty());
-                waits || !(node.installs.is_empty() && node.purges.is_empty())
-            };
-            let busy: Vec<NodeAt> = (0..world.nodes.len()).filter(|at| is_in(*at) && is_busy(&world.nodes[*at])).collect();
-            if moving.is_empty() && busy.is_empty() {
-                return;
-            }
-            moving.into_iter().for_each(|packet| world.deliver(packet));
-            for at in busy {
-                world.flush(at);
-                world.load(at);
-                world.answer_snapshot(at);
-                if let Some((group, input)) = world.fetch_snapshot(at, true) {
-                    world.step(at, group, input);
-                }
-            }
-        }
-        panic!("the world does not settle");
     }
 
     /// Time goes on until everybody has applied one more command; then all is looked at.
@@ -166,11 +137,11 @@ impl Story {
         (0..4).for_each(|at| self.restart(at));
         let mut last_of: Option<(NodeAt, Term)> = None;
         for _ in 0..ROUNDS_MAX {
-            self.settle(None);
+            self.world.settle(&[]);
             let Some((due, at, group)) = self.world.next_wake() else { break };
             self.world.now = self.world.now.max(due);
             self.world.step(at, group, Input::Tick);
-            self.settle(None);
+            self.world.settle(&[]);
             if self.is_calm() {
                 let leader = self.world.leader_of(GROUP).expect("calm");
                 let lead = (leader, self.world.raft(leader, GROUP).expect("it leads").term());
@@ -178,7 +149,7 @@ impl Story {
                     break;
                 }
                 self.propose(1);
-                self.settle(None);
+                self.world.settle(&[]);
             }
         }
         assert!(last_of.is_some() && self.is_calm(), "{what}: no calm within {ROUNDS_MAX} rounds");

@@ -166,7 +166,7 @@ impl Player {
             }
             "members" => members(world),
             "load" => world.load(node(rest.first()?)?),
-            "settle" => settle(world, &nodes(rest)?),
+            "settle" => world.settle(&nodes(rest)?),
             "crash" => {
                 let kept = rest.get(1).map_or(Some(0), |kept| kept.strip_prefix("kept=")?.parse().ok())?;
                 world.crash(node(rest.first()?)?, kept);
@@ -219,44 +219,12 @@ fn elect(world: &mut World, at: NodeAt) {
     let before = world.trace.len();
     for _ in 0..2 {
         world.tick(at, GROUP);
-        settle(world, &[]);
+        world.settle(&[]);
     }
     world.trace.truncate(before);
     let raft = world.raft(at, GROUP).expect("a node that is up is elected");
     assert!(raft.is_leader(), "n{} did not win", at + 1);
     world.trace.push(format!("n{} leads in term {}", at + 1, raft.term()));
-}
-
-/// Delivers and flushes until nothing moves. Packets to or from others than `among` are left alone.
-fn settle(world: &mut World, among: &[NodeAt]) {
-    let is_in = |at: NodeAt| among.is_empty() || among.contains(&at);
-    for _ in 0..1_000 {
-        let (moving, resting) =
-            std::mem::take(&mut world.packets).into_iter().partition(|packet: &Packet| is_in(packet.from) && is_in(packet.to));
-        world.packets = resting;
-        let moving: Vec<Packet> = moving;
-        let busy = |node: &world::Node| {
-            !(node.writing.is_empty()
-                && node.loads.is_empty()
-                && node.asks.is_empty()
-                && node.installs.is_empty()
-                && node.purges.is_empty())
-        };
-        let flushing: Vec<NodeAt> = (0..world.nodes.len()).filter(|at| is_in(*at) && busy(&world.nodes[*at])).collect();
-        if moving.is_empty() && flushing.is_empty() {
-            return;
-        }
-        moving.into_iter().for_each(|packet| world.deliver(packet));
-        for at in flushing {
-            world.flush(at);
-            world.load(at);
-            world.answer_snapshot(at);
-            if let Some((group, input)) = world.fetch_snapshot(at, true) {
-                world.step(at, group, input);
-            }
-        }
-    }
-    panic!("the world does not settle");
 }
 
 fn status(world: &mut World) {

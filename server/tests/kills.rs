@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use distric_harness::{Node, Outside, Running, http, wait_until};
 use distric_sdk::{Client, ClientOptions, Submission};
 use serde_json::{Value, json};
-use support::{compile, dir_with, program};
+use support::{Draw, compile, dir_with, free_address, program, runtime};
 
 const NODES: usize = 3;
 const WORKERS: usize = 3;
@@ -30,24 +30,6 @@ rules:
     event_type: payment
     actions: [{ workflow: payment }]
 ";
-
-struct Draw(u64);
-
-impl Draw {
-    /// A step of SplitMix64.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address")
-}
 
 /// Three coordinators and their workers, each of which can be killed and started again.
 struct Fleet {
@@ -144,10 +126,6 @@ fn children_of(pid: u32) -> Vec<u32> {
 fn kill_hard(pid: u32) {
     let status = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
     status.expect("there is a program `kill`");
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
 }
 
 /// Submits all messages, spread over the time of the kills. Returns the instances.

@@ -18,7 +18,7 @@ use distric_harness::{Node, wait_until};
 use distric_model::MessageId;
 use distric_sdk::{Client, ClientOptions, Command, CommandKind, Error, Query, QueryKind, Submission};
 use serde_json::Value;
-use support::{RULES, WORKFLOWS, dir_with, program};
+use support::{Draw, RULES, WORKFLOWS, dir_with, free_address, program, runtime};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -60,19 +60,6 @@ const FAULTS: [(Fault, &str); 10] = [
     (Fault::Deafen, "deafen"),
 ];
 
-/// SplitMix64: the rounds of a seed are always the same.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 struct Seat {
     proxy: Proxy,
     wire: SocketAddr,
@@ -86,16 +73,6 @@ struct Cluster {
     home: tempfile::TempDir,
     fates: Fates,
     seats: Vec<Seat>,
-}
-
-/// An address of loopback that nobody listens on now.
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address")
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
 }
 
 /// Does something with a client of these addresses.

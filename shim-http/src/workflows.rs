@@ -249,9 +249,7 @@ async fn send_signal(
     }
     command.name = Some(name);
     command.id = id;
-    let limit =
-        body::BodyLimit { name: "document_bytes_max", bytes_max: shim.limits.document_bytes_max, timeout_ms: shim.limits.body_timeout_ms };
-    let bytes = body::read(headers, body, limit).await?;
+    let bytes = body::read(headers, body, document_limit(shim)).await?;
     if !bytes.is_empty() {
         body::media_type(headers, &[JSON])?;
         body::check_utf8(&bytes)?;

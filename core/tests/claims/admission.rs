@@ -1,15 +1,11 @@
 //! When workflows begin, over groups and restarts: keys whose homes lie elsewhere, schedules, starts that wait for a time.
 
-use distric_core::node::group_of;
-use distric_core::node::letters::ShardLetter;
-use distric_model::Slot;
 use distric_wire::Code;
 use distric_wire::client::{Command, CommandKind, Query, QueryKind};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::world::node::Letter;
-use crate::world::{ClientId, Fate, Setup, World, diligent, holding, keyed};
+use crate::world::{ClientId, Setup, World, diligent, holding, key_of, keyed, losing_and_doubling};
 
 const RULES: &str = "
 rules:
@@ -22,12 +18,6 @@ workflows:
     concurrency: { key: '${input.tenant}', limit: 1 }
     tasks: [{ id: a, type: job }]
 ";
-
-/// A key whose home is a group.
-fn key_of(group: u32) -> String {
-    let home = |key: &String| group_of(Slot::of("default", key.as_bytes()), 4).0 == group;
-    (0..).map(|n| format!("key-{n}")).find(home).expect("keys spread over all groups")
-}
 
 fn serving(setup: Setup, workflows: &str) -> (World, ClientId) {
     let mut world = World::new(setup);
@@ -72,19 +62,7 @@ fn all_begin_in_the_end_whatever_is_lost() {
     for seed in 0..4 {
         let (mut world, client) = serving(Setup::of(seed, 3), WORKFLOWS);
         world.worker(0, &["job"], diligent(10));
-        let mut lost = 4;
-        let mut is_first = false;
-        world.meddle = Some(Box::new(move |letter| match letter {
-            Letter::Shard(ShardLetter::OutAcked { .. } | ShardLetter::Deliver { .. }) if lost > 0 => {
-                lost -= 1;
-                Fate::IsLost
-            }
-            Letter::Shard(ShardLetter::Deliver { .. }) => {
-                is_first = !is_first;
-                if is_first { Fate::ArrivesTwice } else { Fate::Arrives }
-            }
-            _ => Fate::Arrives,
-        }));
+        world.meddle = Some(losing_and_doubling(4));
         for instance in start_in_all_groups(&mut world, client) {
             assert_eq!(world.ended(client, instance, 60_000)["status"], "completed", "seed {seed}");
         }

@@ -1,13 +1,9 @@
 //! Signals over groups: whoever comes first, wherever the key and the instance live, and whatever is lost, one signal completes one task.
 
-use distric_core::node::group_of;
-use distric_core::node::letters::ShardLetter;
-use distric_model::Slot;
 use distric_wire::Code;
 use distric_wire::client::{Command, CommandKind, QueryKind};
 
-use crate::world::node::Letter;
-use crate::world::{ClientId, Fate, Setup, World, keyed};
+use crate::world::{ClientId, Setup, World, key_of, keyed, losing_and_doubling};
 
 const RULES: &str = "
 rules:
@@ -21,12 +17,6 @@ workflows:
       - { id: paid, type: wait_for_signal, config: { name: payment, key: '${input.key}' } }
       - { id: own, type: wait_for_signal, depends_on: [paid], config: { name: done } }
 ";
-
-/// A key whose home is a group.
-fn key_of(group: u32) -> String {
-    let home = |key: &String| group_of(Slot::of("default", key.as_bytes()), 4).0 == group;
-    (0..).map(|n| format!("key-{n}")).find(home).expect("keys spread over all groups")
-}
 
 fn signal<'a>(name: &'a str, body: &'a str, idempotency_key: &'a str) -> Command<'a> {
     Command {
@@ -86,20 +76,7 @@ fn a_signal_finds_its_task_in_any_group_whoever_comes_first() {
 fn lost_and_doubled_letters_change_nothing() {
     for seed in 0..12 {
         let (mut world, client) = serving(Setup::of(seed, 3));
-        let mut lost = 3;
-        // The second of a pair is not doubled again, or it would never end.
-        let mut is_first = false;
-        world.meddle = Some(Box::new(move |letter| match letter {
-            Letter::Shard(ShardLetter::OutAcked { .. } | ShardLetter::Deliver { .. }) if lost > 0 => {
-                lost -= 1;
-                Fate::IsLost
-            }
-            Letter::Shard(ShardLetter::Deliver { .. }) => {
-                is_first = !is_first;
-                if is_first { Fate::ArrivesTwice } else { Fate::Arrives }
-            }
-            _ => Fate::Arrives,
-        }));
+        world.meddle = Some(losing_and_doubling(3));
         meet(&mut world, client, 1, 2, seed % 2 == 0);
     }
 }

@@ -17,6 +17,7 @@ use distric_core::node::checkpoint::Restored;
 use distric_core::node::consensus::CheckpointPolicy;
 use distric_core::node::draw::Draws;
 use distric_core::node::envelope::Envelope;
+use distric_core::node::group_of;
 use distric_core::node::letters::ShardLetter;
 use distric_core::node::liveness::{GossipView, MemberSeat, gossip_generation, node_of_worker};
 use distric_core::node::machine_clock::Now;
@@ -106,6 +107,29 @@ pub enum Fate {
 
 /// Decides a letter's fate.
 pub type Meddle = Box<dyn FnMut(&Letter) -> Fate>;
+
+/// Loses so many of the records between groups and of the answers to them, and then doubles every record.
+pub fn losing_and_doubling(mut lost: u32) -> Meddle {
+    // The second of a pair is not doubled again, or it would never end.
+    let mut is_first = false;
+    Box::new(move |letter| match letter {
+        Letter::Shard(ShardLetter::OutAcked { .. } | ShardLetter::Deliver { .. }) if lost > 0 => {
+            lost -= 1;
+            Fate::IsLost
+        }
+        Letter::Shard(ShardLetter::Deliver { .. }) => {
+            is_first = !is_first;
+            if is_first { Fate::ArrivesTwice } else { Fate::Arrives }
+        }
+        _ => Fate::Arrives,
+    })
+}
+
+/// A key whose home is this one of four groups.
+pub fn key_of(group: u32) -> String {
+    let home = |key: &String| group_of(Slot::of("default", key.as_bytes()), 4).0 == group;
+    (0..).map(|n| format!("key-{n}")).find(home).expect("keys spread over all groups")
+}
 
 pub struct World {
     pub setup: Setup,

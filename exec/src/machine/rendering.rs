@@ -9,8 +9,9 @@ use distric_rules::expr::{Budget, ExprError, Scope};
 use serde_json::Value;
 
 use super::Machine;
+use super::ingest::Message;
 use super::instances::{Failure, Instance, TaskAt};
-use super::programs::{Step, empty_object};
+use super::programs::{Reads, Step, empty_object};
 use super::state::State;
 use crate::definition::{Join, MessageNames, RunNames, TaskNames, Work};
 use crate::octets::Octets;
@@ -18,6 +19,28 @@ use crate::octets::Octets;
 /// What went wrong in an expression, as the failure of its task.
 pub(super) fn expression_failure(member: &str, error: &ExprError) -> Failure {
     Failure::new("expression_error", &format!("{member}: {error}"))
+}
+
+/// See [`Machine::origin_names`].
+pub(super) struct OriginNames<'a> {
+    pub input: Value,
+    pub params: Value,
+    message: Option<&'a Message>,
+    message_id: String,
+    message_time: Option<String>,
+}
+
+impl OriginNames<'_> {
+    /// The message that began it, if it is read and still kept.
+    pub fn message(&self) -> Option<MessageNames<'_>> {
+        self.message.map(|message| MessageNames {
+            id: &self.message_id,
+            event_type: message.event_type.as_deref(),
+            source: message.source.as_deref(),
+            headers: &message.headers,
+            timestamp: self.message_time.as_deref(),
+        })
+    }
 }
 
 impl Machine {
@@ -105,6 +128,25 @@ impl Machine {
         stored.or_else(|| instance.program.steps[usize::from(index)].constant_config.clone()).unwrap_or_else(|| Octets::from("null"))
     }
 
+    /// What expressions see of where an instance came from, parsed as far as they read it. Errors: an input that is not JSON.
+    pub(super) fn origin_names(&self, instance: &Instance, reads: &Reads) -> Result<OriginNames<'_>, Failure> {
+        let origin = &instance.origin;
+        let parsed = |read: bool, octets: &Octets, absent: Value| {
+            if !read || octets.is_empty() {
+                return Ok(absent);
+            }
+            octets.to_json().ok_or_else(|| Failure::new("bad_input", "the input of the instance is not JSON"))
+        };
+        let message = if reads.message { origin.message.and_then(|id| self.messages.get(&id)) } else { None };
+        Ok(OriginNames {
+            input: parsed(reads.input, &origin.payload, Value::Null)?,
+            params: parsed(reads.params, &origin.params, empty_object())?,
+            message_id: message.map_or_else(String::new, |message| message.id.to_string()),
+            message_time: message.and_then(|message| message.timestamp_us).and_then(rfc3339),
+            message,
+        })
+    }
+
     /// Calls `evaluate` with the names that the expressions of a task see. Errors: those of `evaluate`, and an input that is not JSON.
     pub(super) fn with_scope<T>(
         &self,
@@ -115,13 +157,7 @@ impl Machine {
         let program = &*instance.program;
         let step = &program.steps[usize::from(index)];
         let reads = &step.reads;
-        let parsed = |read: bool, octets: &Octets, absent: Value| match octets.to_json() {
-            _ if !read || octets.is_empty() => Ok(absent),
-            Some(value) => Ok(value),
-            None => Err(Failure::new("bad_input", "the input of the instance is not JSON")),
-        };
-        let input = parsed(reads.input, &instance.origin.payload, Value::Null)?;
-        let params = parsed(reads.params, &instance.origin.params, empty_object())?;
+        let origin = self.origin_names(instance, reads)?;
         let outputs: Vec<(u16, Option<Value>)> = reads
             .tasks
             .iter()
@@ -132,21 +168,10 @@ impl Machine {
             let error = task.failure.as_ref().map(|failure| (&*failure.code, &*failure.message));
             (&*program.steps[usize::from(*index)].id, TaskNames { output: output.as_ref(), status: public_status(task.status), error })
         });
-        let message = if reads.message { instance.origin.message.and_then(|id| self.messages.get(&id)) } else { None };
-        let (message_id, message_time) = match message {
-            Some(message) => (message.id.to_string(), message.timestamp_us.and_then(rfc3339)),
-            None => (String::new(), None),
-        };
         let names = RunNames {
-            input: &input,
-            params: &params,
-            message: message.map(|message| MessageNames {
-                id: &message_id,
-                event_type: message.event_type.as_deref(),
-                source: message.source.as_deref(),
-                headers: &message.headers,
-                timestamp: message_time.as_deref(),
-            }),
+            input: &origin.input,
+            params: &origin.params,
+            message: origin.message(),
             tasks: tasks.collect(),
             instance_id: &instance.id.to_string(),
             workflow_id: &program.workflow,

@@ -69,7 +69,7 @@ impl WorkflowReport {
         let duration_s = options.duration_ms as f64 / 1_000.0;
         let per_instance = |cpu_us: u64| (counts.completed > 0).then(|| cpu_us as f64 / counts.completed as f64);
         let has_servers = !options.server_pids.is_empty();
-        let share = |from: u64, to: u64, count: u64| (has_servers && count > 0).then(|| to.saturating_sub(from) / count.max(1));
+        let share = |from: u64, to: u64, count: u64| (has_servers && count > 0).then(|| to.saturating_sub(from) / count);
         Self {
             steps: options.steps,
             in_flight: options.in_flight,

@@ -119,6 +119,34 @@ pub struct Packet {
 }
 
 impl World {
+    /// Delivers and flushes until nothing moves. Packets to or from others than `among` are left alone; nobody is, when it is empty.
+    pub fn settle(&mut self, among: &[NodeAt]) {
+        let is_in = |at: NodeAt| among.is_empty() || among.contains(&at);
+        for _ in 0..1_000 {
+            let (moving, resting): (Vec<Packet>, Vec<Packet>) =
+                std::mem::take(&mut self.packets).into_iter().partition(|packet| is_in(packet.from) && is_in(packet.to));
+            self.packets = resting;
+            let is_busy = |node: &Node| {
+                let waits = !(node.writing.is_empty() && node.loads.is_empty() && node.asks.is_empty());
+                waits || !(node.installs.is_empty() && node.purges.is_empty())
+            };
+            let busy: Vec<NodeAt> = (0..self.nodes.len()).filter(|at| is_in(*at) && is_busy(&self.nodes[*at])).collect();
+            if moving.is_empty() && busy.is_empty() {
+                return;
+            }
+            moving.into_iter().for_each(|packet| self.deliver(packet));
+            for at in busy {
+                self.flush(at);
+                self.load(at);
+                self.answer_snapshot(at);
+                if let Some((group, input)) = self.fetch_snapshot(at, true) {
+                    self.step(at, group, input);
+                }
+            }
+        }
+        panic!("the world does not settle");
+    }
+
     pub fn new(node_count: usize, group_count: u32, tune: impl Fn(&mut Config) + 'static) -> Self {
         Self::with_spares(node_count, 0, group_count, tune)
     }

@@ -1,6 +1,7 @@
 //! What the black-box tests share: the binary, a small catalog, directories.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,31 @@ use tempfile::TempDir;
 /// The binary under test.
 pub fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_distric"))
+}
+
+/// SplitMix64: what is drawn from a seed is always the same.
+pub struct Draw(pub u64);
+
+impl Draw {
+    /// Below this bound.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// An address of loopback that nobody listens on now.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+/// A runtime of this thread.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
 }
 
 /// The root of the repository.

@@ -305,28 +305,12 @@ impl Machine {
 
     /// Calls `evaluate` with the names that are there before an instance begins. Errors: those of `evaluate`, and an input that is not JSON.
     fn with_start_scope<T>(&self, instance: &Instance, evaluate: impl FnOnce(&Scope<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (program, origin) = (&*instance.program, &instance.origin);
-        let reads = &program.start_reads;
-        let parsed = |read: bool, octets: &Octets, absent: Value| match octets.to_json() {
-            _ if !read || octets.is_empty() => Ok(absent),
-            Some(value) => Ok(value),
-            None => Err(Failure::new("bad_input", "the input of the instance is not JSON")),
-        };
-        let input = parsed(reads.input, &origin.payload, Value::Null)?;
-        let params = parsed(reads.params, &origin.params, empty_object())?;
-        let message = origin.message.filter(|_| reads.message).and_then(|id| self.messages.get(&id));
-        let message_id = message.map_or_else(String::new, |message| message.id.to_string());
-        let message_time = message.and_then(|message| message.timestamp_us).and_then(rfc3339);
+        let program = &*instance.program;
+        let origin = self.origin_names(instance, &program.start_reads)?;
         let names = RunNames {
-            input: &input,
-            params: &params,
-            message: message.map(|message| MessageNames {
-                id: &message_id,
-                event_type: message.event_type.as_deref(),
-                source: message.source.as_deref(),
-                headers: &message.headers,
-                timestamp: message_time.as_deref(),
-            }),
+            input: &origin.input,
+            params: &origin.params,
+            message: origin.message(),
             tasks: Vec::new(),
             instance_id: &instance.id.to_string(),
             workflow_id: &program.workflow,
