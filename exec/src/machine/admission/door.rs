@@ -13,12 +13,11 @@ use serde_json::Value;
 
 use super::{Ask, GateKey, Leave, Told, Word};
 use crate::command::OutResult;
-use crate::definition::{GateRule, MessageNames, RunNames, WEIGHT_MAX, WhenFull};
+use crate::definition::{GateRule, RunNames, WEIGHT_MAX, WhenFull};
 use crate::machine::effects::OutBody;
 use crate::machine::instances::{Failure, Instance, TaskAt};
-use crate::machine::programs::empty_object;
 use crate::machine::queue::Flow;
-use crate::machine::rendering::{expression_failure, rfc3339};
+use crate::machine::rendering::expression_failure;
 use crate::machine::state::State;
 use crate::machine::timers::Timer;
 use crate::machine::turn::Turn;
