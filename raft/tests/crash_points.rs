@@ -8,7 +8,7 @@ mod world;
 use bytes::Bytes;
 use distric_model::GroupId;
 use distric_raft::*;
-use world::{CrashPoint, Kept, NodeAt, Packet, World, node_id};
+use world::{CrashPoint, Kept, NodeAt, World, node_id};
 
 const GROUP: GroupId = GroupId(0);
 /// Rounds of time and packets until everybody agrees.

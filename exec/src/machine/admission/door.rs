@@ -9,7 +9,6 @@ use distric_model::InstanceId;
 use distric_model::limits::{INSTANCE_BYTES_MAX, KEY_BYTES_MAX};
 use distric_rules::expr::{Budget, ExprError, Scope, Template};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{Ask, GateKey, Leave, Told, Word};
 use crate::command::OutResult;
