@@ -4,26 +4,34 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use distric_harness::Node;
+use distric_harness::{Finished, Node};
 use serde_json::{Value, json};
 use support::{RULES, WORKFLOWS, dir_with, program};
+use tempfile::TempDir;
 
 /// How long a watch may take to see a change, on a machine that is busy with other tests.
 const WATCHED_WITHIN: Duration = Duration::from_secs(60);
 
-#[test]
-fn the_catalog_goes_through_its_life() {
+/// A node whose rules and workflows are files in a directory.
+fn node_with_the_small_catalog() -> (TempDir, Node) {
     let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
     let path = |name: &str| dir.path().join(name).display().to_string();
     let data = dir.path().join("data");
     let node = Node::start(&program(), "dev", &data, ["--rules", &path("rules.yaml"), "--workflows", &path("workflows.yaml")]);
+    (dir, node)
+}
+
+/// Runs a verb against the node at this address, with output for programs.
+fn run_at(addr: &str, arguments: &[&str], exit: i32) -> Finished {
+    program().run([&["--json"], arguments, &["--addr", addr]].concat()).expect(exit)
+}
+
+#[test]
+fn the_catalog_goes_through_its_life() {
+    let (dir, node) = node_with_the_small_catalog();
+    let path = |name: &str| dir.path().join(name).display().to_string();
     let addr = node.addr();
-    let run = |arguments: &[&str], exit: i32| {
-        let mut all = vec!["--json"];
-        all.extend(arguments);
-        all.extend(["--addr", &addr]);
-        program().run(&all).expect(exit)
-    };
+    let run = |arguments: &[&str], exit: i32| run_at(&addr, arguments, exit);
     let first = |arguments: &[&str], exit: i32| -> Value { run(arguments, exit).json_lines().remove(0) };
 
     assert!(first(&["rules", "diff", &path("rules.yaml")], 0)["added"].as_array().unwrap().is_empty());
@@ -92,17 +100,10 @@ const RELOADED_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_candidate_is_tried_promoted_and_explained_from_the_command_line() {
-    let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
+    let (dir, node) = node_with_the_small_catalog();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let data = dir.path().join("data");
-    let node = Node::start(&program(), "dev", &data, ["--rules", &path("rules.yaml"), "--workflows", &path("workflows.yaml")]);
     let addr = node.addr();
-    let run = |arguments: &[&str], exit: i32| {
-        let mut all = vec!["--json"];
-        all.extend(arguments);
-        all.extend(["--addr", &addr]);
-        program().run(&all).expect(exit)
-    };
+    let run = |arguments: &[&str], exit: i32| run_at(&addr, arguments, exit);
     let first = |arguments: &[&str], exit: i32| -> Value { run(arguments, exit).json_lines().remove(0) };
     std::fs::write(dir.path().join("candidate.yaml"), format!("{RULES}  - {{ id: late, event_type: greeting, priority: -5 }}\n")).unwrap();
 

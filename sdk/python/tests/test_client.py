@@ -5,16 +5,12 @@ import socket
 import sys
 import threading
 import unittest
-import uuid
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1]), str(pathlib.Path(__file__).resolve().parent)]
 
 from distric import Client, ConnectionLost, errors, wire  # noqa: E402
+from scripted import ID, WELCOME, frames  # noqa: E402
 
-ID = uuid.UUID("018bcfe5-6800-7a5c-8000-000000000001")
-WELCOME = {"version": 1, "node_id": ID, "cluster_id": ID, "role": "coordinator", "shard_index": 0, "shard_count": 1,
-           "partition_map_version": 1, "frame_bytes_max": 1 << 20, "frames_in_flight_max": 8, "bytes_in_flight_max": 1 << 20,
-           "server_time_us": 0, "features": 0, "server_version": "0"}
 RESPONSE = {"outcome": 1, "message_id": ID, "catalog_version": 1, "rules": [], "workflows": [], "instances": []}
 
 
@@ -38,18 +34,7 @@ class Node:
                 self._serve(connection)
 
     def _serve(self, connection):
-        data = b""
-        while True:
-            whole = wire.parse(data)
-            if whole is None:
-                more = connection.recv(1 << 16)
-                if not more:
-                    return
-                data += more
-                continue
-            header, payload, end = whole
-            data = data[end:]
-            name, fields = wire.decode_payload(header.message_type, payload)
+        for message_id, name, fields in frames(connection):
             if name == "Hello":
                 steps = [("Welcome", WELCOME)]
             elif name == "Pong":
@@ -61,9 +46,9 @@ class Node:
                 if step == "close":
                     return
                 steps = step if isinstance(step, list) else [step]
-            frames = b"".join(wire.encode_frame(answer, values, header.message_id) for answer, values in steps)
-            for at in range(0, len(frames), 11):
-                connection.sendall(frames[at:at + 11])
+            answers = b"".join(wire.encode_frame(answer, values, message_id) for answer, values in steps)
+            for at in range(0, len(answers), 11):
+                connection.sendall(answers[at:at + 11])
 
     def close(self):
         self.listener.close()

@@ -10,19 +10,17 @@ import time
 import unittest
 import uuid
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1]), str(pathlib.Path(__file__).resolve().parent)]
 
 from distric import errors, wire  # noqa: E402
 from distric.worker import TaskFailure, Worker  # noqa: E402
 from distric.worker.desk import COMPLETED, FAILED, RETURNED, Desk, key_of  # noqa: E402
 from distric.worker.ledger import Ledger  # noqa: E402
 from distric.worker.roster import SESSIONS_MAX, Roster  # noqa: E402
+from scripted import ID as NODE  # noqa: E402
+from scripted import WELCOME, frames  # noqa: E402
 
 PATIENCE_S = 20.0
-NODE = uuid.UUID("018bcfe5-6800-7a5c-8000-000000000001")
-WELCOME = {"version": 1, "node_id": NODE, "cluster_id": NODE, "role": "coordinator", "shard_index": 0, "shard_count": 1,
-           "partition_map_version": 1, "frame_bytes_max": 1 << 20, "frames_in_flight_max": 8, "bytes_in_flight_max": 1 << 20,
-           "server_time_us": 0, "features": 0, "server_version": "0"}
 
 
 def assignment(number, *, group=1, task_type="echo", attempt=1, token=None, task_input=None, timeout_ms=0):
@@ -277,34 +275,23 @@ class Coordinator:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
-        data = b""
         try:
-            while True:
-                whole = wire.parse(data)
-                if whole is None:
-                    more = connection.recv(1 << 16)
-                    if not more:
-                        return
-                    data += more
-                    continue
-                header, payload, end = whole
-                data = data[end:]
-                name, fields = wire.decode_payload(header.message_type, payload)
+            for message_id, name, fields in frames(connection):
                 if name == "Hello":
-                    connection.sendall(wire.encode_frame("Welcome", {**WELCOME, "node_id": self.node}, header.message_id))
+                    connection.sendall(wire.encode_frame("Welcome", {**WELCOME, "node_id": self.node}, message_id))
                     continue
                 if name == "Ping":
-                    connection.sendall(wire.encode_frame("Pong", fields, header.message_id))
+                    connection.sendall(wire.encode_frame("Pong", fields, message_id))
                     continue
                 with self.changed:
                     if name == "WorkerHello":
                         if self.refusal:
-                            connection.sendall(wire.encode_frame("Rejection", self.refusal, header.message_id))
+                            connection.sendall(wire.encode_frame("Rejection", self.refusal, message_id))
                             continue
                         self.hellos += 1
                         self.connection = connection
                         welcome = {"groups": self.groups, "coordinators": self.coordinators}
-                        connection.sendall(wire.encode_frame("WorkerWelcome", welcome, header.message_id))
+                        connection.sendall(wire.encode_frame("WorkerWelcome", welcome, message_id))
                     self.heard.append((name, fields))
                     self.changed.notify_all()
         except OSError:
