@@ -213,8 +213,8 @@ pub struct Persist {
 }
 
 impl Persist {
-    /// Adds a later write of the same group to this one, so that both are one.
-    pub fn merge(&mut self, later: Persist) {
+    /// Adds a later write of the same group to this one, so that both are one. Returns the later one's vector, emptied.
+    pub fn merge(&mut self, mut later: Persist) -> Vec<Entry> {
         assert!(later.ticket > self.ticket, "writes are merged in order: {} after {}", later.ticket, self.ticket);
         self.ticket = later.ticket;
         self.hard_state = later.hard_state.or(self.hard_state);
@@ -227,7 +227,8 @@ impl Persist {
             self.entries.retain(|entry| entry.index < cut);
             self.truncate_from = Some(self.truncate_from.map_or(cut, |earlier| earlier.min(cut)));
         }
-        self.entries.extend(later.entries);
+        self.entries.append(&mut later.entries);
+        later.entries
     }
 }
 
@@ -358,7 +359,14 @@ pub struct Outputs {
     pub install: Option<Install>,
     /// When to step with [`Input::Tick`] at the latest; replaces any earlier wish, `None` means never.
     pub wake_at: Option<Instant>,
+    /// Empty vectors with room, for the entries of the next messages and writes.
+    spare: Vec<Vec<Entry>>,
 }
+
+/// Most vectors kept for later.
+const SPARE_VECTORS_MAX: usize = 64;
+/// A vector with more room than this is not kept.
+const SPARE_ENTRIES_MAX: usize = 4_096;
 
 impl Outputs {
     /// Empties the buffer and keeps its memory.
@@ -380,10 +388,29 @@ impl Outputs {
         self.wake_at = None;
     }
 
+    /// Takes back the entries of a message that was sent or of a write that was handed on, to use their memory again.
+    ///
+    /// A driver that gives back everything makes a step allocate nothing once all has grown to its size
+    /// (`raft/tests/allocations.rs`); one that does not only pays for new vectors. Bounded: what is more than is kept is let go.
+    pub fn give_back(&mut self, mut entries: Vec<Entry>) {
+        entries.clear();
+        if self.spare.len() < SPARE_VECTORS_MAX && (1..=SPARE_ENTRIES_MAX).contains(&entries.capacity()) {
+            self.spare.push(entries);
+        }
+    }
+
+    /// An empty vector, with room if one was given back.
+    pub(crate) fn take_spare(&mut self) -> Vec<Entry> {
+        self.spare.pop().unwrap_or_default()
+    }
+
     /// Adds a write behind those already in the buffer.
     pub(crate) fn push_persist(&mut self, persist: Persist) {
         match &mut self.persist {
-            Some(earlier) => earlier.merge(persist),
+            Some(earlier) => {
+                let emptied = earlier.merge(persist);
+                self.give_back(emptied);
+            }
             None => self.persist = Some(persist),
         }
     }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::door::Persist;
+use crate::entry::Entry;
 use crate::log::Log;
 use crate::position::{HardState, LogIndex, Position, Ticket};
 
@@ -91,14 +92,17 @@ impl Durability {
         self.reset.is_none() && self.reset_in <= self.persisted
     }
 
-    /// The next write, if anything needs one. A commit index alone needs none and rides along with the next.
-    pub(crate) fn next_write(&mut self, current: &HardState, log: &Log) -> Option<Persist> {
+    /// Whether anything needs a write. A commit index alone needs none and rides along with the next.
+    pub(crate) fn wants_write(&self, current: &HardState, log: &Log) -> bool {
         let vote_changed = (self.saved.term, self.saved.vote) != (current.term, current.vote);
-        if !(vote_changed || self.reset.is_some() || self.cut.is_some() || self.handed < log.last().index) {
-            return None;
-        }
+        vote_changed || self.reset.is_some() || self.cut.is_some() || self.handed < log.last().index
+    }
+
+    /// The next write, with its entries in `entries`, which is empty.
+    pub(crate) fn next_write(&mut self, current: &HardState, log: &Log, mut entries: Vec<Entry>) -> Persist {
+        let vote_changed = (self.saved.term, self.saved.vote) != (current.term, current.vote);
         self.issued = Ticket(self.issued.0 + 1);
-        let entries = log.entries_after(self.handed);
+        log.add_entries_after(self.handed, &mut entries);
         let hard_state = (self.saved != *current).then_some(*current);
         if vote_changed {
             self.saved_in = self.issued;
@@ -109,7 +113,7 @@ impl Durability {
         self.saved = *current;
         self.handed = log.last().index;
         self.in_flight.push_back(Flight { ticket: self.issued, agrees_upto: self.handed });
-        Some(Persist { ticket: self.issued, hard_state, reset_to: self.reset.take(), truncate_from: self.cut.take(), entries })
+        Persist { ticket: self.issued, hard_state, reset_to: self.reset.take(), truncate_from: self.cut.take(), entries }
     }
 
     /// The disk reports. An old or doubled report changes nothing.
@@ -133,7 +137,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::entry::{Entry, EntryKind};
+    use crate::entry::EntryKind;
     use crate::position::Term;
     use crate::recovered::Recovered;
 
@@ -150,7 +154,7 @@ mod tests {
         hard_state.term = Term(1);
         log.append(entry(1, 1));
         log.append(entry(1, 2));
-        assert_eq!(durability.next_write(&hard_state, &log).unwrap().ticket, Ticket(1));
+        assert_eq!(durability.next_write(&hard_state, &log, Vec::new()).ticket, Ticket(1));
 
         // Index 2 is replaced by term 2, and then by term 3 with the same bytes as ever, before the disk says anything.
         for term in [2, 3] {
@@ -158,7 +162,7 @@ mod tests {
             log.truncate_from(LogIndex(2));
             durability.on_truncated(LogIndex(2));
             log.append(entry(term, 2));
-            let write = durability.next_write(&hard_state, &log).unwrap();
+            let write = durability.next_write(&hard_state, &log, Vec::new());
             assert_eq!((write.ticket, write.truncate_from), (Ticket(term), Some(LogIndex(2))));
         }
         durability.on_persisted(Ticket(1));
@@ -177,7 +181,8 @@ mod tests {
         let hard_state = HardState { term: Term(1), ..HardState::default() };
         let mut durability = Durability::new(hard_state, LogIndex::ZERO);
         log.append(entry(1, 1));
-        assert!(durability.next_write(&hard_state, &log).is_some());
+        assert!(durability.wants_write(&hard_state, &log));
+        durability.next_write(&hard_state, &log, Vec::new());
 
         let base = Position::new(Term(1), LogIndex(9));
         log.reset(base, crate::Membership::default());
@@ -185,7 +190,7 @@ mod tests {
         durability.on_persisted(Ticket(1));
         assert_eq!(durability.durable(), LogIndex(9));
         assert!(!durability.reset_is_durable());
-        let write = durability.next_write(&hard_state, &log).unwrap();
+        let write = durability.next_write(&hard_state, &log, Vec::new());
         assert_eq!((write.reset_to, write.entries.len()), (Some(base), 0));
         assert!(!durability.reset_is_durable());
         durability.on_persisted(Ticket(2));
@@ -197,7 +202,7 @@ mod tests {
         let log = Log::new(Recovered::default());
         let mut durability = Durability::new(HardState::default(), LogIndex::ZERO);
         let moved = HardState { commit: LogIndex(0), ..HardState::default() };
-        assert_eq!(durability.next_write(&moved, &log), None);
+        assert!(!durability.wants_write(&moved, &log));
         assert!(durability.vote_is_durable(&moved));
     }
 }

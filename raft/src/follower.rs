@@ -73,8 +73,9 @@ impl Follower {
             if first.index <= core.log.last().index {
                 core.truncate_from(first.index);
             }
-            fresh.into_iter().for_each(|entry| core.log.append(entry));
+            fresh.drain(..).for_each(|entry| core.log.append(entry));
         }
+        out.give_back(fresh);
         self.received = self.received.max(upto);
         core.commit_upto(commit.min(self.received));
         self.owes_answer = true;

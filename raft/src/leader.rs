@@ -367,10 +367,11 @@ fn send_appends(core: &mut Core, round: u64, peer: NodeId, progress: &mut Progre
             progress.become_snapshot();
             return out.snapshot_wanted.push(peer);
         };
-        let entries: Vec<Entry> = core.log.held(progress.next, last, core.config.append_bytes_max).cloned().collect();
+        let mut entries = out.take_spare();
+        entries.extend(core.log.held(progress.next, last, core.config.append_bytes_max).cloned());
         if entries.is_empty() && progress.next <= last {
             progress.wants_load = true;
-            return;
+            return out.give_back(entries);
         }
         let bytes = entries.iter().map(Entry::cost_bytes).sum();
         let upto = before.plus(entries.len() as u64);

@@ -234,11 +234,11 @@ impl Log {
         }
     }
 
-    /// Entries after `after`, to be written.
-    pub(crate) fn entries_after(&self, after: LogIndex) -> Vec<Entry> {
+    /// Adds the entries after `after` to those to be written.
+    pub(crate) fn add_entries_after(&self, after: LogIndex, to: &mut Vec<Entry>) {
         let first = after.next().max(self.cache_first());
         assert!(first == after.next() || after >= self.last.index, "unwritten entries stay in memory");
-        self.held(first, self.last.index, u64::MAX).cloned().collect()
+        to.extend(self.held(first, self.last.index, u64::MAX).cloned());
     }
 
     pub(crate) fn assert_invariants(&self) {

@@ -431,7 +431,8 @@ impl Raft {
 
     /// What follows from the new state, whatever the input was.
     fn collect(&mut self, out: &mut Outputs) {
-        if let Some(persist) = self.core.durability.next_write(&self.core.hard, &self.core.log) {
+        if self.core.durability.wants_write(&self.core.hard, &self.core.log) {
+            let persist = self.core.durability.next_write(&self.core.hard, &self.core.log, out.take_spare());
             out.push_persist(persist);
         }
         self.core.hand_out_committed(out);

@@ -2,7 +2,7 @@
 
 use distric_model::NodeId;
 
-use crate::membership::Membership;
+use crate::membership::{MEMBERS_MAX, Membership};
 
 /// How an election stands.
 /// In rising order of how much it decides: of two halves the greater result is that of both.
@@ -28,10 +28,12 @@ impl Membership {
     /// tells each voter's value; `None` when there is no voter.
     pub(crate) fn reached_by_majority<T: Ord + Copy>(&self, of: impl Fn(NodeId) -> T) -> Option<T> {
         let reached = |set: &[NodeId]| {
-            let mut values: Vec<T> = set.iter().map(|voter| of(*voter)).collect();
+            let mut values = [None; MEMBERS_MAX];
+            let values = &mut values[..set.len()];
+            values.iter_mut().zip(set).for_each(|(value, voter)| *value = Some(of(*voter)));
             // Sorted on every use: a scan that assumed an order once committed without a quorum elsewhere.
             values.sort_unstable_by(|a, b| b.cmp(a));
-            values.get(majority_of(set) - 1).copied()
+            values.get(majority_of(set) - 1).copied().flatten()
         };
         // `None` is less than every value, so an undecided half decides.
         self.quorum_sets().map(reached).min().flatten()

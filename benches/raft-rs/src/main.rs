@@ -52,10 +52,13 @@ fn main() {
         round(&mut one, batch);
         round(&mut other, batch);
         let (mut a, mut b) = (Vec::new(), Vec::new());
+        let warm = one.step_allocations();
         for _ in 0..ROUNDS {
             a.push(round(&mut one, batch));
             b.push(round(&mut other, batch));
         }
+        // Everything has its size after the first round.
+        assert_eq!(one.step_allocations() - warm, 0, "steps allocated at batch {batch}");
         let of = |rounds: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| median(rounds.iter().map(pick).collect());
         let (ours_ns, theirs_ns) = (of(&a, |round| round.0), of(&b, |round| round.0));
         let (ours_allocs, theirs_allocs) = (of(&a, |round| round.1), of(&b, |round| round.1));

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use distric_model::{GroupId, Instant, NodeId, Slot, Timestamp};
 use distric_raft::{Config, Input, LogIndex, Membership, Message, Outputs, Raft, Recovered};
 
+use super::counting_unsafe::allocations;
 use super::{COMPACT_EVERY, ENTRY_BYTES, Side};
 
 pub struct Ours {
@@ -16,14 +17,22 @@ pub struct Ours {
     queue: VecDeque<(usize, NodeId, Message)>,
     out: Outputs,
     now: Instant,
+    step_allocations: u64,
 }
 
 impl Ours {
+    /// How often the steps of the three replicas allocated; what proposals are made of is the caller's.
+    pub fn step_allocations(&self) -> u64 {
+        self.step_allocations
+    }
+
     fn step(&mut self, at: usize, input: Input) {
         let mut next = Some(input);
         while let Some(input) = next.take() {
             self.out.clear();
+            let before = allocations();
             self.nodes[at].step(self.now, input, &mut self.out);
+            self.step_allocations += allocations() - before;
             self.handed_out[at] += self.out.committed.len() as u64;
             for (to, message) in self.out.sends.drain(..) {
                 let to = self.ids.iter().position(|id| *id == to).expect("a replica");
@@ -31,7 +40,10 @@ impl Ours {
             }
             assert!(self.out.load.is_none(), "everything is in memory");
             // The log in memory is all there is: durable at once.
-            next = self.out.persist.take().map(|persist| Input::Persisted { ticket: persist.ticket });
+            next = self.out.persist.take().map(|persist| {
+                self.out.give_back(persist.entries);
+                Input::Persisted { ticket: persist.ticket }
+            });
         }
     }
 
@@ -55,7 +67,7 @@ impl Side for Ours {
         };
         let nodes = ids.iter().map(node).collect();
         now = now.plus_ms(60_000);
-        let mut side = Self { ids, nodes, handed_out: vec![0; 3], compacted: 0, queue: VecDeque::new(), out: Outputs::default(), now };
+        let mut side = Self { ids, nodes, handed_out: vec![0; 3], compacted: 0, queue: VecDeque::new(), out: Outputs::default(), now, step_allocations: 0 };
         side.step(0, Input::Tick);
         side.deliver();
         assert!(side.nodes[0].is_leader(), "the first to ask is elected");
@@ -63,7 +75,7 @@ impl Side for Ours {
     }
 
     fn commit(&mut self, count: usize) {
-        let commands = (0..count).map(|_| Bytes::from(vec![7; ENTRY_BYTES])).collect();
+        let commands = (0..count).map(|_| BytesMut::from(&[7; ENTRY_BYTES][..]).split().freeze()).collect();
         let wanted = self.handed_out[0] + count as u64;
         self.step(0, Input::Propose { commands });
         self.deliver();

@@ -562,9 +562,12 @@ impl Rim for CoreRim {
             post.shard(shard, class, letter);
         }
         let at_us = now.wall.as_us();
+        let mut consensus = self.consensus.borrow_mut();
         for (node, letter) in out.sends.drain(..) {
             links.pack(node, &letter, at_us);
+            consensus.give_back(letter);
         }
+        drop(consensus);
         links.send(at_us);
         self.overflowing.set(!post.ring());
         self.tell_stats();

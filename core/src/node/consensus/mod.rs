@@ -24,8 +24,8 @@ use bytes::Bytes;
 use distric_gossip::KeyChoice;
 use distric_model::{GroupId, Instant, NodeId};
 use distric_raft::{
-    Config, Entry, EntryKind, HardState, Input, Install, Load, LogIndex, Membership, Outputs, Position, Raft, Recovered, Refusal,
-    StartError, Ticket,
+    Body, Config, Entry, EntryKind, HardState, Input, Install, Load, LogIndex, Membership, Message, Outputs, Position, Raft, Recovered,
+    Refusal, StartError, Ticket,
 };
 
 use self::checkpoints::SinceCheckpoint;
@@ -340,6 +340,13 @@ impl Consensus {
     /// The replicas, for status and metrics.
     pub fn statuses(&self) -> impl Iterator<Item = (GroupId, distric_raft::Status)> + '_ {
         self.groups.iter().map(|(group, replica)| (*group, replica.raft.status()))
+    }
+
+    /// Takes back a letter of [`ConsensusOutputs::sends`] that is on its way, to use its memory again.
+    pub fn give_back(&mut self, letter: PeerLetter) {
+        if let PeerLetter::Raft(_, Message { body: Body::Append { entries, .. }, .. }) = letter {
+            self.steps.give_back(entries);
+        }
     }
 
     fn step(&mut self, now: Now, group: GroupId, input: Input, out: &mut ConsensusOutputs) {
