@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_commit_index_alone_is_not_written() {
         let log = Log::new(Recovered::default());
-        let mut durability = Durability::new(HardState::default(), LogIndex::ZERO);
+        let durability = Durability::new(HardState::default(), LogIndex::ZERO);
         let moved = HardState { commit: LogIndex(0), ..HardState::default() };
         assert!(!durability.wants_write(&moved, &log));
         assert!(durability.vote_is_durable(&moved));

@@ -102,7 +102,7 @@ fn command() -> Bytes {
 fn a_step_in_steady_state_allocates_nothing() {
     for batch in [1, 3, 64, 1_024] {
         let mut trio = Trio::new();
-        let mut rounds = |trio: &mut Trio| {
+        let rounds = |trio: &mut Trio| {
             for _ in 0..8 {
                 (0..8).for_each(|_| trio.commit(batch));
                 trio.compact();
