@@ -139,6 +139,9 @@ pub struct StartAction {
     /// At most so many instances with this key run at once.
     #[serde(default)]
     pub concurrency: Option<(Arc<str>, u32)>,
+    /// Versions of the workflows that it may come to call, directly or not, at most [`crate::definition::CALLED_WORKFLOWS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<(Arc<str>, u64)>,
 }
 
 /// A retry policy in whole numbers, as the log carries it.
@@ -203,6 +206,9 @@ pub struct Start {
     pub traceparent: Option<Arc<str>>,
     /// When the coordinator received it, µs since the epoch.
     pub received_us: u64,
+    /// Versions of the workflows that it may come to call, directly or not, at most [`crate::definition::CALLED_WORKFLOWS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<(Arc<str>, u64)>,
 }
 
 /// What became of one attempt at a task.
@@ -372,6 +378,9 @@ pub enum Operation {
         input: Option<Octets>,
         /// Another version of its definition, resolved.
         version: Option<u64>,
+        /// Other versions of workflows that it calls; those that are not named stay as they were pinned.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pins: Vec<(Arc<str>, u64)>,
     },
 }
 
@@ -384,6 +393,9 @@ pub struct Schedule {
     pub workflow: Arc<str>,
     /// The version, which must be defined here; absent: the workflow is not scheduled any more.
     pub version: Option<u64>,
+    /// Versions of the workflows that its runs may come to call; they must be defined here as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<(Arc<str>, u64)>,
 }
 
 /// The end of one outbox record.

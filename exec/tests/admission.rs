@@ -310,7 +310,7 @@ fn a_retried_instance_waits_for_its_key_again() {
     let operate = distric_exec::command::Operate {
         namespace: namespace(),
         instance: first,
-        operation: distric_exec::command::Operation::Retry { from: None, input: None, version: None },
+        operation: distric_exec::command::Operation::Retry { from: None, input: None, version: None, pins: Vec::new() },
         reason: "again".into(),
     };
     assert_eq!(world.apply(Command::Operate(Box::new(operate))), Some(Reply::Done));

@@ -107,9 +107,65 @@ fn schedule() {
     use distric_exec::command::Schedule;
     let (mut world, _) = begin("schedule.yaml", "daily-report", json!({ "report": "by hand", "scheduled_at": "now" }));
     world.complete("write", json!(null));
-    let schedule = Schedule { namespace: namespace(), workflow: "daily-report".into(), version: Some(1) };
+    let schedule = Schedule { namespace: namespace(), workflow: "daily-report".into(), version: Some(1), pins: Vec::new() };
     world.apply(Command::Schedule(schedule));
     // It is Tuesday, 22:13:20 UTC; six in the morning an hour east of it is five in UTC.
     world.advance_ms((6 * 3_600 + 46 * 60 + 40) * 1_000);
     assert_eq!(json_of(&world.take("write").config)["message"], json!("sales for 2023-11-15T05:00:00Z"));
+}
+
+#[test]
+fn for_each() {
+    let lines = json!([{ "sku": "a", "n": 1 }, { "sku": "b", "n": 2 }]);
+    let (mut world, id) = begin("for_each.yaml", "order_lines", json!({ "lines": lines, "card": "c-1" }));
+    for (sku, reservation) in [("a", "r-1"), ("b", "r-2")] {
+        let stock = world.take("stock");
+        assert_eq!(json_of(&stock.config)["url"], json!(format!("http://127.0.0.1:9700/stock/{sku}")));
+        world.report(&stock, completed(json!({ "status": 201, "body": { "id": reservation } })));
+    }
+    let pay = world.take("pay");
+    assert_eq!(json_of(&pay.config)["body"], json!({ "card": "c-1", "reservations": ["r-1", "r-2"] }));
+    world.report(&pay, failed());
+    for reservation in ["r-2", "r-1"] {
+        let undo = world.take("stock:compensate");
+        assert_eq!(json_of(&undo.config)["url"], json!(format!("http://127.0.0.1:9700/reservations/{reservation}")));
+        world.report(&undo, completed(json!({ "status": 204 })));
+    }
+    assert_eq!((world.status(id), world.task(id, "reserve").status), ("failed", "compensated"));
+}
+
+#[test]
+fn while_loop() {
+    let (mut world, id) = begin("while.yaml", "all_pages", json!({ "list": "orders" }));
+    for (page, next) in [("1", json!("2")), ("2", json!(null))] {
+        let fetch = world.take("page");
+        assert_eq!(json_of(&fetch.config)["url"], json!(format!("http://127.0.0.1:9700/orders?page={page}")));
+        world.report(&fetch, completed(json!({ "status": 200, "body": { "items": [1, 2, 3], "next": next } })));
+    }
+    assert_eq!(json_of(&world.take("tell").config)["message"], json!("6 in all"));
+    assert_eq!(world.output(id, "pages"), json!({ "next": null, "count": 6 }));
+}
+
+#[test]
+fn sub_workflow() {
+    let (mut world, _) = begin("sub_workflow.yaml", "identity_check", json!({ "name": "alone" }));
+    world.take("score");
+    let mut start = |user: &str| {
+        let mut message = world.message(json!({ "user": user }));
+        message.actions = vec![action("onboarding")];
+        message.actions[0].pins = vec![("identity_check".into(), 1), ("onboarding_failed".into(), 1)];
+        match world.ingest(message) {
+            Reply::Accepted { instances, .. } => instances[0].1,
+            other => panic!("not accepted: {other:?}"),
+        }
+    };
+    let (good, bad) = (start("ada"), start("bob"));
+    world.complete("score", json!({ "status": 200, "body": { "score": 80 } }));
+    assert_eq!(json_of(&world.take("welcome").config)["message"], json!("welcome ada, score 80"));
+    world.fail("score");
+    let tell = world.take("tell");
+    assert_eq!(world.status(bad), "failed");
+    let message = format!("onboarding {bad}: task `check`: workflow `identity_check`: task `score`: it broke");
+    assert_eq!(json_of(&tell.config)["message"], json!(message));
+    assert_eq!(world.status(good), "running");
 }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use support::*;
 
 fn retry(world: &mut World, id: InstanceId) {
-    let operation = Operation::Retry { from: None, input: Some(distric_exec::Octets::from(&json!({"n": 9}))), version: None };
+    let operation =
+        Operation::Retry { from: None, input: Some(distric_exec::Octets::from(&json!({"n": 9}))), version: None, pins: Vec::new() };
     let operate = Operate { namespace: namespace(), instance: id, operation, reason: "fixed".into() };
     assert_eq!(world.apply(Command::Operate(Box::new(operate))), Some(Reply::Done));
 }

@@ -226,6 +226,7 @@ fn a_workflow_is_started_without_a_message_and_once_per_key() {
         delay_ms: 0,
         traceparent: None,
         received_us: 0,
+        pins: Vec::new(),
     };
     let Some(Reply::Started { instance, repeat: false }) = world.apply(Command::Start(Box::new(start.clone()))) else { panic!() };
     assert_eq!(instance.slot(), Slot::truncate(99));

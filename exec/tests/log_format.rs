@@ -44,6 +44,7 @@ fn one_of_each() -> Vec<Command> {
             delay_ms: 9,
             ordering_key: Some(Arc::from("o")),
             concurrency: Some((Arc::from("c"), 2)),
+            pins: Vec::new(),
         }],
         hops: 3,
     };
@@ -60,6 +61,7 @@ fn one_of_each() -> Vec<Command> {
         delay_ms: 0,
         traceparent: None,
         received_us: 2,
+        pins: Vec::new(),
     };
     let done = |outcome| {
         let task = TaskId::new(at, slot, 2);
@@ -111,7 +113,7 @@ fn one_of_each() -> Vec<Command> {
         Command::OutAck(OutAck { seq: 7, result: OutResult::Done }),
         operate(Operation::Pause),
         operate(Operation::Resume),
-        operate(Operation::Retry { from: Some(Arc::from("a")), input: Some(Octets::from("1")), version: Some(2) }),
+        operate(Operation::Retry { from: Some(Arc::from("a")), input: Some(Octets::from("1")), version: Some(2), pins: Vec::new() }),
         relay(OutBody::Ask(Box::new(Ask {
             gate: gate.clone(),
             rule: GateRule::Rate { limit: 1, per_ms: 2, burst: 3, when_full: WhenFull::DropNewest },
@@ -125,7 +127,7 @@ fn one_of_each() -> Vec<Command> {
         relay(OutBody::Told(Box::new(told(Word::Enter)))),
         relay(OutBody::Told(Box::new(told(Word::EnterWith(Octets::from("[1]")))))),
         relay(OutBody::Told(Box::new(told(Word::Skip { code: Arc::from("c"), reason: Arc::from("r") })))),
-        Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3) }),
+        Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3), pins: Vec::new() }),
     ]
 }
 

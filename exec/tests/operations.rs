@@ -16,7 +16,7 @@ fn operate(world: &mut World, instance: InstanceId, operation: Operation) -> Rep
 }
 
 fn retry() -> Operation {
-    Operation::Retry { from: None, input: None, version: None }
+    Operation::Retry { from: None, input: None, version: None, pins: Vec::new() }
 }
 
 fn code_of(reply: Reply) -> RefusalCode {
@@ -150,7 +150,12 @@ fn a_retry_may_have_another_input_and_begin_earlier() {
     let (mut world, id) = failed_at_b(false);
     world.fail("b");
     world.complete("clean", json!(1));
-    let from = |from: &str, input: &str| Operation::Retry { from: Some(Arc::from(from)), input: Some(Octets::from(input)), version: None };
+    let from = |from: &str, input: &str| Operation::Retry {
+        from: Some(Arc::from(from)),
+        input: Some(Octets::from(input)),
+        version: None,
+        pins: Vec::new(),
+    };
     assert_eq!(code_of(operate(&mut world, id, from("nowhere", "1"))), RefusalCode::BadArgument);
     assert_eq!(code_of(operate(&mut world, id, from("a", "{"))), RefusalCode::BadArgument);
     assert_eq!(operate(&mut world, id, from("a", "{\"n\":7}")), Reply::Done);
@@ -164,7 +169,7 @@ fn a_retry_may_take_another_version_of_the_definition() {
     let (mut world, id) = failed_at_b(false);
     world.fail("b");
     world.complete("clean", json!(1));
-    let version = |version| Operation::Retry { from: None, input: None, version: Some(version) };
+    let version = |version| Operation::Retry { from: None, input: None, version: Some(version), pins: Vec::new() };
     assert_eq!(operate(&mut world, id, version(2)), Reply::Undefined { workflow: Arc::from("w"), version: 2 });
     let mut define = |version: u64, tasks: Value| {
         let body = Octets::from(&json!({ "id": "w", "tasks": tasks }));

@@ -22,7 +22,7 @@ fn scheduled(members: Value) -> World {
 }
 
 fn schedule(world: &mut World, version: Option<u64>) {
-    world.apply(Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version }));
+    world.apply(Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version, pins: Vec::new() }));
 }
 
 /// The times that the runs were for.
@@ -89,7 +89,7 @@ fn a_schedule_follows_its_workflow_and_one_that_is_told_twice_stays_as_it_is() {
     let define = Define { namespace: namespace(), workflow: Arc::from("w"), version: 2, body };
     assert_eq!(world.apply(Command::Define(define)), Some(Reply::Done));
     schedule(&mut world, Some(2));
-    assert_eq!(world.machine.scheduled().into_values().collect::<Vec<_>>(), [2]);
+    assert_eq!(world.machine.scheduled().into_values().map(|(version, _)| version).collect::<Vec<_>>(), [2]);
     world.advance_ms(44 * 60 * 1_000);
     assert_eq!(runs(&world).len(), 1, "the old times do not count any more");
     world.advance_ms(60 * 1_000);

@@ -1,5 +1,6 @@
 //! `/api/v1/workflows`: instances of workflows: list, look at, start, cancel, pause, resume, retry, signal; `/api/v1/signals`: signals by key.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -47,6 +48,8 @@ struct RetryBody<'a> {
     #[serde(borrow)]
     input: Option<&'a RawValue>,
     version: Option<u64>,
+    /// Other versions of the workflows that it calls; null for the latest.
+    calls: Option<BTreeMap<String, Option<u64>>>,
     reason: Option<String>,
 }
 
@@ -56,6 +59,8 @@ struct Retried<'a> {
     from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls: Option<BTreeMap<String, Option<u64>>>,
 }
 
 /// `GET /api/v1/workflows`.
@@ -161,7 +166,7 @@ pub(crate) async fn resume(
     with_reason(&shim, CommandKind::ResumeInstance, &id, &uri, &headers, body).await
 }
 
-/// `POST /api/v1/workflows/{id}/retry`, with an optional `{"from", "input", "version", "reason"}`.
+/// `POST /api/v1/workflows/{id}/retry`, with an optional `{"from", "input", "version", "calls", "reason"}`.
 pub(crate) async fn retry(
     State(shim): State<Arc<Shim>>,
     Path(id): Path<String>,
@@ -176,13 +181,13 @@ pub(crate) async fn retry(
     if !bytes.is_empty() {
         body::media_type(&headers, &[JSON])?;
         let text = body::check_utf8(&bytes)?;
-        let RetryBody { from, input, version, reason } = serde_json::from_str(text).map_err(|error| body::bad_json(text, &error))?;
+        let RetryBody { from, input, version, calls, reason } = serde_json::from_str(text).map_err(|error| body::bad_json(text, &error))?;
         if let Some(reason) = reason {
             bounded("reason", &reason, TEXT_BYTES_MAX)?;
             command.reason = Some(reason);
         }
         command.if_match = version.or(command.if_match);
-        let said = Retried { from, input };
+        let said = Retried { from, input, calls };
         command.body = Some(Bytes::from(serde_json::to_vec(&said).expect("text and parsed JSON can be written")));
     }
     Ok(respond(StatusCode::OK, shim.client.command(command).await?))

@@ -253,7 +253,7 @@ async fn every_command_has_its_route() {
         (format!("POST /api/v1/workflows/{ID}/resume"), "", 200, (CommandKind::ResumeInstance, None)),
         (
             format!("POST /api/v1/workflows/{ID}/retry"),
-            r#"{"from": "a", "input": [1], "version": 2}"#,
+            r#"{"from": "a", "input": [1], "version": 2, "calls": {"b": 3, "c": null}}"#,
             200,
             (CommandKind::RetryInstance, None),
         ),

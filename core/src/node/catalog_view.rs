@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use distric_exec::definition::pins_of;
 use distric_model::{Namespace, Timestamp};
 
 use super::meta::TrialMode;
@@ -63,6 +64,8 @@ pub struct WorkflowView {
     pub retired: bool,
     /// The canonical JSON of every version.
     pub bodies: BTreeMap<u64, Arc<str>>,
+    /// What the latest version may come to call, with the versions that a start pins.
+    pub pins: Vec<(Arc<str>, u64)>,
 }
 
 impl CatalogView {
@@ -75,6 +78,16 @@ impl CatalogView {
         }
     }
 
+    /// The workflows that a version of a workflow may come to call, with the versions that a start pins: the latest of those in service.
+    pub fn pins(&self, namespace: &Namespace, workflow: &str, version: u64) -> Vec<(Arc<str>, u64)> {
+        let Some(part) = self.namespaces.get(namespace) else { return Vec::new() };
+        match part.workflows.get(workflow) {
+            Some(view) if view.latest == version => view.pins.clone(),
+            Some(view) => view.bodies.get(&version).map_or_else(Vec::new, |body| pins_of(body, |id| latest_of(&part.workflows, id))),
+            None => Vec::new(),
+        }
+    }
+
     /// The compiled rules of a namespace that has some.
     pub fn rules(&self, namespace: &Namespace) -> Option<&distric_rules::Catalog> {
         self.namespaces.get(namespace).map(|part| &part.rules)
@@ -84,4 +97,10 @@ impl CatalogView {
     pub fn body(&self, namespace: &Namespace, workflow: &str, version: u64) -> Option<&Arc<str>> {
         self.namespaces.get(namespace)?.workflows.get(workflow)?.bodies.get(&version)
     }
+}
+
+/// Version and body of what the name of a workflow means now.
+pub(super) fn latest_of<'a>(workflows: &'a BTreeMap<Arc<str>, WorkflowView>, id: &str) -> Option<(u64, &'a str)> {
+    let view = workflows.get(id).filter(|view| !view.retired)?;
+    Some((view.latest, &**view.bodies.get(&view.latest)?))
 }

@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use distric_exec::definition::{KnownTypes, check_workflows};
+use distric_exec::definition::{KnownTypes, check_calls, check_workflows, pins_of, place_of_call};
 use distric_model::Timestamp;
+use distric_rules::document::Position;
 use distric_rules::{CheckContext, Checked, Severity};
 use serde_json::{Value, json};
 
-use super::catalog_view::{CatalogView, NamespaceView, TrialView, WorkflowView};
+use super::catalog_view::{CatalogView, NamespaceView, TrialView, WorkflowView, latest_of};
 use super::letters::{CatalogChangeRequest, CheckVerdict, Problem, RequestedChange, SourceText};
 use super::meta::{ApplyCatalog, CatalogSource, MetaCommand, NamespaceSource, RulesChange, StartTrial, TrialName, WorkflowsChange};
 use super::rule_sets::RuleSets;
@@ -28,6 +29,9 @@ pub fn check_change(request: &CatalogChangeRequest, base: &CatalogSource, sets: 
     let current = base.namespaces.get(&request.namespace).unwrap_or(&empty);
     let mut problems = Vec::new();
     let changes = changes_of(request, base, current, sets, &mut problems);
+    if let Some((_, workflows)) = &changes {
+        check_calls_after(current, workflows, &request.change, &mut problems);
+    }
     let is_error = |problem: &&distric_rules::Problem| problem.severity == Severity::Error;
     if let Some(first) = problems.iter().find(is_error) {
         let first = Problem {
@@ -100,14 +104,20 @@ pub fn compile(source: &CatalogSource, sets: &mut RuleSets) -> Result<CatalogVie
     sets.retain(&source.namespaces);
     for (namespace, source_namespace) in &source.namespaces {
         let rules = sets.compiled(namespace, source_namespace, source.version).map_err(|problems| describe(&problems))?;
-        let workflows = source_namespace
+        let mut workflows: BTreeMap<Arc<str>, WorkflowView> = source_namespace
             .workflows
             .iter()
             .map(|(id, record)| {
                 let bodies = record.versions.iter().map(|(number, version)| (*number, version.body.clone())).collect();
-                (id.clone(), WorkflowView { latest: record.latest(), retired: record.retired, bodies })
+                (id.clone(), WorkflowView { latest: record.latest(), retired: record.retired, bodies, pins: Vec::new() })
             })
             .collect();
+        let pinned = workflows.iter().map(|(id, view)| (id.clone(), pins_of(&view.bodies[&view.latest], |id| latest_of(&workflows, id))));
+        for (id, pins) in pinned.filter(|(_, pins)| !pins.is_empty()).collect::<Vec<_>>() {
+            if let Some(view) = workflows.get_mut(&id) {
+                view.pins = pins;
+            }
+        }
         view.namespaces.insert(namespace.clone(), NamespaceView { rules, workflows });
     }
     match &source.trial {
@@ -148,6 +158,39 @@ fn refuse_what_is_not_run(file: &str, rule: &Value, problems: &mut Vec<distric_r
                 None,
             ));
         }
+    }
+}
+
+/// Adds a problem for every call between workflows that would not hold after a change of them.
+fn check_calls_after(
+    current: &NamespaceSource,
+    change: &WorkflowsChange,
+    request: &RequestedChange,
+    problems: &mut Vec<distric_rules::Problem>,
+) {
+    let in_service = current.workflows.iter().filter(|(_, record)| !record.retired);
+    let mut bodies: BTreeMap<Arc<str>, Arc<str>> =
+        in_service.map(|(id, record)| (id.clone(), record.versions[&record.latest()].body.clone())).collect();
+    match change {
+        WorkflowsChange::Keep => return,
+        WorkflowsChange::Replace(new) => bodies = new.iter().cloned().collect(),
+        WorkflowsChange::Put(new) => bodies.extend(new.iter().cloned()),
+        WorkflowsChange::Remove(id) => drop(bodies.remove(id)),
+    }
+    let source = match request {
+        RequestedChange::Apply { workflows: Some(source), .. } => Some(source),
+        RequestedChange::PutWorkflow { body, .. } => Some(body),
+        _ => None,
+    };
+    for problem in check_calls(bodies.iter().map(|(id, body)| (id, &**body))) {
+        // Circles within the text were found when it was read.
+        if problems.iter().any(|known| known.message == problem.message) {
+            continue;
+        }
+        let written = source.and_then(|source| Some((source, place_of_call(&source.text, &problem.workflow, &problem.path)?)));
+        let (file, at) = written.map_or(("the catalog", Position::default()), |(source, at)| (&*source.name, at));
+        let path = format!("workflows.{}.{}", problem.workflow, problem.path);
+        problems.push(distric_rules::Problem::error(file, at, &path, problem.message, None));
     }
 }
 
@@ -327,7 +370,7 @@ fn whole_set(file: &str, checked: Checked, problems: &mut Vec<distric_rules::Pro
 }
 
 fn at_start(file: &str, path: &str, message: String, expected: Option<String>) -> distric_rules::Problem {
-    distric_rules::Problem::error(file, distric_rules::document::Position::default(), path, message, expected)
+    distric_rules::Problem::error(file, Position::default(), path, message, expected)
 }
 
 fn describe(problems: &[distric_rules::Problem]) -> String {

@@ -56,6 +56,14 @@ fn a_bad_catalog_is_refused_with_its_place_and_the_old_one_stays() {
     let cycle = "workflow: { id: ship, tasks: [{ id: a, type: job, depends_on: [b] }, { id: b, type: job, depends_on: [a] }] }";
     let refused = world.command(client, CommandKind::ApplyCatalog, None, &catalog_body(None, Some(cycle))).rejection();
     assert_eq!(refused.code, Code::BadCatalog);
+    let call = |workflow: &str| {
+        format!("workflow: {{ id: ship, tasks: [\n  {{ id: a, type: sub_workflow, config: {{ workflow: {workflow} }} }}] }}")
+    };
+    for (called, said) in [("sail", "there is no workflow `sail`"), ("ship", "the workflows call each other: ship -> ship")] {
+        let refused = world.command(client, CommandKind::ApplyCatalog, None, &catalog_body(None, Some(&call(called)))).rejection();
+        assert_eq!((refused.code, refused.at), (Code::BadCatalog, Some((2, 52))), "{}", refused.reason);
+        assert!(refused.reason.contains("workflows.yaml") && refused.reason.contains(said), "{}", refused.reason);
+    }
     for nonsense in ["", "[]", "{}", r#"{"rules":5}"#] {
         assert_eq!(world.command(client, CommandKind::ApplyCatalog, None, nonsense).code(), Code::BadArgument);
     }

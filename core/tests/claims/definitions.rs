@@ -79,3 +79,36 @@ fn a_single_task_brings_its_own_definition() {
     let assigned = &world.workers[0].assignments[0];
     assert_eq!((&assigned.config["width"], &assigned.input["url"]), (&10.into(), &"x".into()));
 }
+
+const CALLING: &str = "
+workflows:
+  - { id: ship, tasks: [{ id: pack, type: for_each, config: { items: [1, 2, 3], workflow: packing } }], on_failure: { workflow: help } }
+  - { id: packing, tasks: [{ id: wrap, type: job }, { id: deep, type: sub_workflow, config: { workflow: deeper } }] }
+  - { id: deeper, tasks: [{ id: dig, type: job }] }
+  - { id: help, tasks: [{ id: tell, type: job }] }
+";
+
+#[test]
+fn what_a_workflow_may_call_is_defined_before_it_and_pinned_at_its_start() {
+    for (seed, shards) in [(11, 1), (12, 3)] {
+        let mut world = World::new(Setup::of(seed, shards));
+        let client = world.client(0);
+        assert_eq!(world.apply(client, Some(RULES), Some(CALLING)), 1);
+        let held = world.worker(0, &["job"], holding());
+        let first = world.ask(client, &message("order", "{}")).response().instances[0];
+        world.until(5_000, "tasks of all items run", |world| world.workers[held].running().len() >= 3);
+        assert_eq!(world.apply(client, None, Some(&CALLING.replace("wrap", "box"))), 2);
+        world.workers[held].habit = diligent(1);
+        for key in world.workers[held].running() {
+            world.finish(held, key, crate::world::Ending::Done(0, "{}".to_owned()));
+        }
+        let view = world.ended(client, first, 10_000);
+        assert_eq!((&view["status"], &view["tasks"][0]["rounds"]["completed"]), (&"completed".into(), &3.into()));
+        let second = world.ask(client, &message("order", "{}")).response().instances[0];
+        assert_eq!(world.ended(client, second, 10_000)["status"], "completed");
+        let assigned: BTreeSet<(String, u64)> =
+            world.workers[held].assignments.iter().map(|assigned| (assigned.workflow.clone(), assigned.workflow_version)).collect();
+        let expected = [("packing", 1), ("packing", 2), ("deeper", 1)];
+        assert_eq!(assigned, expected.iter().map(|(workflow, version)| ((*workflow).to_owned(), *version)).collect());
+    }
+}

@@ -4,7 +4,7 @@ use distric_rules::document::{Cursor, Node, Problem, Problems};
 use distric_rules::duration::duration_text;
 use serde_json::{Map, Value, json};
 
-use super::{Definition, Join, OnFailure, Strategy, TaskDefinition, read, schedule};
+use super::{Body, Definition, Join, OnFailure, Strategy, TaskDefinition, read, schedule};
 
 impl Definition {
     /// Its canonical JSON.
@@ -24,6 +24,12 @@ impl Definition {
         self.admission.to_json(&mut members);
         if !self.schedules.is_empty() {
             members.insert("schedule".into(), schedule::to_json(&self.schedules));
+        }
+        if let Some(handler) = &self.handler {
+            members.insert("on_failure".into(), json!({ "workflow": handler }));
+        }
+        if let Some(output) = &self.output {
+            members.insert("output".into(), output.clone());
         }
         members.insert("tasks".into(), self.tasks.iter().map(|task| self.task_json(task)).collect());
         Value::Object(members)
@@ -74,6 +80,18 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
     if !task.config.is_null() {
         members.insert("config".into(), task.config.clone());
     }
+    if let Some(body) = &task.body {
+        members.insert("config".into(), with_body(task.config.clone(), body));
+        if let Some(input) = &task.input {
+            members.insert("input".into(), input.clone());
+        }
+        if task.timeout_ms > 0 {
+            members.insert("timeout".into(), json!(duration_text(task.timeout_ms)));
+        }
+        if let Some(retry) = &task.retry {
+            members.insert("retry".into(), retry.to_json());
+        }
+    }
     if !task.runs_in_machine() {
         if let Some(input) = &task.input {
             members.insert("input".into(), input.clone());
@@ -94,6 +112,26 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
         }
     }
     members
+}
+
+/// The config of a task with its body in it, as it is written.
+fn with_body(config: Value, body: &Body) -> Value {
+    let mut members = match config {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    match body {
+        Body::Workflow(id) => {
+            members.insert("workflow".into(), json!(id));
+        }
+        Body::Tasks(definition) => {
+            members.insert("tasks".into(), definition.tasks.iter().map(|task| definition.task_json(task)).collect());
+            if let Some(output) = &definition.output {
+                members.insert("output".into(), output.clone());
+            }
+        }
+    }
+    Value::Object(members)
 }
 
 fn word<T: PartialEq>(words: &[(&'static str, T)], wanted: T) -> &'static str {

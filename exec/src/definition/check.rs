@@ -1,15 +1,18 @@
 //! Checking a text of workflows before it is accepted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use distric_rules::did_you_mean;
 use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Problems, parse_documents};
 
+use super::calls::{check_calls, place_of_call};
 use super::graph::Upstream;
 use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
 use super::{
-    Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, admission, config,
+    Body, Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, admission,
+    body, config,
 };
 
 /// What came of a text of workflows.
@@ -65,18 +68,35 @@ pub fn check_workflows(source_name: &str, text: &str, known_types: &KnownTypes) 
                 }
             }
         }
-        check_tasks(&draft, known_types, &mut problems);
+        check_graph(&draft, None, known_types, &mut problems);
+        check_compensations(&draft, &mut problems);
+        let (definition, suggests) = (&draft.definition, suggests(&problems));
+        let before = References { definition, upstream: None, index: None, outer: None, loop_names: Vec::new(), sees_own: false, suggests };
+        admission::check(&draft.admission, &before, &mut problems);
         if problems.errors_count() == errors_before {
             definitions.push(draft.definition);
         }
     }
+    check_circles(text, &definitions, &mut problems);
     CheckedWorkflows { definitions, problems: problems.into_sorted() }
+}
+
+/// Workflows of the text that call each other. Whether all that is called is there is known only where the others are.
+fn check_circles(text: &str, definitions: &[Definition], problems: &mut Problems) {
+    let calling: Vec<(&Arc<str>, String)> =
+        definitions.iter().map(|definition| (&definition.id, definition.to_json().to_string())).collect();
+    for found in check_calls(calling.iter().map(|(id, body)| (*id, body.as_str()))) {
+        if !found.is_unknown {
+            let at = place_of_call(text, &found.workflow, &found.path).unwrap_or_default();
+            problems.error(at, &found.path, found.message, None);
+        }
+    }
 }
 
 const EXPECTED_ROOT: &str = "`workflow:` or `workflows:`";
 
 /// The workflows of one document.
-fn workflows_of<'a>(document: &'a Document, problems: &mut Problems) -> Vec<Cursor<'a>> {
+pub(super) fn workflows_of<'a>(document: &'a Document, problems: &mut Problems) -> Vec<Cursor<'a>> {
     let root = Cursor::root(&document.root);
     if !matches!(root.node.value, NodeValue::Map(_)) {
         root.error(problems, format!("found {}", root.node.kind()), Some(EXPECTED_ROOT));
@@ -98,20 +118,30 @@ fn workflows_of<'a>(document: &'a Document, problems: &mut Problems) -> Vec<Curs
     found
 }
 
-fn check_tasks(draft: &Draft<'_>, known_types: &KnownTypes, problems: &mut Problems) {
+/// Checks the tasks of a workflow, or of a body that stands where `around` says. Recurses as deep as bodies may stand in bodies.
+fn check_graph(draft: &Draft<'_>, around: Option<&References<'_>>, known_types: &KnownTypes, problems: &mut Problems) {
     let definition = &draft.definition;
     // With tasks that are not linked (a cycle, an unknown name), what is upstream is not known: those references are not judged.
     let upstream = Upstream::of(definition);
     let is_linked = definition.order.len() == definition.tasks.len()
         && draft.tasks.iter().zip(&definition.tasks).all(|(source, task)| source.depends_on.len() == task.depends_on.len());
+    let names = around.map_or_else(Vec::new, |around| around.loop_names.clone());
     for (index, (task, source)) in definition.tasks.iter().zip(&draft.tasks).enumerate() {
         check_type(task, source, known_types, problems);
         if let Some(members) = &source.members {
             config::check(&task.task_type, members, problems);
         }
         let upstream = is_linked.then_some(&upstream);
-        let references = References { definition, upstream, index, sees_own: false, suggests: suggests(problems) };
-        check_expressions(task, source, &references, problems);
+        let (index, loop_names, suggests) = (Some(index), names.clone(), suggests(problems));
+        let references = References { definition, upstream, index, outer: around, loop_names, sees_own: false, suggests };
+        if around.is_some_and(|around| around.knows(&task.id)) {
+            source.member("id").error(problems, format!("the task id `{}` is given outside this body as well", task.id), None);
+        }
+        if task.has_body() {
+            check_body(task, source, &references, known_types, problems);
+        } else {
+            check_expressions(task, source, &references, problems);
+        }
         if let (Some(compensation), Some(source)) = (&task.compensate, &source.compensate) {
             check_type(compensation, source, known_types, problems);
             if let Some(members) = &source.members {
@@ -120,16 +150,60 @@ fn check_tasks(draft: &Draft<'_>, known_types: &KnownTypes, problems: &mut Probl
             check_expressions(compensation, source, &References { sees_own: true, ..references }, problems);
         }
     }
-    check_compensations(draft, problems);
-    let references = References { definition, upstream: None, index: 0, sees_own: false, suggests: suggests(problems) };
-    admission::check(&draft.admission, &references, problems);
+    if let Some(output) = &draft.output {
+        let suggests = suggests(problems);
+        let after_all = References { definition, upstream: None, index: None, outer: around, loop_names: names, sees_own: false, suggests };
+        after_all.template(output, Place::BeforeAttempts, problems);
+    }
+}
+
+/// A task with a body: its own expressions see what every task sees, those for each round the names of the loop as well.
+fn check_body(
+    task: &TaskDefinition,
+    source: &TaskSource<'_>,
+    references: &References<'_>,
+    known_types: &KnownTypes,
+    problems: &mut Problems,
+) {
+    let Some(members) = &source.members else {
+        return;
+    };
+    if let Some(when) = members.get("when") {
+        references.expression(&when, Place::BeforeAttempts, problems);
+    }
+    body::check(&task.task_type, source, problems);
+    let mut inner = references.clone();
+    inner.loop_names.extend(body::loop_names(&task.task_type));
+    let mut shapes = Problems::new("");
+    let config = members.get("config").and_then(|config| config.any_map(&mut shapes));
+    let member = |name: &str| config.as_ref().and_then(|config| config.get(name));
+    for outside in [member("items"), member("initial")].into_iter().flatten() {
+        references.template(&outside, Place::Attempt, problems);
+    }
+    if let Some(condition) = member("condition") {
+        inner.expression(&condition, Place::Attempt, problems);
+    }
+    if let Some(input) = members.get("input") {
+        inner.template(&input, Place::Attempt, problems);
+    }
+    if let Some(body) = &source.body {
+        check_graph(body, Some(&inner), known_types, problems);
+    }
 }
 
 /// Compensations without a workflow that asks for them, and the other way round.
 fn check_compensations(draft: &Draft<'_>, problems: &mut Problems) {
-    let sources = draft.tasks.iter().filter_map(|source| source.compensate.as_ref());
+    let mut sources = Vec::new();
+    // A workflow that is called has compensations of its own, or has not: that is known when it is called.
+    let mut calls = false;
+    let mut graphs = vec![draft];
+    while let Some(graph) = graphs.pop() {
+        sources.extend(graph.tasks.iter().filter_map(|source| source.compensate.as_ref()));
+        graphs.extend(graph.tasks.iter().filter_map(|source| source.body.as_deref()));
+        calls |= graph.definition.tasks.iter().any(|task| matches!(task.body.as_deref(), Some(Body::Workflow(_))));
+    }
     match draft.definition.on_failure {
-        OnFailure::Compensate if sources.clone().next().is_none() => {
+        OnFailure::Compensate if sources.is_empty() && !calls => {
             if let Some(place) = &draft.on_failure {
                 place.error(problems, "no task has a `compensate`", Some("at least one task that says how it is undone"));
             }

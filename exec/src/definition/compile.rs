@@ -1,12 +1,16 @@
 //! What the machine runs: a definition with its expressions parsed, once per `Define`.
 
+use std::sync::Arc;
+
 use distric_model::Timestamp;
 use distric_rules::document::Node;
 use distric_rules::expr::{Budget, Expr, ExprError, ExprErrorKind, Scope, Template};
 use distric_rules::parse_duration_ms;
 use serde_json::Value;
 
-use super::{CompiledAdmission, Definition, TaskDefinition};
+use super::{
+    Body, CompiledAdmission, Definition, FOR_EACH_PARALLEL_DEFAULT, ItemFailure, TaskDefinition, UNDO_TYPE, WHILE_ITERATIONS_DEFAULT,
+};
 
 /// A definition and what it takes to run each of its tasks.
 #[derive(Clone, Debug)]
@@ -17,6 +21,17 @@ pub struct Compiled {
     pub tasks: Vec<CompiledTask>,
     /// When its instances may begin.
     pub admission: CompiledAdmission,
+    /// What it returns.
+    pub output: Option<Template>,
+}
+
+/// What a task with a body runs.
+#[derive(Clone, Debug)]
+pub enum CompiledBody {
+    /// Tasks of its own.
+    Tasks(Box<Compiled>),
+    /// Another workflow, by its id.
+    Workflow(Arc<str>),
 }
 
 /// The expressions of one task.
@@ -32,6 +47,8 @@ pub struct CompiledTask {
     pub affinity_key: Option<Template>,
     /// What it does.
     pub work: Work,
+    /// What it runs, when it has a body.
+    pub body: Option<CompiledBody>,
 }
 
 /// What a task does.
@@ -78,6 +95,32 @@ pub enum Work {
         /// Headers: text each.
         headers: Vec<(String, Template)>,
     },
+    /// Runs its body once for each item; its output is the list of their outputs, in the order of the items.
+    ForEach {
+        /// The items: a list.
+        items: Template,
+        /// Most items that run at once.
+        max_parallel: u32,
+        /// What the failure of one item means.
+        on_item_failure: ItemFailure,
+        /// Limit of one item, milliseconds.
+        item_timeout_ms: Option<u64>,
+    },
+    /// Runs its body as long as a condition holds; its output is the last state.
+    While {
+        /// The state before the first iteration.
+        initial: Template,
+        /// The condition, over the state.
+        condition: Expr,
+        /// Most iterations: when the condition still holds after so many, it fails.
+        max_iterations: u32,
+        /// Limit of one iteration, milliseconds.
+        iteration_timeout_ms: Option<u64>,
+    },
+    /// Runs another workflow; its output is what that returns.
+    SubWorkflow,
+    /// Undoes what a task with a body ran.
+    Undo,
 }
 
 /// One case of a branch.
@@ -116,7 +159,9 @@ impl Definition {
     /// Parses every expression and template. Errors: the first that this version cannot run.
     pub fn compile(&self) -> Result<Compiled, CompileError> {
         let tasks = self.tasks.iter().map(compile_task).collect::<Result<Vec<_>, _>>()?;
-        Ok(Compiled { admission: self.admission.compile()?, definition: self.clone(), tasks })
+        let output = self.output.as_ref().map(Template::compile).transpose();
+        let output = output.map_err(|error| CompileError { task: String::new(), member: "output".into(), message: error.message })?;
+        Ok(Compiled { admission: self.admission.compile()?, definition: self.clone(), tasks, output })
     }
 }
 
@@ -164,6 +209,15 @@ fn compile_task(task: &TaskDefinition) -> Result<CompiledTask, CompileError> {
         idempotency_key: task.idempotency_key.as_deref().map(|text| parts.text("idempotency_key", text)).transpose()?,
         affinity_key: task.placement.affinity_key.as_deref().map(|text| parts.text("placement.affinity_key", text)).transpose()?,
         work: parts.work()?,
+        body: match task.body.as_deref() {
+            None => None,
+            Some(Body::Workflow(id)) => Some(CompiledBody::Workflow(id.clone())),
+            Some(Body::Tasks(definition)) => {
+                let within = |error: CompileError| parts.error("config.tasks", error.to_string());
+                // What the tasks of a body run that completed is undone as well.
+                Some(CompiledBody::Tasks(Box::new(definition.clone().with_compensations().compile().map_err(within)?)))
+            }
+        },
     })
 }
 
@@ -194,6 +248,24 @@ impl Parts<'_> {
                 routing_key: self.member("routing_key")?,
                 headers: self.headers()?,
             },
+            "for_each" => Work::ForEach {
+                items: self.required("items")?,
+                max_parallel: self.number("max_parallel").unwrap_or(FOR_EACH_PARALLEL_DEFAULT).max(1),
+                on_item_failure: self.item_failure()?,
+                item_timeout_ms: self.limit("item_timeout")?,
+            },
+            "while" => Work::While {
+                initial: self.member("initial")?.unwrap_or_else(|| Template::constant(Value::Null)),
+                condition: match self.config("condition") {
+                    Value::String(text) => self.expr("config.condition", &text)?,
+                    Value::Bool(value) => self.expr("config.condition", if value { "true" } else { "false" })?,
+                    _ => return Err(self.error("config.condition", "is missing".into())),
+                },
+                max_iterations: self.number("max_iterations").unwrap_or(WHILE_ITERATIONS_DEFAULT),
+                iteration_timeout_ms: self.limit("iteration_timeout")?,
+            },
+            "sub_workflow" => Work::SubWorkflow,
+            UNDO_TYPE => Work::Undo,
             "transform" => Work::Worker { config: Template::constant(self.task.config.clone()) },
             _ => Work::Worker { config: self.template("config", &self.task.config)? },
         })
@@ -227,6 +299,27 @@ impl Parts<'_> {
             cases.push(BranchCase { when: self.expr(&member("when"), text("when")?)?, name: text("name")?.to_owned() });
         }
         Ok(Work::Branch { cases, default: self.config("default").as_str().map(str::to_owned) })
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        self.config(name).as_u64().and_then(|number| u32::try_from(number).ok())
+    }
+
+    fn item_failure(&self) -> Result<ItemFailure, CompileError> {
+        let Value::String(word) = self.config("on_item_failure") else { return Ok(ItemFailure::default()) };
+        let known = ItemFailure::WORDS.into_iter().find(|(known, _)| *known == word);
+        known.map(|(_, policy)| policy).ok_or_else(|| self.error("config.on_item_failure", format!("there is no policy `{word}`")))
+    }
+
+    /// A constant duration, when there is one.
+    fn limit(&self, name: &str) -> Result<Option<u64>, CompileError> {
+        match self.config(name) {
+            Value::Null => Ok(None),
+            value => {
+                let ms = parse_duration_ms(&Node::from_json(&value));
+                ms.map(Some).map_err(|message| self.error(&format!("config.{name}"), message))
+            }
+        }
     }
 
     fn headers(&self) -> Result<Vec<(String, Template)>, CompileError> {

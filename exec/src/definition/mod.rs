@@ -7,6 +7,8 @@
 //! Start reading at [`check_workflows`], then [`Definition::compile`]; the names that expressions see are in [`RunNames`].
 
 mod admission;
+mod body;
+mod calls;
 mod canonical;
 mod check;
 mod compile;
@@ -26,9 +28,13 @@ use serde_json::Value;
 pub use admission::{
     Admission, BATCH_ITEMS_MAX, CompiledAdmission, Fairness, GateDefinition, GateRule, HOLD_MS_MAX, START_LIMIT_MAX, WEIGHT_MAX, WhenFull,
 };
+pub use body::{
+    Body, FOR_EACH_ITEMS_MAX, FOR_EACH_PARALLEL_DEFAULT, FOR_EACH_PARALLEL_MAX, ItemFailure, WHILE_ITERATIONS_DEFAULT, WHILE_ITERATIONS_MAX,
+};
+pub use calls::{CALL_DEPTH_MAX, CALLED_WORKFLOWS_MAX, CallProblem, check_calls, pins_of, place_of_call};
 pub use check::{CheckedWorkflows, check_workflows};
-pub use compile::{BranchCase, CompileError, Compiled, CompiledTask, Wait, Work};
-pub use names::{MessageNames, RunNames, TaskNames};
+pub use compile::{BranchCase, CompileError, Compiled, CompiledBody, CompiledTask, Wait, Work};
+pub use names::{LoopNames, MessageNames, RunNames, TaskNames};
 pub use schedule::{Cron, Missed, SCHEDULES_MAX, ScheduleDefinition};
 
 /// Limit of a whole workflow that does not say, milliseconds.
@@ -59,6 +65,10 @@ pub struct Definition {
     pub admission: Admission,
     /// When it starts by itself.
     pub schedules: Vec<ScheduleDefinition>,
+    /// The workflow that is started when this one has failed or timed out.
+    pub handler: Option<Arc<str>>,
+    /// What it returns: a template over its tasks. Absent: see [`crate::machine`].
+    pub output: Option<Value>,
     /// The tasks, in the order of the text. All indexes below point in here.
     pub tasks: Vec<TaskDefinition>,
     /// Indexes of all tasks, each after everything that it depends on; among those that are free, the first in the text first.
@@ -100,7 +110,7 @@ pub struct TaskDefinition {
     pub join: Join,
     /// A condition: when it is false, the task is skipped, and so is what depends only on it.
     pub when: Option<String>,
-    /// Limit of one attempt, milliseconds. Of no meaning for types that run in the machine.
+    /// Limit of one attempt, milliseconds; 0 for none. Of no meaning for types that run in the machine, except those with a body.
     pub timeout_ms: u64,
     /// Its retries; absent: those of whoever starts the workflow, else none.
     pub retry: Option<RetryPolicy>,
@@ -114,6 +124,8 @@ pub struct TaskDefinition {
     pub critical: bool,
     /// What undoes it, once it has completed and the workflow fails after all. Has no id, no dependencies and no condition of its own.
     pub compensate: Option<Box<TaskDefinition>>,
+    /// What it runs, when it is a `for_each`, a `while` or a `sub_workflow`.
+    pub body: Option<Box<Body>>,
 }
 
 /// When a task may run, given the outcomes of what it depends on.
@@ -163,7 +175,11 @@ impl Strategy {
 }
 
 /// The task types that run inside the machine, without a worker.
-pub const MACHINE_TYPES: [&str; 5] = ["wait", "wait_for_signal", "branch", "fail", "publish"];
+pub const MACHINE_TYPES: [&str; 8] = ["wait", "wait_for_signal", "branch", "fail", "publish", "for_each", "while", "sub_workflow"];
+/// Those of them that run instances of their own.
+pub const BODY_TYPES: [&str; 3] = ["for_each", "while", "sub_workflow"];
+/// The type of the compensation that the machine itself makes for a task with a body. No type of a user is called so.
+pub const UNDO_TYPE: &str = ":undo";
 /// The task types of the machine that mean something as a compensation.
 const COMPENSATION_MACHINE_TYPES: [&str; 1] = ["publish"];
 /// What follows a task's id in the id of its compensation. No id of a user holds it.
@@ -171,7 +187,7 @@ pub const COMPENSATION_SUFFIX: &str = ":compensate";
 /// The task types built into workers; `sql` is offered by those that have a database.
 pub const WORKER_TYPES: [&str; 5] = ["transform", "log", "http", "webhook", "sql"];
 /// Words of the language that are task types in other versions.
-const UNSUPPORTED_TYPES: [&str; 6] = ["aggregate", "for_each", "while", "sub_workflow", "shell", "exec"];
+const UNSUPPORTED_TYPES: [&str; 3] = ["aggregate", "shell", "exec"];
 
 /// The task types, beside the built-in ones, that a workflow may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,26 +229,46 @@ impl TaskDefinition {
             idempotency_key: None,
             critical: true,
             compensate: None,
+            body: None,
         }
     }
 
     /// Whether it runs inside the machine, without a worker.
     pub fn runs_in_machine(&self) -> bool {
-        MACHINE_TYPES.contains(&&*self.task_type)
+        MACHINE_TYPES.contains(&&*self.task_type) || &*self.task_type == UNDO_TYPE
+    }
+
+    /// Whether it runs instances of its own.
+    pub fn has_body(&self) -> bool {
+        BODY_TYPES.contains(&&*self.task_type)
     }
 }
 
 impl Definition {
     /// The definition with its compensations as tasks of their own behind all others, in the order of the tasks that they undo. Each
-    /// depends on its task, and no task knows of it: it runs only when the machine says so.
+    /// depends on its task, and no task knows of it: it runs only when the machine says so. A task with a body that says nothing is
+    /// undone by undoing what it ran.
     pub fn with_compensations(mut self) -> Self {
         for index in 0..self.tasks.len() {
-            if let Some(compensation) = self.tasks[index].compensate.take() {
-                let id = Arc::from(format!("{}{COMPENSATION_SUFFIX}", self.tasks[index].id));
+            let task = &mut self.tasks[index];
+            let undoes_body = self.on_failure == OnFailure::Compensate && task.body.is_some();
+            let undo = || Box::new(TaskDefinition { task_type: Arc::from(UNDO_TYPE), ..TaskDefinition::blank() });
+            let compensation = task.compensate.take().or_else(|| undoes_body.then(undo));
+            if let Some(compensation) = compensation {
+                let id = Arc::from(format!("{}{COMPENSATION_SUFFIX}", task.id));
                 self.tasks.push(TaskDefinition { id, depends_on: vec![index], critical: false, ..*compensation });
             }
         }
         self
+    }
+
+    /// All its tasks, those of bodies included.
+    pub fn tasks_count(&self) -> usize {
+        let inner = self.tasks.iter().filter_map(|task| match task.body.as_deref() {
+            Some(Body::Tasks(body)) => Some(body.tasks_count()),
+            _ => None,
+        });
+        self.tasks.len() + inner.sum::<usize>()
     }
 
     /// The index of the task with this id.

@@ -7,6 +7,8 @@
 //! | `message` | the envelope: `id`, `event_type`, `source`, `headers`, `timestamp` (RFC 3339, as text); null without a message |
 //! | `tasks.<id>` | every task upstream: `output` (null until it completed), `status`, `error` (null, or `code` and `message`) |
 //! | `instance.id`, `workflow.id`, `workflow.version`, `task.id` | where the expression runs |
+//! | `item`, `index` | inside a `for_each`: the item, and its place from 0 |
+//! | `state`, `iteration` | inside a `while`: what the iteration before returned, and the number of this one from 0 |
 //! | `attempt` | the attempt, from 1; not in `when` and `idempotency_key`, which are the same for all attempts |
 //!
 //! A name or member that has no value is null, so that `default(message.source, 'unknown')` works.
@@ -44,6 +46,21 @@ pub struct RunNames<'a> {
     pub task_id: &'a str,
     /// `attempt`, from 1.
     pub attempt: u32,
+    /// The loops around it, the innermost first.
+    pub loops: Vec<LoopNames<'a>>,
+}
+
+/// One round of a loop.
+#[derive(Clone, Copy, Debug)]
+pub struct LoopNames<'a> {
+    /// What its value is called, `item` or `state`.
+    pub value_name: &'a str,
+    /// The value.
+    pub value: &'a Value,
+    /// What its number is called, `index` or `iteration`.
+    pub number_name: &'a str,
+    /// The number, from 0.
+    pub number: u64,
 }
 
 /// The envelope of the message that started the instance.
@@ -84,10 +101,15 @@ impl<'a> RunNames<'a> {
         scope.bind("workflow", record([("id", Binding::Text(self.workflow_id)), ("version", version)]));
         scope.bind("task", record([("id", Binding::Text(self.task_id))]));
         scope.bind("attempt", Binding::Integer(u64::from(self.attempt)));
+        // The innermost comes last, and hides one around it that is of its kind.
+        for round in self.loops.iter().rev() {
+            scope.bind(round.value_name, Binding::Value(round.value));
+            scope.bind(round.number_name, Binding::Integer(round.number));
+        }
         scope
     }
 
-    /// The input of a task that has no `input`: `input`, `params`, and under `tasks` the `output` and `status` of the tasks that
+    /// The input of a task that has no `input`: `input`, `params`, the names of the loops around it, and under `tasks` the `output` and `status` of the tasks that
     /// it depends on directly.
     pub fn default_input(&self, depends_on: &[&str]) -> Value {
         let tasks: Map<String, Value> = self
@@ -96,7 +118,12 @@ impl<'a> RunNames<'a> {
             .filter(|(id, _)| depends_on.contains(id))
             .map(|(id, task)| ((*id).to_owned(), json!({ "output": task.output, "status": task.status })))
             .collect();
-        json!({ "input": self.input, "params": self.params, "tasks": tasks })
+        let mut input = json!({ "input": self.input, "params": self.params, "tasks": tasks });
+        for round in self.loops.iter().rev() {
+            input[round.value_name] = round.value.clone();
+            input[round.number_name] = json!(round.number);
+        }
+        input
     }
 }
 

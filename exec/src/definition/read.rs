@@ -13,8 +13,8 @@ use distric_rules::duration::read_duration_ms;
 
 use super::compile::bare;
 use super::{
-    COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy, TaskDefinition,
-    WORKFLOW_TIMEOUT_MS_DEFAULT, admission, config, graph, schedule,
+    BODY_TYPES, COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy,
+    TaskDefinition, WORKFLOW_TIMEOUT_MS_DEFAULT, admission, body, config, graph, schedule,
 };
 
 /// A definition together with the places that its parts came from.
@@ -24,6 +24,7 @@ pub(super) struct Draft<'a> {
     pub on_failure: Option<Cursor<'a>>,
     /// What holds expressions of its admission.
     pub admission: Vec<Cursor<'a>>,
+    pub output: Option<Cursor<'a>>,
     /// One for each task, at the same index.
     pub tasks: Vec<TaskSource<'a>>,
 }
@@ -36,6 +37,8 @@ pub(super) struct TaskSource<'a> {
     pub depends_on: Vec<Cursor<'a>>,
     /// Where its compensation stands.
     pub compensate: Option<Box<TaskSource<'a>>>,
+    /// The tasks of its body.
+    pub body: Option<Box<Draft<'a>>>,
 }
 
 impl<'a> TaskSource<'a> {
@@ -45,7 +48,7 @@ impl<'a> TaskSource<'a> {
     }
 }
 
-const WORKFLOW_KEYS: [&str; 8] = ["id", "version", "description", "timeout", "on_failure", "tasks", "schedule", "placement"];
+const WORKFLOW_KEYS: [&str; 9] = ["id", "version", "description", "timeout", "on_failure", "output", "tasks", "schedule", "placement"];
 const WORKFLOW_KEYS_UNSUPPORTED: [&str; 4] = ["input_schema", "output_schema", "ordering_key", "labels"];
 const TASK_KEYS: [&str; 14] = [
     "id",
@@ -70,6 +73,8 @@ const PLACEMENT_KEYS_UNSUPPORTED: [&str; 2] = ["affinity", "anti_affinity"];
 const STRATEGIES_UNSUPPORTED: [&str; 4] = ["affinity", "locality", "custom", "random"];
 /// Members of a task that only mean something on a worker.
 const WORKER_KEYS: [&str; 6] = ["input", "timeout", "retry", "priority", "placement", "idempotency_key"];
+/// Those of them that a task with a body has as well.
+const BODY_KEYS: [&str; 3] = ["input", "timeout", "retry"];
 
 /// Errors of one text that get a suggestion; more come from a file of another kind, and a suggestion costs a look at every name.
 const SUGGESTIONS_MAX: usize = 100;
@@ -97,20 +102,53 @@ pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) ->
         version: version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0),
         description: members.get("description").and_then(|text| text.string(problems)).map(str::to_owned),
         timeout_ms: timeout_ms.unwrap_or(WORKFLOW_TIMEOUT_MS_DEFAULT),
-        on_failure: members.get("on_failure").map(|on_failure| read_on_failure(&on_failure, problems)).unwrap_or_default(),
+        on_failure: OnFailure::Fail,
+        handler: None,
+        output: members.get("output").map(|output| output.node.to_json()),
         admission: admission::read(&members, &mut expressions, problems),
         schedules: members.get("schedule").map(|cursor| schedule::read(&cursor, problems)).unwrap_or_default(),
         tasks: Vec::new(),
         order: Vec::new(),
     };
-    let tasks = members.required(problems, "tasks");
-    let listed = tasks.as_ref().and_then(|tasks| tasks.list(problems)).unwrap_or_default();
-    if let Some(tasks) = tasks.filter(|tasks| matches!(&tasks.node.value, NodeValue::List(items) if items.is_empty())) {
-        tasks.error(problems, "a workflow has at least one task", None);
+    if let Some(on_failure) = members.get("on_failure") {
+        read_on_failure(&on_failure, &mut definition, problems);
     }
+    let tasks = members.required(problems, "tasks");
     let placement = members.get("placement").map(|cursor| read_placement(&cursor, problems));
     if let Some(key) = members.get("placement").and_then(|cursor| cursor.any_map(&mut Problems::new(""))?.get("affinity_key")) {
         expressions.push(key);
+    }
+    let around = Around { on_failure: definition.on_failure, placement: placement.as_ref() };
+    let sources = tasks.map(|tasks| read_tasks(&tasks, &mut definition, around, 0, problems)).unwrap_or_default();
+    let (on_failure, output) = (members.get("on_failure"), members.get("output"));
+    if definition.tasks.len() <= WORKFLOW_TASKS_MAX && definition.tasks_count() > WORKFLOW_TASKS_MAX {
+        let message = "the workflow and the bodies in it have more tasks than WORKFLOW_TASKS_MAX";
+        cursor.error(problems, message, Some(&format!("at most {WORKFLOW_TASKS_MAX}")));
+    }
+    let mut draft = Draft { definition, id, on_failure, output, admission: expressions, tasks: sources };
+    graph::link(&mut draft, problems);
+    Some(draft)
+}
+
+/// What tasks have of the workflow around them.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub on_failure: OnFailure,
+    /// Where those go that do not say.
+    pub placement: Option<&'a Placement>,
+}
+
+/// Reads a list of tasks into a definition; `depth` says how many bodies it stands in.
+pub(super) fn read_tasks<'a>(
+    tasks: &Cursor<'a>,
+    definition: &mut Definition,
+    around: Around<'_>,
+    depth: usize,
+    problems: &mut Problems,
+) -> Vec<TaskSource<'a>> {
+    let listed = tasks.list(problems).unwrap_or_default();
+    if matches!(&tasks.node.value, NodeValue::List(items) if items.is_empty()) {
+        tasks.error(problems, if depth == 0 { "a workflow has at least one task" } else { "a body has at least one task" }, None);
     }
     let mut sources = Vec::new();
     for (index, task) in listed.into_iter().enumerate() {
@@ -118,16 +156,14 @@ pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) ->
             task.error(problems, "the workflow has more tasks than WORKFLOW_TASKS_MAX", Some(&format!("at most {WORKFLOW_TASKS_MAX}")));
             break;
         }
-        let (mut task, source) = read_task(task, problems);
-        if let Some(placement) = &placement {
+        let (mut task, source) = read_task(task, around, depth, problems);
+        if let Some(placement) = around.placement {
             place_by_default(&mut task, &source, placement);
         }
         definition.tasks.push(task);
         sources.push(source);
     }
-    let mut draft = Draft { definition, id, on_failure: members.get("on_failure"), admission: expressions, tasks: sources };
-    graph::link(&mut draft, problems);
-    Some(draft)
+    sources
 }
 
 /// A task that says nothing of its placement has its workflow's.
@@ -141,23 +177,28 @@ fn place_by_default(task: &mut TaskDefinition, source: &TaskSource<'_>, placemen
     }
 }
 
-fn read_on_failure(cursor: &Cursor<'_>, problems: &mut Problems) -> OnFailure {
-    if cursor.node.as_str().is_none() && cursor.node.get("workflow").is_some() {
-        cursor.error(problems, unsupported("`on_failure: { workflow: … }`"), Some("fail or compensate"));
-        return OnFailure::Fail;
+/// A word, or `{ workflow: id }`.
+fn read_on_failure(cursor: &Cursor<'_>, definition: &mut Definition, problems: &mut Problems) {
+    if matches!(cursor.node.value, NodeValue::Map(_)) {
+        let members = known_members(cursor, problems, &["workflow"], &[]);
+        definition.handler = members.and_then(|members| members.required(problems, "workflow")).and_then(|id| name(&id, problems));
+        return;
     }
-    word_of(cursor, problems, &OnFailure::WORDS).unwrap_or_default()
+    if let Some(outcome) = word_of(cursor, problems, &OnFailure::WORDS) {
+        definition.on_failure = outcome;
+    }
 }
 
-fn read_task<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition, TaskSource<'a>) {
+fn read_task<'a>(cursor: Cursor<'a>, around: Around<'_>, depth: usize, problems: &mut Problems) -> (TaskDefinition, TaskSource<'a>) {
     let mut task = TaskDefinition::blank();
     let Some(members) = known_members(&cursor, problems, &TASK_KEYS, &TASK_KEYS_UNSUPPORTED) else {
-        return (task, TaskSource { cursor, members: None, depends_on: Vec::new(), compensate: None });
+        return (task, TaskSource { cursor, members: None, depends_on: Vec::new(), compensate: None, body: None });
     };
     if let Some(id) = members.required(problems, "id").and_then(|id| name(&id, problems)) {
         task.id = id;
     }
     read_work(&members, &mut task, problems);
+    let body = if task.has_body() { body::read(&members, &mut task, around, depth, problems) } else { None };
     if let Some(join) = members.get("join") {
         task.join = word_of(&join, problems, &Join::WORDS).unwrap_or_default();
     }
@@ -171,7 +212,7 @@ fn read_task<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition
         Box::new(source)
     });
     let depends_on = members.get("depends_on").map(|names| read_names(&names, problems)).unwrap_or_default();
-    (task, TaskSource { cursor, members: Some(members), depends_on, compensate })
+    (task, TaskSource { cursor, members: Some(members), depends_on, compensate, body })
 }
 
 fn read_compensation<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDefinition, TaskSource<'a>) {
@@ -184,7 +225,7 @@ fn read_compensation<'a>(cursor: Cursor<'a>, problems: &mut Problems) -> (TaskDe
             place.error(problems, format!("a `{}` undoes nothing", task.task_type), Some("a type that does something"));
         }
     }
-    (task, TaskSource { cursor, members, depends_on: Vec::new(), compensate: None })
+    (task, TaskSource { cursor, members, depends_on: Vec::new(), compensate: None, body: None })
 }
 
 /// What a task does, and how its attempts are made.
@@ -196,6 +237,10 @@ fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Pr
         task.config = config::canonical(&task.task_type, config.node.to_json());
     }
     task.input = members.get("input").map(|input| input.node.to_json());
+    let has_body = BODY_TYPES.contains(&&*task.task_type);
+    if has_body {
+        task.timeout_ms = 0;
+    }
     if let Some(timeout) = members.get("timeout") {
         task.timeout_ms = read_duration_ms(&timeout, problems, 1).unwrap_or(task.timeout_ms);
     }
@@ -214,7 +259,8 @@ fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Pr
     }
     task.idempotency_key = members.get("idempotency_key").and_then(|key| key.string(problems)).map(str::to_owned);
     if MACHINE_TYPES.contains(&&*task.task_type) {
-        for (key, member) in members.iter().filter(|(key, _)| WORKER_KEYS.contains(&key.text.as_str())) {
+        let means_nothing = |key: &str| WORKER_KEYS.contains(&key) && !(has_body && BODY_KEYS.contains(&key));
+        for (key, member) in members.iter().filter(|(key, _)| means_nothing(&key.text)) {
             let message = format!("`{}` means nothing for a `{}`, which runs without a worker", key.text, task.task_type);
             problems.error(key.at, &member.path, message, None);
         }

@@ -22,13 +22,18 @@ pub(super) enum Place {
     Attempt,
 }
 
-/// Checks the expressions of one task.
+/// Checks the expressions of one task, or of what is evaluated when all have ended.
+#[derive(Clone)]
 pub(super) struct References<'a> {
     pub definition: &'a Definition,
     /// What is upstream of what; absent when the graph itself has problems.
     pub upstream: Option<&'a Upstream>,
-    /// The task.
-    pub index: usize,
+    /// The task; absent for the output, which sees all tasks.
+    pub index: Option<usize>,
+    /// What the task sees that this graph is the body of.
+    pub outer: Option<&'a References<'a>>,
+    /// The names of the loops around it.
+    pub loop_names: Vec<&'static str>,
     /// Whether the task itself has run: what undoes it sees its output.
     pub sees_own: bool,
     /// Whether an unknown task id gets a suggestion.
@@ -94,14 +99,17 @@ impl References<'_> {
     /// Without an `input`, a transform sees what `RunNames::default_input` holds.
     fn check_default_input(&self, references: Vec<Reference>, columns: u32, cursor: &Cursor<'_>, problems: &mut Problems) {
         const NAMES: [&str; 3] = ["input", "params", "tasks"];
-        let task = &self.definition.tasks[self.index];
-        let own = [self.index];
-        let depends_on = if self.sees_own { &own[..] } else { &task.depends_on[..] };
+        let names: Vec<&str> = NAMES.into_iter().chain(self.loop_names.iter().copied()).collect();
+        let own: Vec<usize> = self.index.into_iter().collect();
+        let depends_on = match self.index {
+            Some(index) if !self.sees_own => &self.definition.tasks[index].depends_on[..],
+            _ => &own[..],
+        };
         for reference in references {
             let root = reference.path[0].as_str();
             let direct = |index: usize| depends_on.contains(&index);
-            let message = if !NAMES.contains(&root) {
-                Some(with_suggestion(format!("the task's input has no `{root}`"), root, &NAMES))
+            let message = if !names.contains(&root) {
+                Some(with_suggestion(format!("the task's input has no `{root}`"), root, &names))
             } else if root == "tasks" {
                 self.task_message(&reference).or_else(|| {
                     let id = &reference.path[1];
@@ -118,7 +126,7 @@ impl References<'_> {
                 None
             };
             if let Some(message) = message {
-                let expected = (!NAMES.contains(&root)).then_some(&NAMES[..]);
+                let expected = (!names.contains(&root)).then_some(&names[..]);
                 report_reference(cursor, columns, &reference, message, expected, problems);
             }
         }
@@ -126,11 +134,12 @@ impl References<'_> {
 
     fn check(&self, references: Vec<Reference>, columns: u32, cursor: &Cursor<'_>, place: Place, problems: &mut Problems) {
         let mut reported = BTreeSet::new();
+        let roots: Vec<&str> = ROOTS.into_iter().chain(self.loop_names.iter().copied()).collect();
         for reference in references {
             if let Some(message) = self.message(&reference, place)
                 && reported.insert(message.clone())
             {
-                let expected = (!ROOTS.contains(&reference.path[0].as_str())).then_some(&ROOTS[..]);
+                let expected = (!roots.contains(&reference.path[0].as_str())).then_some(&roots[..]);
                 report_reference(cursor, columns, &reference, message, expected, problems);
             }
         }
@@ -144,6 +153,11 @@ impl References<'_> {
             "tasks" | "task" | "attempt" if place == Place::BeforeStart => {
                 return Some(format!("`{root}` cannot be used here: this is evaluated before the workflow begins"));
             }
+            name if self.loop_names.contains(&name) => return None,
+            name @ ("item" | "index" | "state" | "iteration") => {
+                let kind = if matches!(name, "item" | "index") { "for_each" } else { "while" };
+                return Some(format!("`{name}` is only there inside a `{kind}`"));
+            }
             "attempt" if place == Place::BeforeAttempts => {
                 return Some("`attempt` cannot be used here: this is evaluated once for all attempts".into());
             }
@@ -152,11 +166,19 @@ impl References<'_> {
             "message" => &MESSAGE_MEMBERS,
             "instance" | "task" => &["id"],
             "workflow" => &["id", "version"],
-            _ => return Some(with_suggestion(format!("there is no `{root}` here"), root, &ROOTS)),
+            _ => {
+                let names: Vec<&str> = ROOTS.into_iter().chain(self.loop_names.iter().copied()).collect();
+                return Some(with_suggestion(format!("there is no `{root}` here"), root, &names));
+            }
         };
         let member = reference.path.get(1)?;
         let is_member = members.contains(&member.as_str());
         (!is_member).then(|| with_suggestion(format!("`{root}` has no `{member}`, only {}", members.join(", ")), member, members))
+    }
+
+    /// Whether this graph, or one around it, has a task with this id.
+    pub fn knows(&self, id: &str) -> bool {
+        self.definition.task_index(id).is_some() || self.outer.is_some_and(|outer| outer.knows(id))
     }
 
     /// What is wrong with a name that starts with `tasks`.
@@ -165,8 +187,10 @@ impl References<'_> {
             return Some("`tasks` is followed by the id of a task, as in tasks.check.output".into());
         };
         let tasks = &self.definition.tasks;
-        let own = &tasks[self.index].id;
         let Some(index) = self.definition.task_index(id) else {
+            if let Some(outer) = self.outer.filter(|outer| outer.knows(id)) {
+                return outer.task_message(reference);
+            }
             let longer = tasks.iter().find(|task| task.id.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with(['-', '.'])));
             if let Some(longer) = longer {
                 return Some(format!("there is no task `{id}`; `{0}` is written tasks[\"{0}\"]", longer.id));
@@ -177,11 +201,13 @@ impl References<'_> {
             let ids: Vec<&str> = tasks.iter().map(|task| &*task.id).collect();
             return Some(with_suggestion(format!("there is no task `{id}`"), id, &ids));
         };
-        if index == self.index && !self.sees_own {
-            return Some(format!("`{id}` is this task, which has not run yet"));
-        }
-        if index != self.index && self.upstream.is_some_and(|upstream| !upstream.is_upstream(index, self.index)) {
-            return Some(format!("`{own}` does not depend on `{id}`, so `{id}` may not have run"));
+        if let Some(own) = self.index {
+            if index == own && !self.sees_own {
+                return Some(format!("`{id}` is this task, which has not run yet"));
+            }
+            if index != own && self.upstream.is_some_and(|upstream| !upstream.is_upstream(index, own)) {
+                return Some(format!("`{}` does not depend on `{id}`, so `{id}` may not have run", tasks[own].id));
+            }
         }
         let member = reference.path.get(2)?;
         if !TASK_MEMBERS.contains(&member.as_str()) {

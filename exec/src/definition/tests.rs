@@ -153,7 +153,7 @@ fn the_shape_of_a_workflow_is_checked() {
         &[
             "f.yaml:2:3: workflow: `id` is missing",
             "f.yaml:2:3: workflow: `tasks` is missing",
-            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, tasks, schedule, placement, concurrency, singleton, rate_limit, debounce, batch, fairness)",
+            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, output, tasks, schedule, placement, concurrency, singleton, rate_limit, debounce, batch, fairness)",
             "f.yaml:3:12: workflow.version: found 0 (expected a whole number from 1)",
             "f.yaml:4:12: workflow.timeout: the duration is too short (expected at least 1ms)",
             "f.yaml:5:15: workflow.on_failure: unknown word `retry` (expected one of fail, compensate)",
@@ -209,10 +209,6 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
         ],
     );
-    refuse(
-        "workflow:\n  id: w\n  on_failure: { workflow: v }\n  tasks: [{ id: a, type: log, config: { message: m } }]\n",
-        &["f.yaml:3:15: workflow.on_failure: `on_failure: { workflow: … }` is not supported by this version (expected fail or compensate)"],
-    );
     for name in UNSUPPORTED_TYPES {
         let text = format!("workflow: {{ id: w, tasks: [{{ id: a, type: {name} }}] }}");
         for known in [KnownTypes::builtin(), KnownTypes::any()] {
@@ -261,7 +257,7 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
             "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
             "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, idempotency_key)",
             "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
-            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish)",
+            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, for_each, while, sub_workflow)",
         ],
     );
     refuse(
@@ -299,8 +295,8 @@ fn task_types_are_known() {
     refuse_tasks(
         &["{ id: a, type: htp }", "{ id: b, type: payment_validator }"],
         &[
-            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish)",
-            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish)",
+            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, for_each, while, sub_workflow)",
+            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, for_each, while, sub_workflow)",
         ],
     );
     let text = "workflow: { id: w, tasks: [{ id: a, type: payment_validator, config: { threshold: '${params.max}', any: [1] } }] }";
@@ -582,6 +578,7 @@ fn names_over(input: &serde_json::Value) -> RunNames<'_> {
         workflow_version: 2,
         task_id: "t",
         attempt: 1,
+        loops: Vec::new(),
     }
 }
 
@@ -617,6 +614,80 @@ fn expressions_see_every_name_of_the_table() {
         names.default_input(&["b"]),
         json!({"input": {"x": 1}, "params": null, "tasks": {"b": {"output": null, "status": "failed"}}})
     );
+}
+
+#[test]
+fn bodies_are_read_written_and_see_what_is_around_them() {
+    let text = "workflow:
+  id: w
+  on_failure: { workflow: help }
+  output: { all: '${tasks.each.output}' }
+  tasks:
+    - { id: load, type: log, config: { message: m } }
+    - id: each
+      type: for_each
+      depends_on: [load]
+      timeout: 5m
+      retry: 1
+      config:
+        items: ${tasks.load.output}
+        max_parallel: 4
+        on_item_failure: finish
+        item_timeout: 30s
+        output: ${tasks.say.output}
+        tasks:
+          - { id: say, type: log, config: { message: '${item.name} ${index} ${input.x} ${tasks.load.status}' } }
+          - { id: more, type: while, depends_on: [say], config: { condition: '${state < index}', initial: 0, workflow: other }, input: '${state + 1}' }
+    - { id: call, type: sub_workflow, config: { workflow: other }, input: { a: '${tasks.each.output[0]}' }, depends_on: [each] }
+";
+    let definition = accept(text);
+    assert_eq!(Definition::from_json(&definition.to_json()).unwrap(), definition);
+    assert_eq!((definition.handler.as_deref(), definition.tasks_count()), (Some("help"), 5));
+    let each = &definition.tasks[1];
+    assert_eq!((each.timeout_ms, definition.tasks[2].timeout_ms), (300_000, 0), "a body has a limit only when it says so");
+    let Some(Body::Tasks(body)) = each.body.as_deref() else { panic!() };
+    assert_eq!(body.tasks[1].config["condition"], "state < index");
+    assert!(definition.with_compensations().compile().is_ok());
+}
+
+#[test]
+fn what_is_wrong_with_a_body_is_said_at_its_place() {
+    refuse_tasks(
+        &[
+            "{ id: a, type: for_each, config: { items: 5, max_parallel: 1000, tasks: [{ id: b, type: log, config: { message: '${itm}' } }] } }",
+            "{ id: c, type: for_each, config: { items: [1], workflow: w2, tasks: [] } }",
+            "{ id: d, type: while, config: { condition: 'stat > 1', max_iterations: 0, workflow: w2 } }",
+            "{ id: e, type: sub_workflow, config: {} }",
+            "{ id: f, type: log, config: { message: '${item}' } }",
+            "{ id: g, type: for_each, config: { items: [1], tasks: [{ id: f, type: log, config: { message: '${tasks.a.output}' } }] } }",
+            "{ id: h, type: sub_workflow, config: { workflow: w2 }, priority: 3 }",
+            "{ id: i, type: for_each, config: { items: [1], tasks: [{ id: x, type: log, depends_on: [y], config: { message: m } }, { id: y, type: log, depends_on: [x], config: { message: m } }] } }",
+        ],
+        &[
+            "f.yaml:4:49: workflow.tasks[0].config.items: the items are a number (expected a list, or ${an expression} that gives one)",
+            "f.yaml:4:66: workflow.tasks[0].config.max_parallel: found 1000 (expected a whole number from 1 to 256)",
+            "f.yaml:4:119: workflow.tasks[0].config.tasks[0].config.message: there is no `itm` here, did you mean `item`?, at column 3 of the text (expected one of input, params, message, tasks, instance, workflow, task, attempt, item, index)",
+            "f.yaml:5:64: workflow.tasks[1].config.workflow: a body is `tasks` or a `workflow`, not both",
+            "f.yaml:6:50: workflow.tasks[2].config.condition: there is no `stat` here, did you mean `state`?, at column 1 of the text (expected one of input, params, message, tasks, instance, workflow, task, attempt, state, iteration)",
+            "f.yaml:6:78: workflow.tasks[2].config.max_iterations: found 0 (expected a whole number from 1 to 10000)",
+            "f.yaml:7:44: workflow.tasks[3].config: the sub_workflow does not say what it runs (expected the id of a `workflow`)",
+            "f.yaml:8:46: workflow.tasks[4].config.message: `item` is only there inside a `for_each`, at column 3 of the text (expected one of input, params, message, tasks, instance, workflow, task, attempt)",
+            "f.yaml:9:68: workflow.tasks[5].config.tasks[0].id: the task id `f` is given outside this body as well",
+            "f.yaml:9:101: workflow.tasks[5].config.tasks[0].config.message: `g` does not depend on `a`, so `a` may not have run, at column 3 of the text",
+            "f.yaml:10:62: workflow.tasks[6].priority: `priority` means nothing for a `sub_workflow`, which runs without a worker",
+            "f.yaml:11:95: workflow.tasks[7].config.tasks[0].depends_on[0]: the tasks wait for each other: x -> y -> x (expected dependencies without a cycle)",
+        ],
+    );
+    refuse(
+        "workflows:\n  - { id: a, tasks: [{ id: t, type: sub_workflow, config: { workflow: b } }] }\n  - { id: b, tasks: [{ id: t, type: sub_workflow, config: { workflow: a } }] }\n",
+        &["f.yaml:3:71: tasks[0].config.workflow: the workflows call each other: a -> b -> a"],
+    );
+    let mut deep = json!([{ "id": "t9", "type": "log", "config": { "message": "m" } }]);
+    for n in 0..4 {
+        deep = json!([{ "id": format!("t{n}"), "type": "for_each", "config": { "items": [1], "tasks": deep } }]);
+    }
+    let checked = check_workflows("f.json", &json!({ "id": "w", "tasks": deep }).to_string(), &KnownTypes::builtin());
+    assert_eq!(checked.problems[0].message, "bodies stand in bodies deeper than BODY_DEPTH_MAX, 3");
 }
 
 #[test]

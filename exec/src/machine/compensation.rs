@@ -12,10 +12,12 @@ use std::sync::Arc;
 use distric_model::InstanceId;
 
 use super::instances::{Failure, Instance, Task, TaskAt};
+use super::loops::Loops;
 use super::programs::Program;
 use super::state::State;
 use super::turn::Turn;
 use super::{Errand, Machine};
+use crate::definition::Work;
 
 /// Most tasks named in one sentence.
 const TASKS_NAMED_MAX: usize = 8;
@@ -39,19 +41,24 @@ impl Machine {
     /// Begins the next compensation of an instance whose tasks have all ended. False when there is none.
     pub(super) fn compensate_next(&mut self, turn: &mut Turn<'_>, id: InstanceId) -> bool {
         let Some(instance) = self.instances.get(&id) else { return false };
-        let Some((undone, compensation)) = next_of(instance) else { return false };
-        let is_first = instance.status == State::Running;
+        let Some((undone, compensation)) = next_of(&self.loops, instance) else { return false };
+        let from = instance.status;
+        let is_first = from != State::Compensating;
         if is_first {
             // What was done is undone however long that takes: each attempt at it has its own limit.
             let timer = instance.timer;
             self.timers.remove(timer);
+        }
+        let was = instance.tasks[usize::from(undone)].status;
+        if let Some(run) = self.loops.run_mut(TaskAt { instance: id, index: undone }) {
+            run.was = Some(was);
         }
         self.with_instance(id, |instance| {
             if is_first {
                 instance.timer = None;
                 instance.status = State::Compensating;
                 let reason = instance.failure.as_ref().map(Failure::line);
-                instance.record(turn, None, State::Running, State::Compensating, reason);
+                instance.record(turn, None, from, State::Compensating, reason);
             }
             instance.open_count += 1;
             instance.turn_task(turn, undone, State::Compensating, None);
@@ -62,50 +69,67 @@ impl Machine {
 
     /// A compensation has ended as `to`: so has the undoing of its task.
     pub(super) fn compensation_ended(&mut self, turn: &mut Turn<'_>, at: TaskAt, to: State, reason: Option<&Arc<str>>) {
-        self.with_instance(at.instance, |instance| {
-            let Some(undone) = instance.program.steps[usize::from(at.index)].compensates else { return };
-            match to {
-                State::Completed => instance.turn_task(turn, undone, State::Compensated, None),
-                _ => {
-                    let why = reason.map_or("no reason was given", |reason| reason);
-                    let reason = super::history::reason(&format!("not undone, its compensation {}: {why}", to.as_str()));
-                    instance.turn_task(turn, undone, State::Completed, Some(reason));
-                }
+        let undone = self.instances.get(&at.instance).and_then(|instance| instance.program.steps[usize::from(at.index)].compensates);
+        let Some(undone) = undone else { return };
+        let was = self.loops.run(TaskAt { index: undone, ..at }).and_then(|run| run.was).unwrap_or(State::Completed);
+        self.with_instance(at.instance, |instance| match to {
+            State::Completed => instance.turn_task(turn, undone, State::Compensated, None),
+            _ => {
+                let why = reason.map_or("no reason was given", |reason| reason);
+                let reason = super::history::reason(&format!("not undone, its compensation {}: {why}", to.as_str()));
+                instance.turn_task(turn, undone, was, Some(reason));
             }
         });
     }
 
     /// Gives up the compensations that have not begun.
     pub(super) fn cut_compensation_short(&mut self, turn: &mut Turn<'_>, id: InstanceId, reason: &Arc<str>) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        let idle: Vec<u16> = undoable(&self.loops, instance).map(|(_, compensation)| compensation).collect();
         self.with_instance(id, |instance| {
-            for index in 0..instance.tasks.len() as u16 {
-                let is_idle = instance.program.steps[usize::from(index)].compensates.is_some_and(|undone| {
-                    instance.tasks[usize::from(undone)].status == State::Completed
-                        && instance.tasks[usize::from(index)].status == State::Pending
-                });
-                if is_idle {
-                    instance.tasks[usize::from(index)].ended_at = Some(turn.now);
-                    instance.move_task(turn, index, State::Cancelled, Some(reason.clone()));
-                }
+            for index in idle {
+                instance.tasks[usize::from(index)].ended_at = Some(turn.now);
+                instance.move_task(turn, index, State::Cancelled, Some(reason.clone()));
             }
         });
     }
 }
 
 /// The task that is undone next, and its compensation.
-fn next_of(instance: &Instance) -> Option<(u16, u16)> {
-    let fails = matches!(instance.verdict, Some(State::Failed | State::TimedOut));
-    if !instance.program.compensates || !fails || !matches!(instance.status, State::Running | State::Compensating) {
+fn next_of(loops: &Loops, instance: &Instance) -> Option<(u16, u16)> {
+    let fails = match instance.status {
+        State::Running | State::Compensating => matches!(instance.verdict, Some(State::Failed | State::TimedOut | State::Compensated)),
+        // Its parent takes it back.
+        State::Completed => instance.verdict == Some(State::Compensated),
+        _ => false,
+    };
+    if !instance.program.compensates || !fails {
         return None;
     }
-    let undoable = (0..).zip(&instance.program.steps).filter_map(|(index, step)| Some((step.compensates?, index)));
-    let waiting = undoable.filter(|(undone, compensation)| {
-        let status = |index: u16| instance.tasks[usize::from(index)].status;
-        status(*undone) == State::Completed && status(*compensation) == State::Pending
-    });
     // The latest first; of those that ended at one stamp, whoever comes later in the graph.
-    waiting.min_by_key(|(undone, _)| {
+    undoable(loops, instance).min_by_key(|(undone, _)| {
         Reverse((instance.tasks[usize::from(*undone)].ended_at, instance.program.steps[usize::from(*undone)].rank))
+    })
+}
+
+/// The tasks that could be undone and are not yet, each with its compensation: those that completed, and loops that ended otherwise after some of
+/// their rounds had completed.
+fn undoable<'a>(loops: &'a Loops, instance: &'a Instance) -> impl Iterator<Item = (u16, u16)> + 'a {
+    let compensations = (0..).zip(&instance.program.steps).filter_map(|(index, step)| Some((step.compensates?, index)));
+    compensations.filter(|(undone, compensation)| {
+        let status = |index: u16| instance.tasks[usize::from(index)].status;
+        let has_rounds_left = || {
+            let is_loop = matches!(instance.program.tasks[usize::from(*undone)].work, Work::ForEach { .. } | Work::While { .. });
+            let undoes_rounds = instance.program.steps[usize::from(*compensation)].has_rounds;
+            let run = loops.run(TaskAt { instance: instance.id, index: *undone });
+            is_loop && undoes_rounds && run.is_some_and(|run| run.completed_count > 0)
+        };
+        let is_left = match status(*undone) {
+            State::Completed => true,
+            State::Failed | State::TimedOut | State::Cancelled => has_rounds_left(),
+            _ => false,
+        };
+        is_left && status(*compensation) == State::Pending
     })
 }
 

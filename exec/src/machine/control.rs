@@ -1,4 +1,5 @@
-//! Control tasks: those that the machine runs itself, without a worker: `wait`, `wait_for_signal`, `branch`, `fail`, `publish`.
+//! Control tasks: those that the machine runs itself, without a worker: `wait`, `wait_for_signal`, `branch`, `fail`, `publish`; and the
+//! beginning of those with a body.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::Machine;
 use super::effects::{OutBody, Published};
 use super::instances::{Failure, Instance, TaskAt};
 use super::rendering::expression_failure;
+use super::rounds::{Begun, items_of};
 use super::state::State;
 use super::timers::Timer;
 use super::turn::Turn;
@@ -24,6 +26,8 @@ enum Step {
     Complete(Octets),
     Fail(Failure),
     Publish(Box<Message>),
+    /// Runs its body.
+    Enter(Begun),
     /// Waits for a signal with this name and, when it has one, key; until then at most.
     WaitForSignal {
         name: String,
@@ -49,7 +53,8 @@ impl Machine {
         let step = self.with_scope(instance, at.index, |scope| step_of(work, now, scope, &mut Budget::default()));
         self.with_instance(at.instance, |instance| {
             let task = &mut instance.tasks[usize::from(at.index)];
-            task.attempt = 1;
+            task.attempt = if instance.program.steps[usize::from(at.index)].has_rounds { task.attempt + 1 } else { 1 };
+            task.next_attempt_at = None;
             task.assigned_at = Some(now);
             instance.move_task(turn, at.index, State::Running, None);
         });
@@ -65,10 +70,11 @@ impl Machine {
             Ok(Step::Complete(output)) => self.complete(turn, at, output),
             Ok(Step::Fail(failure)) | Err(failure) => self.fail_for_good(turn, at, failure, State::Failed),
             Ok(Step::Publish(message)) => self.publish(turn, at, *message),
+            Ok(Step::Enter(begun)) => self.enter_run(turn, at, begun),
         }
     }
 
-    fn set_wait_timer(&mut self, at: TaskAt, due: Timestamp) {
+    pub(super) fn set_wait_timer(&mut self, at: TaskAt, due: Timestamp) {
         let timer = self.timers.set(due, Timer::WaitEnd(at));
         if let Some(task) = self.task_mut(at) {
             task.timer = Some(timer);
@@ -80,6 +86,9 @@ impl Machine {
     pub(super) fn end_wait(&mut self, turn: &mut Turn<'_>, at: TaskAt) {
         if self.awaits_signal(at) {
             return self.time_out_wait(turn, at);
+        }
+        if self.has_rounds(at) {
+            return self.time_out_run(at);
         }
         let Some(task) = self.task_mut(at) else { return };
         if task.status == State::Running {
@@ -103,7 +112,8 @@ impl Machine {
 
     fn published(&self, turn: &mut Turn<'_>, instance: &Instance, at: TaskAt, message: Message, hops: u8) -> Published {
         let namespace = instance.program.namespace.clone();
-        let idempotency_key = super::tasks::default_key(at, instance.tasks[usize::from(at.index)].rerun);
+        let task = &instance.tasks[usize::from(at.index)];
+        let idempotency_key = task.idempotency_key.clone().unwrap_or_else(|| super::tasks::default_key(at, task.rerun));
         let key = message.routing_key.as_deref().unwrap_or(&idempotency_key);
         let slot = Slot::of(namespace.as_str(), key.as_bytes());
         Published {
@@ -195,6 +205,12 @@ fn step_of(work: &Work, now: Timestamp, scope: &Scope<'_>, budget: &mut Budget) 
             let headers = headers.collect::<Result<_, Failure>>()?;
             Ok(Step::Publish(Box::new(Message { event_type, payload: Octets::from(&payload), routing_key, headers })))
         }
+        Work::ForEach { items, .. } => items_of(items, scope, budget).map(Step::Enter),
+        Work::While { initial, .. } => {
+            let state = initial.render(scope, budget).map_err(|error| expression_failure("config.initial", &error))?;
+            Ok(Step::Enter(Begun::State(Octets::from(&state))))
+        }
+        Work::SubWorkflow | Work::Undo => Ok(Step::Enter(Begun::Once)),
         Work::Worker { .. } => Err(Failure::new("internal", "a worker's task is not the machine's")),
     }
 }

@@ -14,10 +14,12 @@ use super::Machine;
 use super::admission::door::ActionAdmission;
 use super::dedupe::{Key, Outcome};
 use super::effects::{Effect, InResult, OutBody, Refusal, RefusalCode, Reply};
+use super::families::Family;
 use super::instances::Origin;
 use super::programs::Program;
 use super::turn::Turn;
 use crate::command::{In, Ingest, OutResult, Relay, Start, StartAction};
+use crate::definition::CALLED_WORKFLOWS_MAX;
 use crate::octets::Octets;
 
 /// Most workflows that one message starts.
@@ -140,8 +142,17 @@ impl Machine {
     }
 
     fn programs_of(&self, ingest: &Ingest) -> Result<Vec<Arc<Program>>, Reply> {
-        let programs = ingest.actions.iter().map(|action| self.program_of(&ingest.namespace, &action.workflow, action.version));
-        programs.collect()
+        let mut programs = Vec::with_capacity(ingest.actions.len());
+        for action in &ingest.actions {
+            programs.push(self.program_of(&ingest.namespace, &action.workflow, action.version)?);
+            self.check_pins(&ingest.namespace, &action.pins)?;
+        }
+        Ok(programs)
+    }
+
+    /// Whether everything that a start may come to call is known here.
+    pub(super) fn check_pins(&self, namespace: &Namespace, pins: &[(Arc<str>, u64)]) -> Result<(), Reply> {
+        pins.iter().try_for_each(|(workflow, version)| self.program_of(namespace, workflow, *version).map(drop))
     }
 
     fn program_of(&self, namespace: &Namespace, workflow: &Arc<str>, version: u64) -> Result<Arc<Program>, Reply> {
@@ -174,8 +185,12 @@ impl Machine {
             Ok(program) => program,
             Err(undefined) => return undefined,
         };
+        if let Err(undefined) = self.check_pins(&start.namespace, &start.pins) {
+            return undefined;
+        }
         let checked = check_key(start.idempotency_key.as_ref())
             .and_then(|()| check_json("input", &start.input))
+            .and_then(|()| check_pins_count(&start.pins))
             .and_then(|()| self.check_room(key.as_ref(), turn.now));
         if let Err(refusal) = checked {
             self.stats.refusals_count += 1;
@@ -192,6 +207,7 @@ impl Machine {
             retry: start.retry,
             traceparent: start.traceparent,
             hops: 0,
+            family: Family::of_start(start.pins),
         };
         let instance = self.create_instance(turn, start.slot, program, origin, start.delay_ms);
         if let Some(key) = key {
@@ -298,6 +314,7 @@ fn origin_of(ingest: &Ingest, action: &StartAction, payload: Octets) -> Origin {
         retry: action.retry,
         traceparent: ingest.traceparent.clone(),
         hops: ingest.hops,
+        family: Family::of_start(action.pins.clone()),
     }
 }
 
@@ -315,7 +332,12 @@ fn check_message(ingest: &Ingest) -> Result<(), Refusal> {
     within("hops_max", usize::from(ingest.hops), usize::from(HOPS_MAX))?;
     check_json("payload", &ingest.payload)?;
     ingest.derived.as_ref().map_or(Ok(()), |derived| check_json("derived", derived))?;
-    ingest.actions.iter().try_for_each(|action| check_json("params", &action.params))
+    ingest.actions.iter().try_for_each(|action| check_json("params", &action.params).and_then(|()| check_pins_count(&action.pins)))
+}
+
+fn check_pins_count(pins: &[(Arc<str>, u64)]) -> Result<(), Refusal> {
+    let message = || format!("{} called workflows are more than {CALLED_WORKFLOWS_MAX}", pins.len());
+    if pins.len() <= CALLED_WORKFLOWS_MAX { Ok(()) } else { Err(refusal(RefusalCode::BadArgument, message())) }
 }
 
 fn check_key(key: Option<&Arc<str>>) -> Result<(), Refusal> {

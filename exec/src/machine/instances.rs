@@ -13,6 +13,7 @@ use super::admission::door::{ActionAdmission, Door};
 use super::checkpoint::StoredText;
 use super::compensation::{is_open, left_undone};
 use super::effects::{Effect, Event};
+use super::families::Family;
 use super::history::{History, Transition};
 use super::joins::{Readiness, readiness};
 use super::operations::Pause;
@@ -21,6 +22,7 @@ use super::queue::Flow;
 use super::state::State;
 use super::timers::{Timer, TimerKey};
 use super::turn::Turn;
+use super::undo::undone_failure;
 use super::{Errand, Machine};
 use crate::command::Retry;
 use crate::definition::Join;
@@ -85,6 +87,8 @@ pub(super) struct Instance {
     /// How it will end, when that is decided before its last task has ended.
     pub verdict: Option<State>,
     pub failure: Option<Failure>,
+    /// What it returned, when its definition says what that is.
+    pub output: Option<Octets>,
     pub history: History,
     /// The log index of its last change.
     pub revision: u64,
@@ -112,6 +116,8 @@ pub(super) struct Origin {
     pub retry: Option<Retry>,
     pub traceparent: Option<Arc<str>>,
     pub hops: u8,
+    /// What ties it to other instances.
+    pub family: Option<Box<Family>>,
 }
 
 /// One task of an instance.
@@ -153,7 +159,7 @@ const INSTANCE_BYTES: u64 = 400;
 const TASK_BYTES: u64 = 280;
 
 fn program_key<S: Serializer>(program: &Arc<Program>, serializer: S) -> Result<S::Ok, S::Error> {
-    (&program.namespace, &program.workflow, program.version).serialize(serializer)
+    (&program.namespace, &program.workflow, program.version, program.body).serialize(serializer)
 }
 
 impl Instance {
@@ -231,6 +237,7 @@ impl Machine {
             flow: None,
             verdict: None,
             failure: None,
+            output: None,
             history: History::default(),
             revision: turn.index,
             bytes: INSTANCE_BYTES + program.steps.len() as u64 * TASK_BYTES + origin.params.len() as u64,
@@ -248,6 +255,9 @@ impl Machine {
             self.errands.push_back(Errand::Begin(id));
         }
         self.programs.used(&program);
+        if let Some(family) = instance.origin.family.as_deref().filter(|family| family.parent.is_none()) {
+            self.use_pins(&program.namespace, Some(family), true);
+        }
         self.state_bytes += instance.bytes;
         self.instances.insert(id, instance);
         self.open_count += 1;
@@ -277,9 +287,9 @@ impl Machine {
         let program = instance.program.clone();
         let timeout_ms = instance.origin.timeout_ms.unwrap_or(program.timeout_ms);
         self.timers.remove(instance.timer);
-        let timer = self.timers.set(turn.now.plus_ms(timeout_ms), Timer::InstanceTimeout(id));
+        let timer = self.set_limit(turn, id, timeout_ms);
         self.with_instance(id, |instance| {
-            instance.timer = Some(timer);
+            instance.timer = timer;
             instance.started_at = Some(turn.now);
             instance.tasks = program.steps.iter().map(|step| Task::pending(step.depends_on.len() as u16)).collect();
             instance.open_count = program.steps.iter().filter(|step| step.compensates.is_none()).count();
@@ -289,6 +299,11 @@ impl Machine {
         let roots = (0..).zip(&program.steps).filter(|(_, step)| step.depends_on.is_empty());
         self.errands.extend(roots.map(|(index, _)| Errand::Consider(TaskAt { instance: id, index })));
         self.end_if_all_tasks_have(turn, id);
+    }
+
+    /// Sets the limit of a whole instance; 0 for none, as bodies have that say nothing.
+    pub(super) fn set_limit(&mut self, turn: &Turn<'_>, id: InstanceId, timeout_ms: u64) -> Option<TimerKey> {
+        (timeout_ms > 0).then(|| self.timers.set(turn.now.plus_ms(timeout_ms), Timer::InstanceTimeout(id)))
     }
 
     /// A task whose dependencies have changed: does it run, wait, or is it skipped?
@@ -397,6 +412,9 @@ impl Machine {
         if !is_open(&instance.program, &instance.tasks, at.index) {
             return;
         }
+        if self.cancel_run(at, reason) {
+            return;
+        }
         self.detach(turn, at);
         self.end_task(turn, at, State::Cancelled, Some(reason.clone()));
     }
@@ -409,6 +427,7 @@ impl Machine {
         {
             return;
         }
+        self.render_output(id);
         if self.compensate_next(turn, id) {
             return;
         }
@@ -418,6 +437,8 @@ impl Machine {
         self.with_instance(id, |instance| {
             if let (Some(failure), Some(undone)) = (&instance.failure, left_undone(instance)) {
                 instance.failure = Some(Failure::new(&failure.code, &format!("{}; {undone}", failure.message)));
+            } else if to == State::Compensated {
+                instance.failure = undone_failure(instance);
             }
             instance.pause = None;
             instance.ended_at = Some(turn.now);
@@ -428,12 +449,27 @@ impl Machine {
         match to {
             State::Completed => self.stats.instances_completed_count += 1,
             State::Skipped => self.stats.instances_skipped_count += 1,
+            State::Compensated => {}
             _ => self.stats.instances_failed_count += 1,
         }
-        self.incidents.note(id, to);
+        // A child's failure is a matter of its parent, which is what can be retried.
+        if self.instances.get(&id).is_some_and(|instance| instance.parent().is_none()) {
+            self.incidents.note(id, to);
+        }
         self.forget_signals_to(id);
         self.leave_gates(turn, id);
         self.open_count -= 1;
+        if matches!(to, State::Failed | State::TimedOut) {
+            self.start_handler(turn, id);
+        }
+        let Some(instance) = self.instances.get(&id) else { return };
+        if instance.parent().is_some() {
+            // It goes into retention when its family does.
+            return self.child_ended(turn, id);
+        }
+        if instance.program.has_bodies {
+            self.errands.push_back(Errand::Retire { parent: id, after: None });
+        }
         self.retention.instance_ended(turn.now, id);
         if self.retention.finished_count() > self.settings.history_instances_max {
             self.forget_oldest_instance();

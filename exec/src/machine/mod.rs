@@ -12,20 +12,25 @@ mod control;
 mod dedupe;
 mod digest;
 pub mod effects;
+mod families;
 mod history;
 mod incidents;
 mod ingest;
 mod instances;
 mod joins;
+mod loops;
 mod operations;
 mod outbox;
+mod outputs;
 mod placement;
 mod programs;
 mod queries;
 mod queue;
 mod rendering;
 mod retention;
+mod rounds;
 mod schedules;
+mod scopes;
 pub mod settings;
 mod signals;
 mod state;
@@ -33,6 +38,7 @@ pub mod stats;
 mod tasks;
 mod timers;
 mod turn;
+mod undo;
 pub mod views;
 mod why;
 mod workers;
@@ -48,17 +54,19 @@ pub use self::checkpoint::record::{CHECKPOINT_FORMAT, RestoreError};
 use self::checkpoint::tracked::{Tracked, TrackedQueue};
 use self::dedupe::{Dedupe, Key};
 pub use self::effects::{Assignment, Effect, Event, InResult, Out, OutBody, Published, Refusal, RefusalCode, Reply, Sent, Verdict};
+pub use self::families::{FAMILY_BYTES_MAX, FAMILY_TASKS_MAX};
 pub use self::history::HISTORY_ENTRIES_MAX;
 use self::incidents::Incidents;
 pub use self::ingest::ACTIONS_PER_MESSAGE_MAX;
 use self::ingest::Message;
 use self::instances::{Failure, Instance, Task, TaskAt};
+use self::loops::{Loops, RoundKey};
 pub use self::outbox::IN_AHEAD_MAX;
 use self::outbox::{Inbox, Outbox};
 use self::placement::Queues;
 pub use self::programs::PROGRAMS_MAX;
 use self::programs::Programs;
-pub use self::queries::{InstanceFilter, PAGE_ITEMS_MAX, PAGE_SCAN_MAX, TaskFilter};
+pub use self::queries::{InstanceFilter, PAGE_ITEMS_MAX, PAGE_SCAN_MAX, ROUNDS_NAMED_MAX, TaskFilter};
 pub use self::queue::PASSED_OVER_MAX;
 use self::retention::Retention;
 pub use self::retention::{FORGOTTEN_PER_ENTRY_MAX, SWEEP_GRANULARITY_MS};
@@ -117,6 +125,8 @@ pub struct Machine {
     schedules: Schedules,
     /// Derived from the instances.
     incidents: Incidents,
+    /// How far tasks with a body have come.
+    loops: Loops,
     retention: Retention,
     /// What is left to do, in order. Drained by every entry as far as its bound allows.
     errands: TrackedQueue<Errand>,
@@ -141,6 +151,16 @@ enum Errand {
     Lose { task: TaskAt, token: u64 },
     /// A gate may let more in.
     Advance(u64),
+    /// A task with a body may go on.
+    Round(TaskAt),
+    /// A child ends before its time.
+    Stop(InstanceId),
+    /// A child is paused with its parent.
+    Pause(InstanceId),
+    /// A child goes on with its parent.
+    Resume(InstanceId),
+    /// The children of an instance go into retention, those behind a round.
+    Retire { parent: InstanceId, after: Option<RoundKey> },
 }
 
 impl Machine {
@@ -166,6 +186,7 @@ impl Machine {
             gates: Gates::default(),
             schedules: Schedules::default(),
             incidents: Incidents::default(),
+            loops: Loops::default(),
             retention: Retention::default(),
             errands: TrackedQueue::default(),
             is_tick_unfinished: false,
@@ -407,6 +428,11 @@ impl Machine {
                         self.lose_attempt(turn, task);
                     }
                 }
+                Errand::Round(task) => self.go_round(turn, task),
+                Errand::Stop(child) => self.stop_child(turn, child),
+                Errand::Pause(child) => self.pause_child(turn, child),
+                Errand::Resume(child) => self.resume_child(turn, child),
+                Errand::Retire { parent, after } => self.retire(turn, parent, after),
             }
         }
     }
@@ -459,17 +485,8 @@ impl Serialize for Machine {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let log = (self.group, self.version, self.applied_index, self.now, &self.settings, self.state_bytes);
         let work = (&self.programs, &self.messages, &self.instances, &self.retention, &self.errands, self.is_tick_unfinished);
-        let rest = (
-            &self.queues,
-            &self.workers,
-            &self.timers,
-            &self.dedupe,
-            &self.outbox,
-            &self.inbox,
-            &self.signals,
-            &self.gates,
-            &self.schedules,
-        );
+        let rest = (&self.queues, &self.workers, &self.timers, &self.dedupe, &self.outbox, &self.inbox, &self.signals);
+        let rest = (rest, &self.gates, &self.schedules, &self.loops);
         (log, work, rest).serialize(serializer)
     }
 }

@@ -10,7 +10,7 @@ use distric_model::limits::{NAME_BYTES_MAX, WORKFLOW_TASKS_MAX};
 use distric_model::namespace::is_identifier;
 use distric_model::{Change, Namespace};
 use distric_rules::Problem;
-use distric_rules::expr::{Budget, Reference, Scope};
+use distric_rules::expr::{Budget, Reference, Scope, Template};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,8 +20,8 @@ use super::effects::{Refusal, RefusalCode, Reply};
 use super::placement::{ClassId, ClassKey, Queues};
 use crate::command::{Define, Retry};
 use crate::definition::{
-    COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledTask, Definition, Join, OnFailure, ScheduleDefinition, TaskDefinition, Wait,
-    Work,
+    COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledBody, CompiledTask, Definition, Join, OnFailure, ScheduleDefinition,
+    TaskDefinition, Wait, Work,
 };
 use crate::octets::Octets;
 
@@ -48,7 +48,25 @@ pub(super) struct Program {
     pub schedules: Vec<ScheduleDefinition>,
     /// What the expressions of the admission read.
     pub start_reads: Reads,
-    body: Octets,
+    /// What its instances return, and what that reads.
+    pub output: Option<(Template, Reads)>,
+    /// The workflow that is started when an instance has failed.
+    pub handler: Option<Arc<str>>,
+    /// Whether a task has a body.
+    pub has_bodies: bool,
+    /// Its number among the bodies of its definition; absent for the definition itself.
+    pub body: Option<u16>,
+    /// All bodies of a definition by number. A body has none: those in it are the definition's as well.
+    bodies: Vec<Arc<Program>>,
+    text: Octets,
+}
+
+/// What a task with a body runs.
+#[derive(Debug)]
+pub(super) enum Body {
+    Tasks(Arc<Program>),
+    /// A workflow by its id: which version, its instance has pinned.
+    Workflow(Arc<str>),
 }
 
 /// What the machine needs to know of a task at every step.
@@ -62,6 +80,10 @@ pub(super) struct Step {
     /// Runs even when the instance has failed: it joins by `all_done`, or follows a task that does.
     pub cleans_up: bool,
     pub is_control: bool,
+    /// What it runs, when it has a body.
+    pub body: Option<Body>,
+    /// It has a body, or undoes what one ran.
+    pub has_rounds: bool,
     /// The task that it undoes: it is a compensation.
     pub compensates: Option<u16>,
     /// Its place in an order in which each task comes after all that it depends on.
@@ -85,8 +107,12 @@ pub(super) struct Reads {
     pub message: bool,
     /// Differs from attempt to attempt.
     pub attempt: bool,
+    /// Names of the loops around it.
+    pub loops: bool,
     /// Tasks by index, ascending.
     pub tasks: BTreeSet<u16>,
+    /// Tasks around the body that it stands in: how many bodies further out, from 0, and the index there.
+    pub outer: BTreeSet<(u8, u16)>,
 }
 
 #[derive(Debug)]
@@ -98,7 +124,7 @@ struct Known {
 /// Replicas agree on a program when they agree on its text.
 impl Serialize for Known {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.program.body, self.users_count, self.program.defined_at).serialize(serializer)
+        (&self.program.text, self.users_count, self.program.defined_at).serialize(serializer)
     }
 }
 
@@ -142,7 +168,7 @@ impl Programs {
     /// Makes a definition known.
     pub fn define(&mut self, define: Define, index: u64, queues: &mut Queues) -> Reply {
         if let Some(known) = self.get(&define.namespace, &define.workflow, define.version) {
-            let is_same = known.body == define.body;
+            let is_same = known.text == define.body;
             let reason = format!("version {} of `{}` is defined with another body", define.version, define.workflow);
             return if is_same { Reply::Done } else { refused(RefusalCode::Conflict, reason) };
         }
@@ -204,41 +230,92 @@ impl Program {
         if definition.tasks.len() > WORKFLOW_TASKS_MAX {
             return Err(format!("{} tasks are more than {WORKFLOW_TASKS_MAX}", definition.tasks.len()));
         }
-        let Compiled { definition, tasks, admission } = definition.with_compensations().compile().map_err(|error| error.to_string())?;
-        let cleans_up = cleaning_tasks(&definition);
-        let steps = definition.tasks.iter().zip(&tasks).enumerate();
-        let mut steps: Vec<Step> =
-            steps.map(|(index, (task, compiled))| Step::new(&definition, task, compiled, cleans_up[index], queues)).collect();
-        (0..).zip(&definition.order).for_each(|(rank, index)| steps[*index].rank = rank);
-        Ok(Self {
-            namespace: define.namespace.clone(),
-            workflow: define.workflow.clone(),
-            version: define.version,
-            defined_at,
-            timeout_ms: definition.timeout_ms,
-            compensates: definition.on_failure == OnFailure::Compensate,
-            steps,
-            tasks,
-            start_reads: Reads::of_start(&definition, &admission),
-            admission,
-            schedules: definition.schedules,
-            body: define.body.clone(),
-        })
+        let compiled = definition.with_compensations().compile().map_err(|error| error.to_string())?;
+        let mut builder = Builder { define, defined_at, queues, bodies: Vec::new() };
+        let program = builder.program(compiled, &[]);
+        Ok(Self { bodies: builder.bodies, ..program })
     }
 
     /// The canonical JSON of its definition.
-    pub fn body(&self) -> &Octets {
-        &self.body
+    pub fn text(&self) -> &Octets {
+        &self.text
+    }
+
+    /// One of its bodies.
+    pub fn body_numbered(&self, number: u16) -> Option<&Arc<Program>> {
+        self.bodies.get(usize::from(number))
+    }
+
+    /// Whether both are the same program: of one version, and the same body of it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.defined_at == other.defined_at && self.body == other.body
     }
 
     /// What it is charged.
     fn bytes(&self) -> u64 {
-        self.body.len() as u64 * BYTES_PER_BODY_BYTE
+        self.text.len() as u64 * BYTES_PER_BODY_BYTE
+    }
+}
+
+/// A definition on its way to a program, with its bodies as they are done.
+struct Builder<'a> {
+    define: &'a Define,
+    defined_at: u64,
+    queues: &'a mut Queues,
+    bodies: Vec<Arc<Program>>,
+}
+
+impl Builder<'_> {
+    /// The program of a definition, or of a body in the tasks of `around`, the nearest first. Recurses as deep as bodies may stand in bodies.
+    fn program(&mut self, compiled: Compiled, around: &[&Definition]) -> Program {
+        let Compiled { definition, tasks, output, admission } = compiled;
+        let cleans_up = cleaning_tasks(&definition);
+        let scopes: Vec<&Definition> = [&definition].into_iter().chain(around.iter().copied()).collect();
+        let mut steps = Vec::with_capacity(tasks.len());
+        for (index, (task, compiled)) in definition.tasks.iter().zip(&tasks).enumerate() {
+            let body = match &compiled.body {
+                None => None,
+                Some(CompiledBody::Workflow(id)) => Some(Body::Workflow(id.clone())),
+                Some(CompiledBody::Tasks(inner)) => {
+                    let program = self.program((**inner).clone(), &scopes);
+                    // Those in it have their numbers by now.
+                    let program = Arc::new(Program { body: Some(self.bodies.len() as u16), ..program });
+                    self.bodies.push(program.clone());
+                    Some(Body::Tasks(program))
+                }
+            };
+            steps.push(Step { body, ..Step::new(&scopes, task, compiled, cleans_up[index], self.queues) });
+        }
+        (0..).zip(&definition.order).for_each(|(rank, index)| steps[*index].rank = rank);
+        let output = output.map(|output| {
+            let mut reads = Reads::default();
+            output.paths().iter().for_each(|reference| reads.note(&scopes, reference));
+            (output, reads)
+        });
+        Program {
+            namespace: self.define.namespace.clone(),
+            workflow: self.define.workflow.clone(),
+            version: self.define.version,
+            defined_at: self.defined_at,
+            timeout_ms: definition.timeout_ms,
+            compensates: definition.on_failure == OnFailure::Compensate,
+            handler: definition.handler.clone(),
+            has_bodies: steps.iter().any(|step| step.has_rounds),
+            steps,
+            tasks,
+            output,
+            start_reads: Reads::of_start(&scopes, &admission),
+            admission,
+            schedules: definition.schedules.clone(),
+            body: None,
+            bodies: Vec::new(),
+            text: self.define.body.clone(),
+        }
     }
 }
 
 impl Step {
-    fn new(definition: &Definition, task: &TaskDefinition, compiled: &CompiledTask, cleans_up: bool, queues: &mut Queues) -> Self {
+    fn new(scopes: &[&Definition], task: &TaskDefinition, compiled: &CompiledTask, cleans_up: bool, queues: &mut Queues) -> Self {
         let labels = task.placement.labels.iter().map(|(name, value)| (Arc::from(&**name), Arc::from(&**value))).collect();
         let key = ClassKey { task_type: task.task_type.clone(), labels, choice: task.placement.strategy.into() };
         let is_control = !matches!(compiled.work, Work::Worker { .. });
@@ -250,6 +327,8 @@ impl Step {
             join: task.join,
             cleans_up,
             is_control,
+            body: None,
+            has_rounds: compiled.body.is_some() || matches!(compiled.work, Work::Undo),
             compensates: if task.id.ends_with(COMPENSATION_SUFFIX) { task.depends_on.first().map(|index| *index as u16) } else { None },
             rank: 0,
             is_critical: task.critical,
@@ -263,24 +342,24 @@ impl Step {
                 }
                 _ => None,
             },
-            reads: Reads::of(definition, compiled),
+            reads: Reads::of(scopes, compiled),
         }
     }
 }
 
 impl Reads {
-    fn of_start(definition: &Definition, admission: &CompiledAdmission) -> Self {
+    fn of_start(scopes: &[&Definition], admission: &CompiledAdmission) -> Self {
         let mut reads = Self::default();
         let keys = admission.gates.iter().filter_map(|(_, key)| key.as_ref());
         let fairness = admission.fairness.iter().flat_map(|(key, weight)| [key, weight]);
         let references = keys.chain(fairness).flat_map(|template| template.paths());
-        references.for_each(|reference| reads.note(definition, &reference));
+        references.for_each(|reference| reads.note(scopes, &reference));
         reads
     }
 
-    fn of(definition: &Definition, task: &CompiledTask) -> Self {
+    fn of(scopes: &[&Definition], task: &CompiledTask) -> Self {
         let mut reads = Self::default();
-        let mut note = |references: Vec<Reference>| references.iter().for_each(|reference| reads.note(definition, reference));
+        let mut note = |references: Vec<Reference>| references.iter().for_each(|reference| reads.note(scopes, reference));
         task.when.iter().for_each(|when| note(when.paths()));
         task.input.iter().chain(&task.idempotency_key).chain(&task.affinity_key).for_each(|template| note(template.paths()));
         match &task.work {
@@ -300,19 +379,33 @@ impl Reads {
                 let headers = headers.iter().map(|(_, template)| template);
                 [event_type, payload].into_iter().chain(routing_key).chain(headers).for_each(|template| note(template.paths()));
             }
+            Work::ForEach { items, .. } => note(items.paths()),
+            Work::While { initial, condition, .. } => {
+                note(initial.paths());
+                note(condition.paths());
+            }
+            Work::SubWorkflow | Work::Undo => {}
         }
         reads
     }
 
-    fn note(&mut self, definition: &Definition, reference: &Reference) {
+    fn note(&mut self, scopes: &[&Definition], reference: &Reference) {
         match reference.path.first().map(String::as_str) {
             Some("input") => self.input = true,
             Some("params") => self.params = true,
             Some("message") => self.message = true,
             Some("attempt") => self.attempt = true,
+            Some("item" | "index" | "state" | "iteration") => self.loops = true,
             Some("tasks") => match reference.path.get(1) {
-                Some(id) => self.tasks.extend(definition.task_index(id).map(|index| index as u16)),
-                None => self.tasks.extend(0..definition.tasks.len() as u16),
+                Some(id) => {
+                    let found = scopes.iter().enumerate().find_map(|(level, scope)| Some((level, scope.task_index(id)?)));
+                    match found {
+                        Some((0, index)) => drop(self.tasks.insert(index as u16)),
+                        Some((level, index)) => drop(self.outer.insert((level as u8 - 1, index as u16))),
+                        None => {}
+                    }
+                }
+                None => self.tasks.extend(0..scopes.first().map_or(0, |scope| scope.tasks.len()) as u16),
             },
             _ => {}
         }

@@ -6,15 +6,23 @@ use serde_json::value::RawValue;
 use super::Machine;
 use super::compensation::is_shown;
 use super::instances::{Failure, Instance, TaskAt};
+use super::loops::RoundKey;
+use super::outputs::output_of;
 use super::state::State;
 use super::tasks::retry_of;
-use super::views::{ErrorView, HistoryView, InstanceSummary, InstanceView, MessageView, Page, StartedView, TaskView};
+use super::views::{
+    ErrorView, HistoryView, InstanceSummary, InstanceView, MessageView, Page, ParentView, RoundsView, StartedView, TaskView,
+};
+use crate::definition::Work;
 use crate::octets::Octets;
 
 /// Most items of one page.
 pub const PAGE_ITEMS_MAX: usize = 1_000;
 /// Most items that one query looks at; a page may be short for it.
 pub const PAGE_SCAN_MAX: usize = 100_000;
+
+/// Most instances named of the rounds of one task.
+pub const ROUNDS_NAMED_MAX: usize = 64;
 
 /// What a list of instances shall contain. Absent: everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,8 +133,9 @@ impl Machine {
             reason: transition.reason.clone(),
         });
         Some(InstanceView {
-            summary: summary(instance),
+            summary: self.summary(instance),
             input: raw(&instance.origin.payload),
+            output: if instance.status == State::Completed { raw(&output_of(instance)) } else { None },
             tasks: (0..instance.tasks.len() as u16)
                 .filter(|index| is_shown(instance, *index))
                 .map(|index| self.task_view(instance, index))
@@ -165,7 +174,7 @@ impl Machine {
 
     /// Instances after `cursor`, at most `limit`, by id.
     pub fn instances(&self, filter: &InstanceFilter, cursor: Option<InstanceId>, limit: usize) -> Page<InstanceSummary> {
-        let view = |instance: &Instance| filter.wants(instance).then(|| summary(instance));
+        let view = |instance: &Instance| filter.wants(instance).then(|| self.summary(instance));
         if let Some(message) = filter.message {
             // A message knows its own.
             let mut ids: Vec<InstanceId> =
@@ -215,7 +224,48 @@ impl Machine {
             input: if has_input { raw(&self.input_of(instance, index)) } else { None },
             output: task.output.as_ref().and_then(raw),
             error: task.failure.as_ref().map(error_view),
+            rounds: self.rounds_view(instance, index),
         }
+    }
+
+    fn rounds_view(&self, instance: &Instance, index: u16) -> Option<RoundsView> {
+        let at = TaskAt { instance: instance.id, index };
+        let run = self.loops.run(at)?;
+        let is_for_each = matches!(instance.program.tasks[usize::from(index)].work, Work::ForEach { .. });
+        Some(RoundsView {
+            items: is_for_each.then_some(run.count),
+            completed: run.completed_count,
+            failed: run.failed_count,
+            open: run.open.values().copied().take(ROUNDS_NAMED_MAX).collect(),
+            instances: self.loops.rounds_of(at, ROUNDS_NAMED_MAX),
+        })
+    }
+
+    fn summary(&self, instance: &Instance) -> InstanceSummary {
+        let family = instance.origin.family.as_deref();
+        InstanceSummary {
+            id: instance.id,
+            namespace: instance.program.namespace.clone(),
+            workflow: instance.program.workflow.clone(),
+            version: instance.program.version,
+            status: public_status(instance),
+            rule: instance.origin.rule.clone(),
+            message_id: instance.origin.message,
+            created_at_us: instance.created_at.as_us(),
+            started_at_us: us(instance.started_at),
+            ended_at_us: us(instance.ended_at),
+            error: instance.failure.as_ref().map(error_view),
+            revision: instance.revision,
+            parent: instance.parent().map(|key| self.parent_view(key)),
+            failure_of: family.and_then(|family| family.cause),
+            failure_handled_by: family.and_then(|family| family.handler),
+        }
+    }
+
+    fn parent_view(&self, key: RoundKey) -> ParentView {
+        let parent = self.instances.get(&key.task.instance);
+        let task = parent.and_then(|parent| parent.program.steps.get(usize::from(key.task.index))).map(|step| step.id.clone());
+        ParentView { instance: key.task.instance, task, round: key.place }
     }
 }
 
@@ -236,23 +286,6 @@ pub(super) fn page<I, T>(
         }
     }
     Page { items: found, next_cursor: None }
-}
-
-fn summary(instance: &Instance) -> InstanceSummary {
-    InstanceSummary {
-        id: instance.id,
-        namespace: instance.program.namespace.clone(),
-        workflow: instance.program.workflow.clone(),
-        version: instance.program.version,
-        status: public_status(instance),
-        rule: instance.origin.rule.clone(),
-        message_id: instance.origin.message,
-        created_at_us: instance.created_at.as_us(),
-        started_at_us: us(instance.started_at),
-        ended_at_us: us(instance.ended_at),
-        error: instance.failure.as_ref().map(error_view),
-        revision: instance.revision,
-    }
 }
 
 /// The status that people see: a pause hides what it holds up.

@@ -87,8 +87,19 @@ impl Machine {
         if self.instances.get(&id).is_none_or(|instance| instance.ended_at != Some(at)) {
             return;
         }
+        // A child goes after its parent, which may still be taken back to where it failed. It is in the queue again behind it.
+        let parent = self.instances.get(&id).and_then(super::instances::Instance::parent);
+        if parent.is_some_and(|key| self.instances.contains_key(&key.task.instance)) {
+            return;
+        }
         let Some(instance) = self.instances.remove(&id) else { return };
         self.incidents.forget(id);
+        match parent {
+            Some(key) => self.loops.forget_round(key, id),
+            None => self.use_pins(&instance.program.namespace, instance.origin.family.as_deref(), false),
+        }
+        let with_rounds = (0..).zip(&instance.program.steps).filter(|(_, step)| step.has_rounds);
+        with_rounds.for_each(|(index, _)| self.loops.forget(super::instances::TaskAt { instance: id, index }));
         self.state_bytes -= instance.bytes;
         self.texts_gone.extend(instance.stored_texts.iter().map(|(kind, index, _)| (id, *kind, *index)));
         self.programs.unused(&instance.program);

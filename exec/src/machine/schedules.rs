@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 use super::Machine;
 use super::checkpoint::record::encode;
 use super::checkpoint::tracked::Tracked;
+use super::families::Family;
 use super::instances::Origin;
-use super::rendering::rfc3339;
+use super::scopes::rfc3339;
 use super::timers::{Timer, TimerKey};
 use super::turn::Turn;
 use super::views::ScheduleView;
 use crate::command;
-use crate::definition::{Missed, ScheduleDefinition};
+use crate::definition::{CALLED_WORKFLOWS_MAX, Missed, ScheduleDefinition};
 use crate::octets::Octets;
 
 /// How late a run may begin and still count as on time, milliseconds.
@@ -46,6 +47,8 @@ pub(super) struct Schedule {
     pub timer: Option<TimerKey>,
     pub runs_count: u64,
     pub missed_count: u64,
+    #[serde(default)]
+    pub pins: Vec<(Arc<str>, u64)>,
 }
 
 /// The schedules of a group, numbered as they came.
@@ -87,9 +90,10 @@ impl Schedules {
 }
 
 impl Machine {
-    /// The workflows that are scheduled here, each with the version by which it is.
-    pub fn scheduled(&self) -> BTreeMap<(Namespace, Arc<str>), u64> {
-        self.schedules.table.values().map(|one| ((one.namespace.clone(), one.workflow.clone()), one.version)).collect()
+    /// The workflows that are scheduled here, each with the version by which it is, and those of what it may come to call.
+    pub fn scheduled(&self) -> BTreeMap<(Namespace, Arc<str>), (u64, Vec<(Arc<str>, u64)>)> {
+        let of = |one: &Schedule| ((one.namespace.clone(), one.workflow.clone()), (one.version, one.pins.clone()));
+        self.schedules.table.values().map(of).collect()
     }
 
     /// The schedules of a namespace.
@@ -120,19 +124,25 @@ impl Machine {
 
     /// A workflow is scheduled by a version of its definition from now on, or not at all.
     pub(super) fn apply_schedule(&mut self, turn: &mut Turn<'_>, asked: &command::Schedule) {
-        let command::Schedule { namespace, workflow, version } = asked;
+        let command::Schedule { namespace, workflow, version, pins } = asked;
         let program = version.map(|version| self.programs.get(namespace, workflow, version).cloned());
-        let Some(program) = program.map_or(Some(None), |known| known.map(Some)) else {
+        let are_known = pins.len() <= CALLED_WORKFLOWS_MAX && self.check_pins(namespace, pins).is_ok();
+        let Some(program) = program.map_or(Some(None), |known| known.map(Some)).filter(|_| are_known) else {
             // The leader proposes it again behind its definition.
             self.stats.commands_ignored_count += 1;
             return;
         };
         let known = self.schedules.by_workflow.get(&(namespace.clone(), workflow.clone())).and_then(|numbers| numbers.first());
-        if version.is_some() && known.and_then(|number| self.schedules.table.get(number)).map(|known| known.version) == *version {
+        if version.is_some()
+            && known
+                .and_then(|number| self.schedules.table.get(number))
+                .is_some_and(|known| Some(known.version) == *version && known.pins == *pins)
+        {
             return;
         }
         for old in self.schedules.take(namespace, workflow) {
             self.timers.remove(old.timer);
+            self.use_pins(namespace, Family::of_start(old.pins).as_deref(), false);
             if let Some(program) = self.programs.get(namespace, workflow, old.version).cloned() {
                 self.programs.unused(&program);
             }
@@ -143,9 +153,21 @@ impl Machine {
             let next_at = schedule.cron.next_after(turn.now);
             let timer = next_at.map(|due| self.timers.set(due, Timer::Schedule(number)));
             let (namespace, workflow, version) = (namespace.clone(), workflow.clone(), program.version);
-            let new = Schedule { namespace, workflow, version, place, next_at, last_at: None, timer, runs_count: 0, missed_count: 0 };
+            let new = Schedule {
+                namespace,
+                workflow,
+                version,
+                place,
+                next_at,
+                last_at: None,
+                timer,
+                runs_count: 0,
+                missed_count: 0,
+                pins: pins.clone(),
+            };
             self.schedules.add(number, new);
             self.programs.used(&program);
+            self.use_pins(&program.namespace, Family::of_start(pins.clone()).as_deref(), true);
         }
     }
 
@@ -186,6 +208,7 @@ impl Machine {
                 retry: None,
                 traceparent: None,
                 hops: 0,
+                family: Family::of_start(schedule.pins.clone()),
             };
             self.create_instance(turn, slot, program.clone(), origin, 0);
         }

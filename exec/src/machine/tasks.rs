@@ -67,6 +67,9 @@ impl Machine {
 
     /// A task is ready for its next attempt: it goes to a worker at once, or into its queue.
     pub(super) fn make_ready(&mut self, turn: &mut Turn<'_>, at: TaskAt, reason: Option<Arc<str>>) {
+        if self.has_rounds(at) {
+            return self.run_control(turn, at);
+        }
         if let Err(failure) = self.prepare(at) {
             return self.fail_for_good(turn, at, failure, State::Failed);
         }
@@ -212,7 +215,8 @@ impl Machine {
         Verdict::Stale
     }
 
-    fn complete_attempt(&mut self, turn: &mut Turn<'_>, at: TaskAt, output: Octets) {
+    /// An attempt has completed; what it returned may still be its failure.
+    pub(super) fn complete_attempt(&mut self, turn: &mut Turn<'_>, at: TaskAt, output: Octets) {
         let output = if output.is_empty() { Octets::from("null") } else { output };
         let instance_bytes = self.instances.get(&at.instance).map_or(0, |instance| instance.bytes);
         if output.len() > TASK_OUTPUT_BYTES_MAX {
@@ -345,8 +349,12 @@ pub(super) fn queue_key(instance: &Instance, index: u16) -> QueueKey {
 
 /// The policy of a task: its own, else that of whatever started the instance, else one attempt.
 pub(super) fn retry_of(instance: &Instance, index: u16) -> Retry {
-    let own = instance.program.steps[usize::from(index)].retry;
-    own.or(instance.origin.retry).unwrap_or(Retry::NONE)
+    let step = &instance.program.steps[usize::from(index)];
+    if step.has_rounds {
+        // The tasks in it have the policy of whoever started the instance; its own attempts would multiply theirs.
+        return step.retry.unwrap_or(Retry::NONE);
+    }
+    step.retry.or(instance.origin.retry).unwrap_or(Retry::NONE)
 }
 
 /// The wait after the `attempt`th attempt failed: exponential, bounded, then widened by the jitter either way.

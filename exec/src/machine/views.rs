@@ -52,8 +52,10 @@ pub struct InstanceView {
     /// What lists show of it.
     #[serde(flatten)]
     pub summary: InstanceSummary,
-    /// Its input; null when it is not JSON.
+    /// Its input; null when it is not JSON. That of a round of tasks is its item, or its state.
     pub input: Option<Box<RawValue>>,
+    /// What it returned, once it completed.
+    pub output: Option<Box<RawValue>>,
     /// Its tasks in the order of the definition. Empty before a delayed start.
     pub tasks: Vec<TaskView>,
     /// Its transitions, oldest first.
@@ -89,6 +91,42 @@ pub struct InstanceSummary {
     pub error: Option<ErrorView>,
     /// The log index of its last change.
     pub revision: u64,
+    /// The task that runs it, when another instance does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentView>,
+    /// The instance whose failure it handles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_of: Option<InstanceId>,
+    /// The instance that handles its failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_handled_by: Option<InstanceId>,
+}
+
+/// What runs an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParentView {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The task's id in its workflow; absent when retention has removed the instance.
+    pub task: Option<Arc<str>>,
+    /// Which round: the index of the item, the number of the iteration, 0 for a call.
+    pub round: u32,
+}
+
+/// The rounds of a task with a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoundsView {
+    /// Items of a `for_each`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<u32>,
+    /// Rounds that completed.
+    pub completed: u32,
+    /// Rounds that failed.
+    pub failed: u32,
+    /// The instances that run now, at most [`super::ROUNDS_NAMED_MAX`].
+    pub open: Vec<InstanceId>,
+    /// The instances of the first rounds, at most [`super::ROUNDS_NAMED_MAX`].
+    pub instances: Vec<InstanceId>,
 }
 
 /// A task.
@@ -132,6 +170,9 @@ pub struct TaskView {
     pub output: Option<Box<RawValue>>,
     /// What went wrong last.
     pub error: Option<ErrorView>,
+    /// What it runs, when it has a body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<RoundsView>,
 }
 
 /// What went wrong.
@@ -415,6 +456,18 @@ pub enum Blocker {
         is_asked: bool,
         /// What the home of the key says; absent when it was not asked, or does not know the key yet.
         gate: Option<GateView>,
+    },
+    /// It waits for instances that it runs.
+    WaitingForInstances {
+        /// They, at most [`super::ROUNDS_NAMED_MAX`].
+        instances: Vec<InstanceId>,
+        /// Rounds that completed.
+        completed: u32,
+        /// Rounds that failed.
+        failed: u32,
+        /// Why it ends as soon as they have.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ending: Option<ErrorView>,
     },
     /// It waits for its time.
     WaitingUntil {

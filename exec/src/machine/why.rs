@@ -51,6 +51,7 @@ impl Machine {
                 let awaited = self.awaited(at).map(|(key, _)| Blocker::WaitingForSignal { name: key.name, key: key.key, until_us });
                 awaited.into_iter().chain(task.out_seq.map(|seq| Blocker::WaitingForDelivery { seq })).collect()
             }
+            State::Running if self.loops.run(at).is_some() => self.waiting_rounds(at),
             State::Running => match (task.out_seq, task.next_attempt_at) {
                 (Some(seq), _) => vec![Blocker::WaitingForDelivery { seq }],
                 (None, Some(until)) => vec![Blocker::WaitingUntil { until_us: until.as_us() }],
@@ -64,6 +65,16 @@ impl Machine {
         }
         let name = instance.program.steps[usize::from(at.index)].id.clone();
         Some(WhyView { task: id, group: self.group, name, status: task.status.as_str(), blockers })
+    }
+
+    fn waiting_rounds(&self, at: TaskAt) -> Vec<Blocker> {
+        let Some(run) = self.loops.run(at) else { return Vec::new() };
+        vec![Blocker::WaitingForInstances {
+            instances: run.open.values().copied().take(super::ROUNDS_NAMED_MAX).collect(),
+            completed: run.completed_count,
+            failed: run.failed_count,
+            ending: run.stop.as_ref().map(|stop| error_view(&stop.failure)),
+        }]
     }
 
     fn not_placed(&self, instance: &Instance, at: TaskAt) -> Vec<Blocker> {

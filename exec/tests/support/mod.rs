@@ -183,6 +183,33 @@ impl World {
         }
     }
 
+    /// Sends a message that starts `w`, with these versions of the workflows that it calls.
+    pub fn start_calling(&mut self, payload: Value, pins: &[(&str, u64)]) -> InstanceId {
+        let mut message = self.message(payload);
+        message.actions[0].pins = pins.iter().map(|(workflow, version)| (Arc::from(*workflow), *version)).collect();
+        match self.ingest(message) {
+            Reply::Accepted { instances, repeat: false, .. } => instances[0].1,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    /// The instances that a task runs or ran, in order of their rounds.
+    pub fn rounds(&self, id: InstanceId, task: &str) -> Vec<InstanceId> {
+        self.task(id, task).rounds.map_or_else(Vec::new, |rounds| rounds.instances)
+    }
+
+    /// The output of a task that completed.
+    pub fn output(&self, id: InstanceId, task: &str) -> Value {
+        let output = self.task(id, task).output;
+        output.map_or(Value::Null, |output| serde_json::from_str(output.get()).expect("an output is JSON"))
+    }
+
+    /// The first blocker of a task, as people read it.
+    pub fn why(&self, id: InstanceId, task: &str) -> Value {
+        let why = self.machine.why_task(self.task(id, task).id).expect("the task exists");
+        serde_json::to_value(&why).expect("a view is JSON")["blockers"][0].clone()
+    }
+
     /// Opens a session of a worker that offers `job` and grants its credit.
     pub fn worker_up(&mut self, number: u64, credit: u32) -> WorkerId {
         self.worker_with(number, credit, &["job"], &[])
@@ -295,6 +322,7 @@ pub fn action(workflow: &str) -> StartAction {
         delay_ms: 0,
         ordering_key: None,
         concurrency: None,
+        pins: Vec::new(),
     }
 }
 

@@ -94,8 +94,8 @@ pub enum Step {
 pub fn step() -> impl Strategy<Value = Step> {
     let key = || proptest::option::of(0_u8..4);
     prop_oneof![
-        8 => (0_u8..9, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
-        1 => (0_u8..9, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
+        8 => (0_u8..11, key(), 0_u8..2, any::<bool>()).prop_map(|(workflow, key, hash, delay)| Step::Send { workflow, key, hash, delay }),
+        1 => (0_u8..11, key()).prop_map(|(workflow, key)| Step::Start { workflow, key }),
         2 => (0_u8..3, 0_u8..3, 0_u8..5, 0_u8..3).prop_map(|(worker, generation, slots, types)| Step::Up { worker, generation, slots, types }),
         4 => (0_u8..3, 0_u8..3, -4_i8..8).prop_map(|(worker, generation, amount)| Step::Credit { worker, generation, amount }),
         1 => (0_u8..3, 0_u8..3).prop_map(|(worker, generation)| Step::Down { worker, generation }),
@@ -111,7 +111,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(|which| Step::Deliver { which }),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(which, accept)| Step::Ack { which, accept }),
         1 => (any::<u16>(), 0_u8..10).prop_map(|(bytes, finished)| Step::Configure { bytes, finished }),
-        1 => (0_u8..9).prop_map(|workflow| Step::Define { workflow }),
+        1 => (0_u8..11).prop_map(|workflow| Step::Define { workflow }),
         3 => (any::<u8>(), 0_u8..5).prop_map(|(which, operation)| Step::Operate { which, operation }),
         2 => (any::<u8>(), any::<bool>(), 0_u8..30, key()).prop_map(|(which, keyed, ttl, key)| Step::Signal { which, keyed, ttl, key }),
     ]
@@ -158,6 +158,24 @@ pub fn definition(workflow: u8) -> Value {
             return json!({"id": "w8", "timeout": "20s", "tasks": [job("a", &[])], "batch": {"max_items": 2, "max_wait": "4s"},
                 "concurrency": {"limit": 2}});
         }
+        9 => {
+            let undo = json!({"type": "job", "retry": retry, "timeout": "2s"});
+            let body = json!([job_with("a", &[], json!({"compensate": undo, "timeout": "2s", "config": {"i": "${item}"}}))]);
+            let each = json!({"id": "each", "type": "for_each", "config": {"items": [1, 2, 3], "max_parallel": 2, "tasks": body}});
+            let tasks = json!([each, job_with("b", &["each"], json!({"timeout": "3s"}))]);
+            return json!({"id": "w9", "timeout": "20s", "on_failure": "compensate", "tasks": tasks});
+        }
+        10 => {
+            let body = json!([job_with("a", &[], json!({"timeout": "2s", "input": "${state}"}))]);
+            let config = json!({"initial": 0, "condition": "state < 3", "max_iterations": 4, "tasks": body, "output": "${state + 1}"});
+            let each = json!({"items": "${[input, 7]}", "workflow": "w0", "on_item_failure": "ignore"});
+            let tasks = json!([
+                {"id": "b", "type": "while", "config": config, "retry": retry},
+                {"id": "s", "type": "sub_workflow", "config": {"workflow": "w0"}, "depends_on": ["b"], "critical": false, "timeout": "5s"},
+                {"id": "f", "type": "for_each", "config": each, "depends_on": ["b"]},
+            ]);
+            return json!({"id": "w10", "timeout": "20s", "on_failure": {"workflow": "w1"}, "tasks": tasks});
+        }
         _ => json!([
             {"id": "b", "type": "branch", "config": {"cases": [{"when": "input.n > 1", "name": "x"}], "default": "y"}},
             {"id": "f", "type": "fail", "config": {"message": "no"}, "depends_on": ["b"], "when": "tasks.b.output.branch == 'x'"},
@@ -165,6 +183,11 @@ pub fn definition(workflow: u8) -> Value {
         ]),
     };
     json!({"id": format!("w{workflow}"), "timeout": "20s", "tasks": tasks})
+}
+
+/// What a workflow may come to call.
+fn pins(workflow: u8) -> Vec<(Arc<str>, u64)> {
+    if workflow == 10 { vec![(Arc::from("w0"), 1), (Arc::from("w1"), 1)] } else { Vec::new() }
 }
 
 pub struct Story {
@@ -188,7 +211,7 @@ impl Story {
             outs: Vec::new(),
             accepted: BTreeSet::new(),
         };
-        for workflow in [0, 1, 2, 3, 5, 6, 7, 8] {
+        for workflow in [0, 1, 2, 3, 5, 6, 7, 8, 9, 10] {
             story.tell(&Step::Define { workflow });
         }
         story.tell(&Step::Up { worker: 0, generation: 0, slots: 4, types: 1 });
@@ -202,6 +225,7 @@ impl Story {
             Step::Send { workflow, key, hash, delay } => {
                 let mut message = self.world.message(json!({"n": hash, "padding": "x".repeat(self.payload_padding)}));
                 message.actions = vec![action(&format!("w{workflow}"))];
+                message.actions[0].pins = pins(*workflow);
                 message.actions[0].delay_ms = if *delay { 2_000 } else { 0 };
                 message.payload_hash = u64::from(*hash);
                 message.idempotency_key = key.map(|key| Arc::from(format!("k{key}")));
@@ -220,6 +244,7 @@ impl Story {
                 delay_ms: 0,
                 traceparent: None,
                 received_us: 0,
+                pins: pins(*workflow),
             })),
             Step::Up { worker, generation, slots, types } => {
                 let types: &[&str] = [&["job"][..], &["job", "other"], &["other"]][usize::from(*types)];
@@ -264,9 +289,9 @@ impl Story {
                 let operation = match operation {
                     0 => Operation::Pause,
                     1 => Operation::Resume,
-                    2 => Operation::Retry { from: None, input: Some(input), version: None },
-                    3 => Operation::Retry { from: Some(Arc::from("b")), input: None, version: None },
-                    _ => Operation::Retry { from: None, input: None, version: Some(2) },
+                    2 => Operation::Retry { from: None, input: Some(input), version: None, pins: Vec::new() },
+                    3 => Operation::Retry { from: Some(Arc::from("b")), input: None, version: None, pins: Vec::new() },
+                    _ => Operation::Retry { from: None, input: None, version: Some(2), pins: Vec::new() },
                 };
                 Command::Operate(Box::new(Operate { namespace: namespace(), instance, operation, reason: "o".into() }))
             }
@@ -340,9 +365,12 @@ impl Story {
         };
         if let Command::Operate(operate) = &command {
             // A retry has tasks done anew: their results are accepted once more.
-            let tasks = self.world.machine.instance(operate.instance).map_or_else(Vec::new, |view| view.tasks);
-            for task in tasks {
-                self.accepted.remove(&task.id);
+            let mut instances = vec![operate.instance];
+            while let Some(instance) = instances.pop() {
+                for task in self.world.machine.instance(instance).map_or_else(Vec::new, |view| view.tasks) {
+                    self.accepted.remove(&task.id);
+                    instances.extend(task.rounds.into_iter().flat_map(|rounds| rounds.instances));
+                }
             }
         }
         let open_before = reported.and_then(|task| self.world.machine.task(task)).is_some_and(|task| task.output.is_none());
@@ -376,7 +404,16 @@ impl Story {
                 assert_eq!((again.worker, machine.task(task).unwrap().status), (worker.id, "assigned"));
             }
         }
-        let tasks = machine.tasks(&Default::default(), None, 1_000).items;
+        let mut tasks = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = machine.tasks(&Default::default(), cursor, 1_000);
+            tasks.extend(page.items);
+            match page.next_cursor {
+                Some(next) => cursor = Some(next.parse().expect("a cursor is an id")),
+                None => break,
+            }
+        }
         let ready = tasks.iter().filter(|task| task.status == "ready").count();
         assert_eq!(ready, machine.ready_backlog() as usize);
         if !machine.wants_continue() {

@@ -1,5 +1,6 @@
 //! Commands: what a client asks to be changed or started, from the frame to whoever does it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -73,7 +74,7 @@ impl Shard {
                 Err(refusal) => Err(refusal),
             },
             Some(kind @ (CommandKind::PauseInstance | CommandKind::ResumeInstance | CommandKind::RetryInstance)) => {
-                match instance_of(command).and_then(|instance| Ok((instance, operation_of(kind, command)?))) {
+                match instance_of(command).and_then(|instance| Ok((instance, self.operation_of(kind, command, &namespace)?))) {
                     Ok((instance, operation)) => {
                         let group = self.group_of_instance(instance);
                         let reason = command.reason.unwrap_or("asked by a client").to_owned();
@@ -154,6 +155,28 @@ impl Shard {
                 self.begin(now, &begin, to, out);
             }
             Err(refusal) => self.refuse(now, to, refusal, out),
+        }
+    }
+
+    /// What an operator does; for a retry `{"from": …, "input": …, "calls": {workflow: version or null for the latest}}`, all optional.
+    fn operation_of(&self, kind: CommandKind, command: &Command<'_>, namespace: &Namespace) -> Result<Operation, Refusal> {
+        match kind {
+            CommandKind::PauseInstance => Ok(Operation::Pause),
+            CommandKind::ResumeInstance => Ok(Operation::Resume),
+            _ => {
+                let body: RetryBody<'_> = serde_json::from_slice(command.body.unwrap_or(b"{}"))
+                    .map_err(|error| Refusal::new(Code::BadPayload, format!("the body is no retry: {error}")).field("body"))?;
+                let input = body.input.map(|input| Octets::from(input.get()));
+                let pins = body.calls.into_iter().map(|(workflow, version)| match self.catalog.resolve(namespace, &workflow, version) {
+                    Some(version) => Ok((Arc::from(workflow), version)),
+                    None => {
+                        let reason = format!("calls: there is no such version of the workflow `{workflow}` in service");
+                        Err(Refusal::new(Code::UnknownWorkflow, reason).field("body"))
+                    }
+                });
+                let pins = pins.collect::<Result<_, _>>()?;
+                Ok(Operation::Retry { from: body.from.map(Arc::from), input, version: command.if_match, pins })
+            }
         }
     }
 }
@@ -312,26 +335,15 @@ fn single_task(command: &Command<'_>) -> Result<(Arc<str>, Value, String), Refus
     }
 }
 
-/// What an operator does; for a retry `{"from": …, "input": …}`, both optional.
-fn operation_of(kind: CommandKind, command: &Command<'_>) -> Result<Operation, Refusal> {
-    match kind {
-        CommandKind::PauseInstance => Ok(Operation::Pause),
-        CommandKind::ResumeInstance => Ok(Operation::Resume),
-        _ => {
-            let body: RetryBody<'_> = serde_json::from_slice(command.body.unwrap_or(b"{}"))
-                .map_err(|error| Refusal::new(Code::BadPayload, format!("the body is no retry: {error}")).field("body"))?;
-            let input = body.input.map(|input| Octets::from(input.get()));
-            Ok(Operation::Retry { from: body.from.map(Arc::from), input, version: command.if_match })
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RetryBody<'a> {
     from: Option<String>,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
+    /// Other versions of the workflows that it calls.
+    #[serde(default)]
+    calls: BTreeMap<String, Option<u64>>,
 }
 
 /// `{"key": …, "payload": …, "ttl": …}`, and the instance when there is no key.

@@ -19,7 +19,7 @@ pub const PROPOSAL_TIMEOUT_MS: u64 = 10_000;
 /// What a full log refused of the node's own is put again after this long, milliseconds.
 pub const DEFER_MS: u64 = 50;
 /// How often a proposal is put again behind the definition that it needs.
-pub const REDEFINE_MAX: u8 = 16;
+pub const REDEFINE_MAX: u8 = 64;
 
 /// One proposal.
 #[derive(Debug)]

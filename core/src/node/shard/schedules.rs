@@ -22,14 +22,18 @@ impl Shard {
         let mut known = partition.machine.scheduled();
         let mut commands = Vec::new();
         for (namespace, workflow, version) in self.scheduled_in(group) {
-            if known.remove(&(namespace.clone(), workflow.clone())) == Some(version) {
+            let pins = self.catalog.pins(&namespace, &workflow, version);
+            if known.remove(&(namespace.clone(), workflow.clone())).is_some_and(|known| known.0 == version && known.1 == pins) {
                 continue;
             }
             let Some(define) = self.definition(&namespace, &workflow, version) else { continue };
             commands.push(define);
-            commands.push(Command::Schedule(Schedule { namespace, workflow, version: Some(version) }));
+            commands.extend(pins.iter().filter_map(|(called, version)| self.definition(&namespace, called, *version)));
+            commands.push(Command::Schedule(Schedule { namespace, workflow, version: Some(version), pins }));
         }
-        let gone = known.into_keys().map(|(namespace, workflow)| Command::Schedule(Schedule { namespace, workflow, version: None }));
+        let gone = known
+            .into_keys()
+            .map(|(namespace, workflow)| Command::Schedule(Schedule { namespace, workflow, version: None, pins: Vec::new() }));
         commands.extend(gone);
         for command in commands {
             self.propose_housekeeping(now, group, &command, out);

@@ -118,6 +118,7 @@ impl Shard {
             delay_ms: begin.delay_ms,
             traceparent: begin.traceparent.map(Arc::from),
             received_us: now.wall.as_us(),
+            pins: if begin.definition.is_some() { Vec::new() } else { self.catalog.pins(&begin.namespace, begin.workflow, version) },
         };
         let command = Bytes::from(Command::Start(Box::new(start)).encode());
         let namespace = Some(begin.namespace.clone());
@@ -214,7 +215,9 @@ impl Shard {
                 let reason = format!("rule `{}` starts workflow `{}`, which is not in service", action.rule, action.workflow);
                 return Err(Refusal::new(Code::UnknownWorkflow, reason));
             };
+            let pins = self.catalog.pins(namespace, &action.workflow, version);
             actions.push(StartAction {
+                pins,
                 rule: action.rule,
                 workflow: action.workflow,
                 version,

@@ -18,7 +18,6 @@ use crate::machine::instances::{Failure, Instance, TaskAt};
 use crate::machine::queue::Flow;
 use crate::machine::rendering::expression_failure;
 use crate::machine::state::State;
-use crate::machine::timers::Timer;
 use crate::machine::turn::Turn;
 use crate::machine::{Errand, Machine};
 use crate::octets::Octets;
@@ -231,9 +230,9 @@ impl Machine {
     pub(in crate::machine) fn go_on(&mut self, turn: &mut Turn<'_>, id: InstanceId, reason: Option<Arc<str>>) {
         let Some(instance) = self.instances.get(&id) else { return };
         let timeout_ms = instance.origin.timeout_ms.unwrap_or(instance.program.timeout_ms);
-        let timer = self.timers.set(turn.now.plus_ms(timeout_ms), Timer::InstanceTimeout(id));
+        let timer = self.set_limit(turn, id, timeout_ms);
         self.with_instance(id, |instance| {
-            instance.timer = Some(timer);
+            instance.timer = timer;
             let from = std::mem::replace(&mut instance.status, State::Running);
             instance.record(turn, None, from, State::Running, reason);
         });
@@ -315,6 +314,7 @@ impl Machine {
             workflow_version: program.version,
             task_id: "",
             attempt: 0,
+            loops: Vec::new(),
         };
         evaluate(&names.scope())
     }

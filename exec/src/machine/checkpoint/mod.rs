@@ -12,7 +12,7 @@ pub(super) mod tracked;
 use distric_model::{Change, InstanceId};
 
 use self::record::{
-    CHECKPOINT_FORMAT, ClassRecord, DedupeRecord, Header, InstanceRecord, MessageRecord, OutRecord, ProgramRecord, Seldom,
+    CHECKPOINT_FORMAT, ClassRecord, DedupeRecord, Header, InstanceRecord, Kin, MessageRecord, OutRecord, ProgramRecord, Seldom,
     TEXT_BYTES_HERE_MAX, Tag, TaskRecord, Text, TextKind, WorkerRecord, encode,
 };
 use super::Machine;
@@ -34,7 +34,7 @@ impl Machine {
             Change::put(Tag::Class.key(&[&id.to_be_bytes()]), encode(&ClassRecord { key: key.clone(), last, turns }))
         });
         self.programs.take_changes(out, |program| {
-            let (namespace, workflow, body) = (program.namespace.clone(), program.workflow.clone(), program.body().clone());
+            let (namespace, workflow, body) = (program.namespace.clone(), program.workflow.clone(), program.text().clone());
             encode(&ProgramRecord { namespace, workflow, version: program.version, body })
         });
         self.messages.take_changes(
@@ -103,6 +103,7 @@ impl Machine {
         );
         self.retention.finished.take_changes(out, |number| Tag::Finished.numbered(number), encode);
         self.retention.kept.take_changes(out, |number| Tag::Kept.numbered(number), encode);
+        self.loops.take_changes(out);
         self.errands.take_changes(out, |number| Tag::Errand.numbered(number), encode);
     }
 
@@ -169,6 +170,7 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
             admission: instance.origin.admission.clone(),
             flow: instance.flow.clone(),
             turns: turns.collect(),
+            kin: Kin { family: origin.family.clone(), output: instance.output.clone(), body: instance.program.body },
         },
     };
     instance.stored_texts = texts.finish();

@@ -16,6 +16,7 @@ use crate::command::Retry;
 use crate::machine::Settings;
 use crate::machine::admission::door::{ActionAdmission, Door};
 use crate::machine::effects::Out;
+use crate::machine::families::Family;
 use crate::machine::history::Transition;
 use crate::machine::instances::{Failure, TaskAt};
 use crate::machine::operations::Pause;
@@ -51,6 +52,12 @@ pub(in crate::machine) enum Tag {
     Waiter = 15,
     /// A signal that is kept.
     Signal = 16,
+    /// How far a task with a body has come.
+    Run = 20,
+    /// The items of a `for_each`.
+    Items = 21,
+    /// The instance of a round.
+    Round = 22,
     /// A key with its rule.
     Gate = 24,
     /// An instance that waits for a key or has it.
@@ -60,7 +67,7 @@ pub(in crate::machine) enum Tag {
 }
 
 impl Tag {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 22] = [
         Self::Header,
         Self::Class,
         Self::Program,
@@ -77,6 +84,9 @@ impl Tag {
         Self::Errand,
         Self::Waiter,
         Self::Signal,
+        Self::Run,
+        Self::Items,
+        Self::Round,
         Self::Gate,
         Self::Asker,
         Self::Schedule,
@@ -200,6 +210,17 @@ pub(in crate::machine) struct Seldom {
     /// The turns of its tasks that have one.
     #[serde(default)]
     pub turns: Vec<(u16, u64)>,
+    #[serde(default)]
+    pub kin: Kin,
+}
+
+/// What only instances have that are run by others, run others, or return something.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::machine) struct Kin {
+    pub family: Option<Box<Family>>,
+    pub output: Option<Octets>,
+    /// Which body of its program it is of.
+    pub body: Option<u16>,
 }
 
 impl Seldom {

@@ -16,9 +16,11 @@ use crate::machine::Machine;
 use crate::machine::admission::gates::{Asker, Gate, Gates};
 use crate::machine::compensation::is_open;
 use crate::machine::dedupe::{Dedupe, Key, Outcome};
+use crate::machine::families::Family;
 use crate::machine::history::History;
 use crate::machine::ingest::Message;
 use crate::machine::instances::{Instance, Origin, Task, TaskAt};
+use crate::machine::loops::{Loops, RoundKey, Run};
 use crate::machine::outbox::{Inbox, Outbox};
 use crate::machine::schedules::{Schedule, Schedules};
 use crate::machine::signals::{Kept, Signals, Waiter};
@@ -84,6 +86,9 @@ struct Parts {
     gates: BTreeMap<u64, Gate>,
     askers: BTreeMap<u64, Asker>,
     schedules: BTreeMap<u64, Schedule>,
+    runs: BTreeMap<TaskAt, Run>,
+    items: BTreeMap<TaskAt, Octets>,
+    rounds: BTreeMap<RoundKey, InstanceId>,
     inbox_below: BTreeMap<GroupId, u64>,
     inbox_ahead: BTreeSet<(GroupId, u64)>,
     workers: BTreeMap<WorkerId, Worker>,
@@ -92,6 +97,19 @@ struct Parts {
     kept: Numbered<(distric_model::Timestamp, MessageId)>,
     errands: Numbered<crate::machine::Errand>,
     names: BTreeSet<Arc<str>>,
+}
+
+impl Parts {
+    /// The task that a key names, of an instance that has come.
+    fn task_at(&self, key: &[u8]) -> Result<TaskAt, RestoreError> {
+        let id = InstanceId::from_bytes(bytes16(key)?).map_err(|error| RestoreError::bad(key, error.to_string()))?;
+        let index = u16::from_be_bytes(part(key, INSTANCE_KEY_BYTES)?);
+        let instance = self.instances.get(&id);
+        if instance.is_some_and(|instance| usize::from(index) >= instance.program.steps.len()) {
+            return Err(RestoreError::bad(key, "its instance has no such task"));
+        }
+        Ok(TaskAt { instance: id, index })
+    }
 }
 
 /// The items of a queue as they come.
@@ -193,6 +211,18 @@ impl Restoring {
             Some(Tag::Schedule) => {
                 parts.schedules.insert(number(key)?, decode(key, value)?);
             }
+            Some(Tag::Run) => {
+                let run = decode(key, value)?;
+                parts.runs.insert(parts.task_at(key)?, run);
+            }
+            Some(Tag::Items) => {
+                parts.items.insert(parts.task_at(key)?, Octets::from(value));
+            }
+            Some(Tag::Round) => {
+                let (task, instance) = (parts.task_at(key)?, decode(key, value)?);
+                let (life, place) = (u32::from_be_bytes(part(key, 19)?), u32::from_be_bytes(part(key, 23)?));
+                parts.rounds.insert(RoundKey { task, life, place }, instance);
+            }
             Some(Tag::Header) | None => return Err(RestoreError::bad(key, "there is no such kind of record")),
         }
         Ok(())
@@ -214,7 +244,11 @@ impl Restoring {
     fn read_instance(&mut self, key: &[u8], record: InstanceRecord) -> Result<(), RestoreError> {
         let id = InstanceId::from_bytes(bytes16(key)?).map_err(|error| RestoreError::bad(key, error.to_string()))?;
         let program = self.machine.programs.defined_at(record.program).cloned();
-        let program = program.ok_or_else(|| RestoreError::bad(key, "its program is missing"))?;
+        let body = |program: Arc<crate::machine::programs::Program>| match record.seldom.kin.body {
+            Some(number) => program.body_numbered(number).cloned(),
+            None => Some(program),
+        };
+        let program = program.and_then(body).ok_or_else(|| RestoreError::bad(key, "its program is missing"))?;
         if !record.tasks.is_empty() && record.tasks.len() != program.steps.len() {
             return Err(RestoreError::bad(key, format!("it has {} tasks, its program {}", record.tasks.len(), program.steps.len())));
         }
@@ -266,6 +300,7 @@ impl Restoring {
                     retry: record.retry,
                     traceparent: record.traceparent,
                     hops: record.hops,
+                    family: record.seldom.kin.family,
                 },
                 created_at: record.created_at,
                 started_at: record.started_at,
@@ -278,6 +313,7 @@ impl Restoring {
                 flow: record.seldom.flow,
                 verdict: record.verdict,
                 failure: record.failure,
+                output: record.seldom.kin.output,
                 history: History::restored(record.history, record.history_dropped_count),
                 revision: record.revision,
                 bytes: record.bytes,
@@ -320,8 +356,13 @@ impl Restoring {
         let mut timers = Timers::restored(header.timers_count);
         for (id, instance) in &parts.instances {
             machine.programs.used(&instance.program);
+            if let Some(family) = instance.origin.family.as_deref().filter(|family| family.parent.is_none()) {
+                machine.use_pins(&instance.program.namespace, Some(family), true);
+            }
             machine.open_count += usize::from(!instance.status.is_end());
-            machine.incidents.note(*id, instance.status);
+            if instance.parent().is_none() {
+                machine.incidents.note(*id, instance.status);
+            }
             let timer = match instance.status {
                 State::Scheduled => Some(Timer::Begin(*id)),
                 State::Running => Some(Timer::InstanceTimeout(*id)),
@@ -352,6 +393,7 @@ impl Restoring {
             let program = machine.programs.get(&schedule.namespace, &schedule.workflow, schedule.version).cloned();
             let program = program.ok_or_else(|| RestoreError::bad(&Tag::Schedule.numbered(*number), "its program is missing"))?;
             machine.programs.used(&program);
+            machine.use_pins(&schedule.namespace, Family::of_start(schedule.pins.clone()).as_deref(), true);
             timers.restore(schedule.timer, Some(Timer::Schedule(*number)));
         }
         machine.schedules = Schedules::restored(parts.schedules);
@@ -363,6 +405,7 @@ impl Restoring {
         machine.outbox = Outbox::restored(parts.out, header.out_count);
         machine.inbox = Inbox::restored(parts.inbox_below, parts.inbox_ahead)
             .map_err(|source| RestoreError::bad(&Tag::InboxSource.key(&[&source.0.to_be_bytes()]), "the source is missing"))?;
+        machine.loops = Loops::restored(parts.runs, parts.items, parts.rounds);
         machine.signals = Signals::restored(parts.waiters, parts.signals);
         if parts.dedupe_next.is_none() {
             parts.dedupe = Dedupe::restored(header.dedupe_next);
