@@ -31,7 +31,7 @@ const WORKFLOWS: u64 = 6;
 
 /// What a job does to the outside: `{"run": …, "what": …}` is the thing that shall happen once.
 fn effect(id: &str, what: &str) -> Value {
-    let retry = json!({ "max_attempts": 6, "initial_backoff": "10ms", "jitter": 0 });
+    let retry = json!({ "max_attempts": 2, "initial_backoff": "10ms", "jitter": 0 });
     job_with(id, &[], json!({ "retry": retry, "input": { "run": "${input.run}", "what": what } }))
 }
 

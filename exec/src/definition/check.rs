@@ -77,12 +77,15 @@ pub fn check_workflows(source_name: &str, text: &str, known_types: &KnownTypes) 
             definitions.push(draft.definition);
         }
     }
-    check_circles(text, &definitions, &mut problems);
+    if check_circles(text, &definitions, &mut problems) {
+        definitions.clear();
+    }
     CheckedWorkflows { definitions, problems: problems.into_sorted() }
 }
 
-/// Workflows of the text that call each other. Whether all that is called is there is known only where the others are.
-fn check_circles(text: &str, definitions: &[Definition], problems: &mut Problems) {
+/// Workflows of the text that call each other: false when there are none. Whether all that is called is there is known only where the others are.
+fn check_circles(text: &str, definitions: &[Definition], problems: &mut Problems) -> bool {
+    let errors_before = problems.errors_count();
     let calling: Vec<(&Arc<str>, String)> =
         definitions.iter().map(|definition| (&definition.id, definition.to_json().to_string())).collect();
     for found in check_calls(calling.iter().map(|(id, body)| (*id, body.as_str()))) {
@@ -91,6 +94,7 @@ fn check_circles(text: &str, definitions: &[Definition], problems: &mut Problems
             problems.error(at, &found.path, found.message, None);
         }
     }
+    problems.errors_count() > errors_before
 }
 
 const EXPECTED_ROOT: &str = "`workflow:` or `workflows:`";

@@ -54,7 +54,8 @@ impl Machine {
         self.with_instance(at.instance, |instance| {
             let task = &mut instance.tasks[usize::from(at.index)];
             task.attempt = if instance.program.steps[usize::from(at.index)].has_rounds { task.attempt + 1 } else { 1 };
-            task.next_attempt_at = None;
+            // The wait before another attempt is over: its timer has fired.
+            (task.timer, task.next_attempt_at) = (None, None);
             task.assigned_at = Some(now);
             instance.move_task(turn, at.index, State::Running, None);
         });
