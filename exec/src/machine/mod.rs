@@ -12,6 +12,7 @@ mod control;
 mod dedupe;
 mod digest;
 pub mod effects;
+mod endings;
 mod families;
 mod history;
 mod incidents;

@@ -7,6 +7,7 @@
 
 pub mod record;
 mod restore;
+mod revival;
 pub(super) mod tracked;
 
 use distric_model::{Change, InstanceId};

@@ -7,15 +7,16 @@ use distric_model::{GroupId, InstanceId, MessageId, WorkerId};
 
 use super::ORIGIN;
 use super::record::{
-    CHECKPOINT_FORMAT, ClassRecord, DedupeRecord, Header, InstanceRecord, MessageRecord, OutRecord, ProgramRecord, RestoreError, Tag,
-    TaskRecord, Text, TextKind, WorkerRecord, decode,
+    CHECKPOINT_FORMAT, ClassRecord, DedupeRecord, Header, InstanceRecord, OutRecord, ProgramRecord, RestoreError, Tag, Text, TextKind,
+    decode,
 };
+use super::revival::{message_of, shared_name, shared_outcome, task_of, worker_of};
 use super::tracked::{Tracked, TrackedQueue};
 use crate::command::Define;
 use crate::machine::Machine;
 use crate::machine::admission::gates::{Asker, Gate, Gates};
 use crate::machine::compensation::is_open;
-use crate::machine::dedupe::{Dedupe, Key, Outcome};
+use crate::machine::dedupe::{Dedupe, Key};
 use crate::machine::families::Family;
 use crate::machine::history::History;
 use crate::machine::ingest::Message;
@@ -424,88 +425,6 @@ impl Restoring {
         machine.stats = Stats::default();
         Ok(machine)
     }
-}
-
-fn message_of(id: MessageId, record: MessageRecord) -> Message {
-    Message {
-        id,
-        namespace: record.namespace,
-        event_type: record.event_type,
-        source: record.source,
-        timestamp_us: record.timestamp_us,
-        headers: record.headers,
-        payload: record.payload,
-        derived: record.derived,
-        payload_hash: record.payload_hash,
-        received_us: record.received_us,
-        catalog_version: record.catalog_version,
-        rules: record.rules,
-        instances: record.instances,
-        instances_left_count: 0,
-        bytes: record.bytes,
-    }
-}
-
-fn task_of(index: u16, record: TaskRecord, text: &mut impl FnMut(TextKind, u16, Text) -> Option<Octets>) -> Task {
-    Task {
-        status: record.status,
-        attempt: record.attempt,
-        losses_count: record.losses_count,
-        token: record.token,
-        settled_token: record.settled_token,
-        worker: record.worker,
-        assigned_at: record.assigned_at,
-        next_attempt_at: record.next_attempt_at,
-        ended_at: record.ended_at,
-        timer: record.timer,
-        arrival: record.arrival,
-        turn: 0,
-        waiting_count: record.waiting_count,
-        input: text(TextKind::Input, index, record.input),
-        config: text(TextKind::Config, index, record.config),
-        output: text(TextKind::Output, index, record.output),
-        idempotency_key: record.idempotency_key,
-        failure: record.failure,
-        out_seq: record.out_seq,
-        rerun: record.rerun,
-    }
-}
-
-fn worker_of(record: WorkerRecord) -> Worker {
-    Worker {
-        generation: record.generation,
-        is_up: record.is_up,
-        is_draining: record.is_draining,
-        name: record.name,
-        slots: record.slots,
-        prefetch: record.prefetch,
-        task_types: record.task_types.into_iter().collect(),
-        labels: record.labels,
-        granted: record.granted,
-        in_use: 0,
-        since: record.since,
-        tokens: BTreeSet::new(),
-        load: None,
-    }
-}
-
-/// The outcome with its lists shared with the message that it is of, as long as that is kept.
-fn shared_outcome(outcome: Outcome, messages: &BTreeMap<MessageId, Message>) -> Outcome {
-    let Outcome::Message { message_id, catalog_version, rules, instances } = outcome else { return outcome };
-    match messages.get(&message_id).filter(|message| message.rules == rules && message.instances == instances) {
-        Some(message) => {
-            Outcome::Message { message_id, catalog_version, rules: message.rules.clone(), instances: message.instances.clone() }
-        }
-        None => Outcome::Message { message_id, catalog_version, rules, instances },
-    }
-}
-
-fn shared_name(names: &mut BTreeSet<Arc<str>>, name: Arc<str>) -> Arc<str> {
-    if let Some(known) = names.get(&name) {
-        return known.clone();
-    }
-    names.insert(name.clone());
-    name
 }
 
 const INSTANCE_KEY_BYTES: usize = 17;
