@@ -169,3 +169,18 @@ fn sub_workflow() {
     assert_eq!(json_of(&tell.config)["message"], json!(message));
     assert_eq!(world.status(good), "running");
 }
+
+#[test]
+fn aggregate() {
+    let orders = json!([{ "region": "eu", "cents": 250 }, { "region": "us", "cents": 900 }, { "region": "eu", "cents": 150 }]);
+    let (mut world, id) = begin("aggregate.yaml", "region_report", json!({ "orders": orders }));
+    let regions = json!([
+        { "group": "eu", "orders": 2, "total": 400, "largest": 250 },
+        { "group": "us", "orders": 1, "total": 900, "largest": 900 },
+    ]);
+    assert_eq!(world.output(id, "regions"), regions);
+    assert_eq!(json_of(&world.take("tell").config)["message"], json!("the best region ordered for 900 of 1300"));
+    let (world, id) = begin("aggregate.yaml", "region_report", json!({ "orders": [{ "region": "eu", "cents": "250" }] }));
+    let failure = world.task(id, "regions").error.expect("it failed");
+    assert_eq!((&*failure.code, &*failure.message), ("bad_items", "items[0]: `cents` is not a number"));
+}

@@ -86,6 +86,7 @@ pub fn router(state: ShimState) -> Router {
         .route("/api/v1/tasks/{id}/why", get(tasks::why))
         .route("/api/v1/workflows/{id}/why", get(workflows::why))
         .route("/api/v1/incidents", get(incidents::list))
+        .route("/api/v1/incidents:resolve", post(incidents::resolve_found))
         .route("/api/v1/incidents/{id}", get(incidents::show))
         .route("/api/v1/incidents/{id}/resolve", post(incidents::resolve))
         .route("/api/v1/schedules", get(incidents::schedules))

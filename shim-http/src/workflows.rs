@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use distric_model::InstanceId;
 use distric_model::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
-use distric_sdk::Query;
+use distric_sdk::{Command, Query};
 use distric_wire::client::{CommandKind, QueryKind};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -175,11 +175,17 @@ pub(crate) async fn retry(
     body: Body,
 ) -> Result<Response, Problem> {
     let params = Params::read(&uri, &[])?;
-    let mut command = command(CommandKind::RetryInstance, &headers, &params)?;
-    command.id = Some(params::id(&id, InstanceId::uuid)?);
-    let bytes = body::read(&headers, body, document_limit(&shim)).await?;
+    let id = params::id(&id, InstanceId::uuid)?;
+    let command = retry_command(&shim, &headers, &params, body).await?.id(id);
+    Ok(respond(StatusCode::OK, shim.client.command(command).await?))
+}
+
+/// The retry that a request describes, without the instance. Errors: 400, 408, 413, 415.
+pub(crate) async fn retry_command(shim: &Shim, headers: &HeaderMap, params: &Params, body: Body) -> Result<Command, Problem> {
+    let mut command = command(CommandKind::RetryInstance, headers, params)?;
+    let bytes = body::read(headers, body, document_limit(shim)).await?;
     if !bytes.is_empty() {
-        body::media_type(&headers, &[JSON])?;
+        body::media_type(headers, &[JSON])?;
         let text = body::check_utf8(&bytes)?;
         let RetryBody { from, input, version, calls, reason } = serde_json::from_str(text).map_err(|error| body::bad_json(text, &error))?;
         if let Some(reason) = reason {
@@ -190,7 +196,7 @@ pub(crate) async fn retry(
         let said = Retried { from, input, calls };
         command.body = Some(Bytes::from(serde_json::to_vec(&said).expect("text and parsed JSON can be written")));
     }
-    Ok(respond(StatusCode::OK, shim.client.command(command).await?))
+    Ok(command)
 }
 
 /// A command on one instance whose body says at most why.

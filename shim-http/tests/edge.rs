@@ -272,6 +272,47 @@ async fn every_command_has_its_route() {
 }
 
 #[tokio::test]
+async fn incidents_are_resolved_by_query_after_a_look() {
+    const OTHER: &str = "0190163d-8694-739b-aea5-966c26f8ad92";
+    let script = |asked: &Asked| match asked {
+        Asked::Query { .. } => {
+            let row =
+                |id: &str| json!({"instance": id, "workflow": "w-1", "task": "pay", "error": {"code": "timed_out", "message": "late"}});
+            Answer::Document(json!([row(ID), row(OTHER)]).to_string(), None, Some("c-2"))
+        }
+        Asked::Command { id, .. } if id.map(|id| id.to_string()).as_deref() == Some(OTHER) => Answer::refusal(Code::Conflict, "it runs"),
+        _ => Answer::document("{}"),
+    };
+    let fake = Fake::answering(script).await;
+    let path = "POST /api/v1/incidents:resolve?workflow=w-1&code=timed_out";
+    let preview: Value = serde_json::from_str(&ask(&fake, &format!("{path}&dry_run=true"), &[], "").await.body).unwrap();
+    assert_eq!((&preview["dry_run"], &preview["retried"], &preview["next_cursor"]), (&json!(true), &json!(0), &json!("c-2")));
+    let error = json!({"code": "timed_out", "message": "late"});
+    let item = json!({"instance": ID, "workflow": "w-1", "task": "pay", "error": error, "outcome": "would_retry"});
+    assert_eq!(preview["items"][0], item);
+    assert!(fake.asked().iter().all(|asked| matches!(asked, Asked::Query { .. })), "a look changes nothing");
+    let query =
+        Asked::Query { kind: QueryKind::Incidents, id: None, name: Some("w-1".to_owned()), status: None, limit: Some(100), cursor: None };
+    assert_eq!(fake.asked(), [query]);
+
+    let headers = [JSON, ("idempotency-key", "k-1")];
+    let got = ask(&fake, &format!("{path}&limit=2"), &headers, r#"{"version": 3, "reason": "mended"}"#).await;
+    let done: Value = serde_json::from_str(&got.body).unwrap();
+    assert_eq!((&done["dry_run"], &done["retried"], &done["refused"]), (&json!(false), &json!(1), &json!(1)));
+    assert_eq!((&done["items"][0]["outcome"], &done["items"][1]["outcome"]), (&json!("retried"), &json!("refused")));
+    assert_eq!((&done["items"][1]["problem"]["code"], &done["items"][0]["problem"]), (&json!("conflict"), &Value::Null));
+    let commands: Vec<Asked> = fake.asked().into_iter().filter(|asked| matches!(asked, Asked::Command { .. })).collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let Asked::Command { kind, if_match, idempotency_key, reason, dry_run, .. } = command else { continue };
+        assert_eq!((kind, if_match, idempotency_key, dry_run), (CommandKind::RetryInstance, Some(3), None, false));
+        assert_eq!(reason.as_deref(), Some("mended"));
+    }
+    problem(&ask(&fake, "POST /api/v1/incidents:resolve?dry_run=true", &[], "").await, 400, "bad_argument");
+    problem(&ask(&fake, "POST /api/v1/incidents:resolve?workflw=a", &[], "").await, 400, "bad_argument");
+}
+
+#[tokio::test]
 async fn what_the_caller_has_already_is_not_sent_again() {
     let fake = Fake::answering(|_| Answer::Document("{}".to_owned(), Some(8), None)).await;
     let got = ask(&fake, "GET /api/v1/rules", &[("if-none-match", "\"8\"")], "").await;

@@ -175,7 +175,8 @@ pub(super) fn check(task_type: &str, source: &TaskSource<'_>, problems: &mut Pro
     }
 }
 
-fn check_items(items: &Cursor<'_>, problems: &mut Problems) {
+/// Checks what gives the items of a loop or of an `aggregate`, at most so many.
+pub(super) fn check_items(items: &Cursor<'_>, problems: &mut Problems) {
     const EXPECTED: &str = "a list, or ${an expression} that gives one";
     match &items.node.value {
         NodeValue::List(list) if list.len() > FOR_EACH_ITEMS_MAX => {

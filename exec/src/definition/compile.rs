@@ -9,7 +9,8 @@ use distric_rules::parse_duration_ms;
 use serde_json::Value;
 
 use super::{
-    Body, CompiledAdmission, Definition, FOR_EACH_PARALLEL_DEFAULT, ItemFailure, TaskDefinition, UNDO_TYPE, WHILE_ITERATIONS_DEFAULT,
+    Aggregate, Body, CompiledAdmission, Definition, FOR_EACH_PARALLEL_DEFAULT, ItemFailure, TaskDefinition, UNDO_TYPE,
+    WHILE_ITERATIONS_DEFAULT,
 };
 
 /// A definition and what it takes to run each of its tasks.
@@ -94,6 +95,13 @@ pub enum Work {
         routing_key: Option<Template>,
         /// Headers: text each.
         headers: Vec<(String, Template)>,
+    },
+    /// Completes at once with numbers of a list.
+    Aggregate {
+        /// The list.
+        items: Template,
+        /// Which numbers.
+        aggregate: Aggregate,
     },
     /// Runs its body once for each item; its output is the list of their outputs, in the order of the items.
     ForEach {
@@ -247,6 +255,11 @@ impl Parts<'_> {
                 payload: self.required("payload")?,
                 routing_key: self.member("routing_key")?,
                 headers: self.headers()?,
+            },
+            "aggregate" => Work::Aggregate {
+                items: self.required("items")?,
+                aggregate: Aggregate::read(&self.task.config)
+                    .map_err(|(member, message)| self.error(&format!("config.{member}"), message))?,
             },
             "for_each" => Work::ForEach {
                 items: self.required("items")?,

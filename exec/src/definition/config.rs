@@ -5,9 +5,11 @@
 use distric_model::limits::{HEADERS_MAX, NAME_BYTES_MAX};
 use distric_rules::document::{Cursor, Members, Node, NodeValue, Problems};
 use distric_rules::duration::{duration_text, read_duration_ms};
-use distric_rules::parse_duration_ms;
+use distric_rules::{did_you_mean, parse_duration_ms};
 use serde_json::{Map, Value};
 
+use super::aggregate::{Field, GROUP_FIELDS_MAX, GROUP_MEMBER, MEASURES_MAX, Operator};
+use super::body::check_items;
 use super::compile::{bare, parse_instant};
 use super::read::known_members;
 
@@ -82,6 +84,7 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
         "wait_for_signal" => (&["name", "key", "timeout"], &NO_KEYS),
         "branch" => (&["cases", "default"], &NO_KEYS),
         "fail" => (&["code", "message"], &NO_KEYS),
+        "aggregate" => (&["items", "group_by", "measures"], &NO_KEYS),
         "publish" => (&["event_type", "payload", "routing_key", "headers"], &["delay", "namespace"]),
         _ => return,
     };
@@ -98,6 +101,7 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
         "wait_for_signal" => check.wait_for_signal(),
         "branch" => check.branch(),
         "fail" => check.fail(),
+        "aggregate" => check.aggregate(),
         _ => check.publish(),
     }
 }
@@ -289,6 +293,72 @@ impl<'a> Check<'a, '_> {
         self.text(self.config.get("code"));
         let message = self.config.required(self.problems, "message");
         self.text(message);
+    }
+
+    fn aggregate(mut self) {
+        if let Some(items) = self.config.required(self.problems, "items") {
+            check_items(&items, self.problems);
+        }
+        let group_by = self.config.get("group_by");
+        let fields = match &group_by {
+            Some(list) if matches!(list.node.value, NodeValue::List(_)) => list.list(self.problems).unwrap_or_default(),
+            Some(one) => vec![one.clone()],
+            None => Vec::new(),
+        };
+        if let Some(group_by) = &group_by
+            && !(1..=GROUP_FIELDS_MAX).contains(&fields.len())
+        {
+            let message = format!("{} fields are not 1 to {GROUP_FIELDS_MAX}", fields.len());
+            group_by.error(self.problems, message, None);
+        }
+        fields.iter().for_each(|field| self.field(field));
+        let Some(measures) = self.config.required(self.problems, "measures").and_then(|measures| measures.any_map(self.problems)) else {
+            return;
+        };
+        let count = measures.iter().count();
+        if !(1..=MEASURES_MAX).contains(&count) {
+            self.problems.error(measures.at(), measures.path(), format!("{count} measures are not 1 to {MEASURES_MAX}"), None);
+        }
+        for (key, measure) in measures.iter() {
+            if key.text == GROUP_MEMBER && group_by.is_some() {
+                let message = format!("`{GROUP_MEMBER}` is the member that says which group it is");
+                self.problems.error(key.at, &measure.path, message, None);
+            }
+            self.measure(&measure);
+        }
+    }
+
+    fn measure(&mut self, measure: &Cursor<'a>) {
+        const WORDS: [&str; 5] =
+            [Operator::WORDS[0].0, Operator::WORDS[1].0, Operator::WORDS[2].0, Operator::WORDS[3].0, Operator::WORDS[4].0];
+        if !matches!(measure.node.value, NodeValue::Map(_)) {
+            if measure.node.as_str() != Some("count") {
+                let written = measure.node.as_str();
+                let message = match written.map(|word| (word, did_you_mean(word, &WORDS))) {
+                    Some((word, _)) if WORDS.contains(&word) => format!("`{word}` needs a field"),
+                    Some((word, Some(near))) => format!("there is no `{word}`, did you mean `{near}`?"),
+                    Some((word, None)) => format!("there is no `{word}`"),
+                    None => format!("found {}", measure.node.kind()),
+                };
+                let expected = format!("`count`, or one of {} with its field", WORDS.join(", "));
+                measure.error(self.problems, message, Some(&expected));
+            }
+            return;
+        }
+        let Some(members) = known_members(measure, self.problems, &WORDS, &NO_KEYS) else {
+            return;
+        };
+        if members.iter().count() != 1 {
+            measure.error(self.problems, "a measure is one operator with its field", None);
+        }
+        members.iter().filter(|(key, _)| WORDS.contains(&key.text.as_str())).for_each(|(_, field)| self.field(&field));
+    }
+
+    fn field(&mut self, field: &Cursor<'a>) {
+        const EXPECTED: &str = "a field such as `price` or `order.total`, or `.` for the item";
+        if field.string_or(self.problems, EXPECTED).is_some_and(|text| Field::parse(text).is_none()) {
+            field.error(self.problems, "not a field", Some(EXPECTED));
+        }
     }
 
     fn publish(mut self) {

@@ -7,6 +7,7 @@
 //! Start reading at [`check_workflows`], then [`Definition::compile`]; the names that expressions see are in [`RunNames`].
 
 mod admission;
+mod aggregate;
 mod body;
 mod calls;
 mod canonical;
@@ -28,6 +29,7 @@ use serde_json::Value;
 pub use admission::{
     Admission, BATCH_ITEMS_MAX, CompiledAdmission, Fairness, GateDefinition, GateRule, HOLD_MS_MAX, START_LIMIT_MAX, WEIGHT_MAX, WhenFull,
 };
+pub use aggregate::{AGGREGATE_ITEMS_MAX, Aggregate, MEASURES_MAX};
 pub use body::{
     Body, FOR_EACH_ITEMS_MAX, FOR_EACH_PARALLEL_DEFAULT, FOR_EACH_PARALLEL_MAX, ItemFailure, WHILE_ITERATIONS_DEFAULT, WHILE_ITERATIONS_MAX,
 };
@@ -175,7 +177,8 @@ impl Strategy {
 }
 
 /// The task types that run inside the machine, without a worker.
-pub const MACHINE_TYPES: [&str; 8] = ["wait", "wait_for_signal", "branch", "fail", "publish", "for_each", "while", "sub_workflow"];
+pub const MACHINE_TYPES: [&str; 9] =
+    ["wait", "wait_for_signal", "branch", "fail", "publish", "aggregate", "for_each", "while", "sub_workflow"];
 /// Those of them that run instances of their own.
 pub const BODY_TYPES: [&str; 3] = ["for_each", "while", "sub_workflow"];
 /// The type of the compensation that the machine itself makes for a task with a body. No type of a user is called so.
@@ -187,7 +190,7 @@ pub const COMPENSATION_SUFFIX: &str = ":compensate";
 /// The task types built into workers; `sql` is offered by those that have a database.
 pub const WORKER_TYPES: [&str; 5] = ["transform", "log", "http", "webhook", "sql"];
 /// Words of the language that are task types in other versions.
-const UNSUPPORTED_TYPES: [&str; 3] = ["aggregate", "shell", "exec"];
+const UNSUPPORTED_TYPES: [&str; 2] = ["shell", "exec"];
 
 /// The task types, beside the built-in ones, that a workflow may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -257,7 +257,7 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
             "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
             "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, idempotency_key)",
             "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
-            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, for_each, while, sub_workflow)",
+            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
         ],
     );
     refuse(
@@ -291,12 +291,37 @@ fn a_wait_for_a_signal_has_a_name_and_may_have_a_key_and_a_limit() {
 }
 
 #[test]
+fn an_aggregate_is_checked() {
+    accept(
+        "workflow: { id: w, tasks: [{ id: a, type: aggregate, config: { items: '${input.rows}', group_by: [zone, at.day], measures: { n: count, s: { sum: . } } } }] }",
+    );
+    refuse_tasks(
+        &[
+            "{ id: a, type: aggregate, config: { items: rows, measures: { n: counts, s: { sum: 5 }, m: { median: a }, b: { min: a, max: a } } } }",
+            "{ id: b, type: aggregate, config: { items: [1], group_by: [a, 'b..c'], measures: { group: count, x: { avg: '${input.a}' } } } }",
+            "{ id: c, type: aggregate, config: { items: '${inputs.x}', group_by: [], measures: {} } }",
+            "{ id: d, type: aggregate, timeout: 5, config: { item: [1], measures: count } }",
+        ],
+        &[
+            "f.yaml:4:48: workflow.tasks[0].config.items: the items are a string (expected a list, or ${an expression} that gives one)",
+            "f.yaml:4:69: workflow.tasks[0].config.measures.n: there is no `counts`, did you mean `count`? (expected `count`, or one of count, sum, min, max, avg with its field)",
+            "f.yaml:4:87: workflow.tasks[0].config.measures.s.sum: found a number (expected a field such as `price` or `order.total`, or `.` for the item)",
+            "f.yaml:4:97: workflow.tasks[0].config.measures.m.median: unknown key `median` (expected one of count, sum, min, max, avg)",
+            "f.yaml:4:113: workflow.tasks[0].config.measures.b: a measure is one operator with its field",
+            "f.yaml:5:67: workflow.tasks[1].config.group_by[1]: not a field (expected a field such as `price` or `order.total`, or `.` for the item)",
+            "f.yaml:5:88: workflow.tasks[1].config.measures.group: `group` is the member that says which group it is",
+            "f.yaml:5:112: workflow.tasks[1].config.measures.x.avg: not a field (expected a field such as `price` or `order.total`, or `.` for the item)",
+        ],
+    );
+}
+
+#[test]
 fn task_types_are_known() {
     refuse_tasks(
         &["{ id: a, type: htp }", "{ id: b, type: payment_validator }"],
         &[
-            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, for_each, while, sub_workflow)",
-            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, for_each, while, sub_workflow)",
+            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
+            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
         ],
     );
     let text = "workflow: { id: w, tasks: [{ id: a, type: payment_validator, config: { threshold: '${params.max}', any: [1] } }] }";

@@ -1,12 +1,12 @@
-//! Control tasks: those that the machine runs itself, without a worker: `wait`, `wait_for_signal`, `branch`, `fail`, `publish`; and the
-//! beginning of those with a body.
+//! Control tasks: those that the machine runs itself, without a worker: `wait`, `wait_for_signal`, `branch`, `fail`, `publish`,
+//! `aggregate`; and the beginning of those with a body.
 
 use std::sync::Arc;
 
 use distric_model::limits::{HEADERS_MAX, HOPS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX};
 use distric_model::{MessageId, Slot, Timestamp};
 use distric_rules::expr::{Budget, Scope, Template};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Machine;
 use super::effects::{OutBody, Published};
@@ -197,6 +197,14 @@ fn step_of(work: &Work, now: Timestamp, scope: &Scope<'_>, budget: &mut Budget) 
         }
         Work::Fail { code, message } => {
             Ok(Step::Fail(Failure::new(&text("config.code", code, budget)?, &text("config.message", message, budget)?)))
+        }
+        Work::Aggregate { items, aggregate } => {
+            let items = items.render(scope, budget).map_err(|error| expression_failure("config.items", &error))?;
+            let Value::Array(items) = items else {
+                return Err(Failure::new("bad_items", "config.items: the value is not a list"));
+            };
+            let value = aggregate.evaluate(&items).map_err(|problem| Failure::new("bad_items", &problem))?;
+            Ok(Step::Complete(Octets::from(&value)))
         }
         Work::Publish { event_type, payload, routing_key, headers } => {
             let payload = payload.render(scope, budget).map_err(|error| expression_failure("config.payload", &error))?;

@@ -379,7 +379,7 @@ impl Reads {
                 let headers = headers.iter().map(|(_, template)| template);
                 [event_type, payload].into_iter().chain(routing_key).chain(headers).for_each(|template| note(template.paths()));
             }
-            Work::ForEach { items, .. } => note(items.paths()),
+            Work::ForEach { items, .. } | Work::Aggregate { items, .. } => note(items.paths()),
             Work::While { initial, condition, .. } => {
                 note(initial.paths());
                 note(condition.paths());
