@@ -63,6 +63,7 @@ fn one_of_each() -> Vec<Command> {
         received_us: 2,
         pins: Vec::new(),
     };
+    let pins = || vec![(Arc::from("a"), 4), (Arc::from("b"), 5)];
     let done = |outcome| {
         let task = TaskId::new(at, slot, 2);
         Command::TaskDone(Box::new(TaskDone { task, attempt: 2, fencing_token: 17, outcome, renew_credit: true }))
@@ -77,7 +78,7 @@ fn one_of_each() -> Vec<Command> {
     vec![
         Command::Define(Define { namespace: namespace(), workflow: Arc::from("w"), version: 3, body: Octets::from("{\"id\":\"w\"}") }),
         Command::Ingest(Box::new(ingest.clone())),
-        Command::Start(Box::new(start)),
+        Command::Start(Box::new(start.clone())),
         done(TaskOutcome::Completed { output: Octets::from("null") }),
         done(TaskOutcome::Failed { code: "c".into(), error: "e".into(), retryable: true, retry_after_ms: Some(4) }),
         done(TaskOutcome::Returned { reason: "full".into() }),
@@ -87,7 +88,7 @@ fn one_of_each() -> Vec<Command> {
         Command::WorkerDrain(WorkerDrain { worker: worker(1), drain: true }),
         Command::Tick,
         Command::Continue,
-        Command::In(Box::new(In { from: GroupId(4), seq: 5, body: ingest, floor: 0 })),
+        Command::In(Box::new(In { from: GroupId(4), seq: 5, body: ingest.clone(), floor: 0 })),
         Command::OutAck(OutAck {
             seq: 5,
             result: OutResult::Accepted { message_id: MessageId::new(at, slot, 1), instances: vec![(Arc::from("w"), instance)] },
@@ -128,6 +129,14 @@ fn one_of_each() -> Vec<Command> {
         relay(OutBody::Told(Box::new(told(Word::EnterWith(Octets::from("[1]")))))),
         relay(OutBody::Told(Box::new(told(Word::Skip { code: Arc::from("c"), reason: Arc::from("r") })))),
         Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3), pins: Vec::new() }),
+        // Those that pin what they may come to call.
+        Command::Ingest(Box::new(Ingest {
+            actions: ingest.actions.iter().map(|action| StartAction { pins: pins(), ..action.clone() }).collect(),
+            ..ingest.clone()
+        })),
+        Command::Start(Box::new(Start { pins: pins(), ..start.clone() })),
+        operate(Operation::Retry { from: None, input: None, version: Some(2), pins: pins() }),
+        Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3), pins: pins() }),
     ]
 }
 
