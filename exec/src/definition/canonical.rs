@@ -103,8 +103,12 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
         members.insert("priority".into(), json!(task.priority));
         let strategy = word(&Strategy::WORDS, task.placement.strategy);
         let mut placement = json!({ "strategy": strategy, "labels": task.placement.labels });
-        if let Some(key) = &task.placement.affinity_key {
-            placement["affinity_key"] = json!(key);
+        let texts =
+            [("where", &task.placement.condition), ("prefer", &task.placement.prefer), ("affinity_key", &task.placement.affinity_key)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                placement[name] = json!(text);
+            }
         }
         members.insert("placement".into(), placement);
         if let Some(key) = &task.idempotency_key {

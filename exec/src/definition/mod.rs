@@ -16,6 +16,7 @@ mod compile;
 mod config;
 mod graph;
 mod names;
+pub(crate) mod placement;
 mod read;
 mod references;
 mod schedule;
@@ -154,6 +155,10 @@ pub struct Placement {
     pub strategy: Strategy,
     /// Labels that a worker must have, with these values.
     pub labels: BTreeMap<String, String>,
+    /// A condition that a worker must fulfil, over what it says of itself: `worker.labels.zone in ['eu', 'us']`.
+    pub condition: Option<String>,
+    /// Of the workers that may, the one with the greatest value of this, over what it says of itself and how busy it is.
+    pub prefer: Option<String>,
     /// A template of text: tasks with one key go to one worker, as long as it has room.
     pub affinity_key: Option<String>,
 }
@@ -168,12 +173,18 @@ pub enum Strategy {
     RoundRobin,
     /// Of two that are drawn, the one with the more free credit.
     PowerOfTwo,
+    /// The one that [`Placement::prefer`] gives the greatest value; of equals, the least loaded.
+    Custom,
 }
 
 impl Strategy {
     /// Every strategy, as it is written.
-    pub const WORDS: [(&str, Strategy); 3] =
-        [("least_loaded", Strategy::LeastLoaded), ("round_robin", Strategy::RoundRobin), ("power_of_two", Strategy::PowerOfTwo)];
+    pub const WORDS: [(&str, Strategy); 4] = [
+        ("least_loaded", Strategy::LeastLoaded),
+        ("round_robin", Strategy::RoundRobin),
+        ("power_of_two", Strategy::PowerOfTwo),
+        ("custom", Strategy::Custom),
+    ];
 }
 
 /// The task types that run inside the machine, without a worker.

@@ -68,9 +68,9 @@ const TASK_KEYS: [&str; 14] = [
 ];
 const TASK_KEYS_UNSUPPORTED: [&str; 5] = ["for_each", "while", "debounce", "on_failure", "concurrency"];
 const COMPENSATION_KEYS: [&str; 8] = ["type", "config", "input", "timeout", "retry", "priority", "placement", "idempotency_key"];
-const PLACEMENT_KEYS: [&str; 3] = ["strategy", "labels", "affinity_key"];
+const PLACEMENT_KEYS: [&str; 5] = ["strategy", "labels", "where", "prefer", "affinity_key"];
 const PLACEMENT_KEYS_UNSUPPORTED: [&str; 2] = ["affinity", "anti_affinity"];
-const STRATEGIES_UNSUPPORTED: [&str; 4] = ["affinity", "locality", "custom", "random"];
+const STRATEGIES_UNSUPPORTED: [&str; 3] = ["affinity", "locality", "random"];
 /// Members of a task that only mean something on a worker.
 const WORKER_KEYS: [&str; 6] = ["input", "timeout", "retry", "priority", "placement", "idempotency_key"];
 /// Those of them that a task with a body has as well.
@@ -297,6 +297,19 @@ fn read_placement(cursor: &Cursor<'_>, problems: &mut Problems) -> Placement {
             }
             _ => placement.strategy = word_of(&strategy, problems, &Strategy::WORDS).unwrap_or_default(),
         }
+    }
+    placement.condition = members.get("where").and_then(|condition| read_condition(&condition, problems));
+    placement.prefer =
+        members.get("prefer").and_then(|number| number.string_or(problems, "an expression")).map(|text| bare(text).to_owned());
+    match (members.get("strategy"), members.get("prefer")) {
+        (Some(strategy), None) if placement.strategy == Strategy::Custom => {
+            strategy.error(problems, "the strategy `custom` chooses by `prefer`, which is missing", None);
+        }
+        (Some(_), Some(prefer)) if placement.strategy != Strategy::Custom => {
+            prefer.error(problems, "`prefer` is the strategy `custom`, but another one is asked for", None);
+        }
+        (None, Some(_)) => placement.strategy = Strategy::Custom,
+        _ => {}
     }
     placement.affinity_key = members.get("affinity_key").and_then(|key| key.string(problems)).map(str::to_owned);
     if let Some(labels) = members.get("labels").and_then(|labels| labels.any_map(problems)) {
