@@ -48,6 +48,8 @@ pub const TASK_TIMEOUT_MS_DEFAULT: u64 = 30 * 1_000;
 pub const WORKFLOWS_MAX: usize = 10_000;
 /// Greatest and, negated, least priority of a task.
 pub const PRIORITY_MAX: i32 = 1_000;
+/// Most codes that one task is tried again after.
+pub const RETRY_ON_MAX: usize = 32;
 /// Most labels that one task may ask for.
 pub const LABELS_MAX: usize = 64;
 
@@ -117,6 +119,8 @@ pub struct TaskDefinition {
     pub timeout_ms: u64,
     /// Its retries; absent: those of whoever starts the workflow, else none.
     pub retry: Option<RetryPolicy>,
+    /// The codes of failures after which it is tried again; none: after every failure that is not final by itself.
+    pub retry_on: Vec<Arc<str>>,
     /// Greater is dispatched earlier, `-PRIORITY_MAX..=PRIORITY_MAX`.
     pub priority: i32,
     /// Which worker may and should run it.
@@ -238,6 +242,7 @@ impl TaskDefinition {
             when: None,
             timeout_ms: TASK_TIMEOUT_MS_DEFAULT,
             retry: None,
+            retry_on: Vec::new(),
             priority: 0,
             placement: Placement::default(),
             idempotency_key: None,

@@ -13,8 +13,8 @@ use distric_rules::duration::read_duration_ms;
 
 use super::compile::bare;
 use super::{
-    BODY_TYPES, COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy,
-    TaskDefinition, WORKFLOW_TIMEOUT_MS_DEFAULT, admission, body, config, graph, schedule,
+    BODY_TYPES, COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, RETRY_ON_MAX,
+    Strategy, TaskDefinition, WORKFLOW_TIMEOUT_MS_DEFAULT, admission, body, config, graph, schedule,
 };
 
 /// A definition together with the places that its parts came from.
@@ -246,8 +246,9 @@ fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Pr
     }
     if let Some(retry) = members.get("retry") {
         task.retry = RetryPolicy::parse(&retry, problems, &["retry_on"]);
-        if let Some(retry_on) = retry.node.get("retry_on") {
-            problems.error(retry_on.at, &format!("{}.retry_on", retry.path), unsupported("`retry_on`"), None);
+        let shapes = &mut Problems::new("");
+        if let Some(codes) = retry.any_map(shapes).and_then(|members| members.get("retry_on")) {
+            task.retry_on = read_codes(&codes, problems);
         }
     }
     if let Some(priority) = members.get("priority") {
@@ -265,6 +266,15 @@ fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Pr
             problems.error(key.at, &member.path, message, None);
         }
     }
+}
+
+/// The codes of failures after which there is another attempt.
+fn read_codes(cursor: &Cursor<'_>, problems: &mut Problems) -> Vec<Arc<str>> {
+    let listed = cursor.list(problems).unwrap_or_default();
+    if matches!(cursor.node.value, NodeValue::List(_)) && !(1..=RETRY_ON_MAX).contains(&listed.len()) {
+        cursor.error(problems, format!("{} codes are not 1 to {RETRY_ON_MAX}", listed.len()), None);
+    }
+    listed.iter().filter_map(|code| name(code, problems)).collect()
 }
 
 /// A condition as its bare text. `true` and `false` may be written as they are.

@@ -195,7 +195,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   on_failure: fail
   tasks:
     - { id: a, type: shell, for_each: {} }
-    - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [x] } }
+    - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [connect_failed] } }
     - { id: c, type: log, config: { message: m }, placement: { strategy: locality, affinity_key: k } }
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
 ",
@@ -204,7 +204,6 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
             "f.yaml:7:22: workflow.tasks[0].type: the task type `shell` is not supported by this version",
             "f.yaml:7:29: workflow.tasks[0].for_each: `for_each` is not supported by this version",
-            "f.yaml:8:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
             "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin or power_of_two or custom)",
             "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
         ],

@@ -93,6 +93,8 @@ pub(super) struct Step {
     pub priority: i32,
     pub timeout_ms: u64,
     pub retry: Option<Retry>,
+    /// The codes after which there is another attempt; none: all.
+    pub retry_on: Vec<Arc<str>>,
     /// The config, when it holds no expression.
     pub constant_config: Option<Octets>,
     /// What the task's expressions read.
@@ -344,6 +346,7 @@ impl Step {
             priority: task.priority,
             timeout_ms: task.timeout_ms,
             retry: task.retry.map(Retry::from),
+            retry_on: task.retry_on.clone(),
             constant_config: match &compiled.work {
                 Work::Worker { config } if config.is_constant() => {
                     config.render(&Scope::new(), &mut Budget::default()).ok().as_ref().map(Octets::from)
