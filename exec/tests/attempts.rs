@@ -302,3 +302,26 @@ fn a_worker_that_nobody_knows_is_ignored() {
     world.credit(9, 0, i64::MAX);
     assert_eq!(world.machine.workers_view()[0].credit_granted, 0, "no slots, no credit");
 }
+
+#[test]
+fn only_the_listed_codes_are_tried_again() {
+    let mut world = World::new();
+    let retry = json!({"max_attempts": 5, "initial_backoff": 0, "retry_on": ["connect_failed", "timed_out"]});
+    world.workflow(json!([job_with("a", &[], json!({"retry": retry, "timeout": "1s"}))]));
+    world.worker_up(1, 8);
+    let fail = |world: &mut World, code: &str| {
+        let a = world.take("a");
+        let (code, error) = (code.into(), "it broke".into());
+        world.report(&a, TaskOutcome::Failed { code, error, retryable: true, retry_after_ms: None });
+        world.advance_ms(1);
+    };
+    let id = world.start(json!({}));
+    fail(&mut world, "connect_failed");
+    let late = world.take("a");
+    world.advance_ms(1_000);
+    world.report(&late, failed());
+    world.advance_ms(1);
+    assert_eq!(world.task(id, "a").attempt, 3, "both codes are listed");
+    fail(&mut world, "http_status");
+    assert_eq!((world.task(id, "a").status, world.status(id)), ("failed", "failed"));
+}

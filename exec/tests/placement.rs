@@ -239,3 +239,62 @@ fn of_two_that_are_drawn_the_less_loaded_is_taken() {
     assert!(loads.len() == 8 && loads.values().all(|count| (35..=65).contains(count)), "{loads:?}");
     world.assert_replays(Settings::default());
 }
+
+#[test]
+fn a_condition_says_which_workers_may_and_why_says_that_none_does() {
+    let mut world = World::new();
+    let condition = "worker.labels.zone in ['eu', 'us'] && worker.slots >= 2";
+    world.workflow(json!([job_with("a", &[], json!({"placement": {"where": condition}}))]));
+    world.worker_with(1, 8, &["job"], &[("zone", "ap")]);
+    world.worker_with(2, 1, &["job"], &[("zone", "eu")]);
+    world.worker_with(3, 8, &["job"], &[]);
+    let id = world.start(json!({}));
+    assert_eq!(world.inbox.len(), 0);
+    let task = world.task(id, "a").id;
+    let why = world.machine.why_task(task).unwrap();
+    assert_eq!(why.blockers, [Blocker::NoWorkerFulfils { condition: condition.into(), offering_count: 3 }]);
+    world.worker_with(4, 2, &["job"], &[("zone", "us")]);
+    assert_eq!(world.take("a").worker, worker(4));
+}
+
+#[test]
+fn a_custom_strategy_prefers_by_its_expression() {
+    let mut world = World::new();
+    let prefer = "worker.labels.zone == 'near' ? 100 + worker.free : worker.free";
+    world.workflow(json!([job_with("a", &[], json!({"placement": {"strategy": "custom", "prefer": prefer}}))]));
+    world.worker_with(1, 9, &["job"], &[("zone", "far")]);
+    world.worker_with(2, 2, &["job"], &[("zone", "near")]);
+    world.worker_with(3, 3, &["job"], &[("zone", "near")]);
+    // A worker of which the expression says nothing comes last.
+    world.worker_with(4, 9, &["job"], &[]);
+    let mut order = Vec::new();
+    for _ in 0..15 {
+        world.start(json!({}));
+        order.push(world.inbox.last().expect("there is room").worker);
+    }
+    let of = |number| order.iter().position(|placed| *placed == worker(number)).unwrap();
+    assert_eq!((of(3), of(2), of(1), of(4)), (0, 1, 5, 14), "{order:?}");
+}
+
+#[test]
+fn a_class_with_expressions_survives_a_checkpoint() {
+    let mut world = World::new();
+    let placement = json!({"where": "worker.labels.zone == 'eu'", "prefer": "worker.slots"});
+    world.workflow(json!([job_with("a", &[], json!({"placement": placement}))]));
+    world.start(json!({}));
+    let mut records = Vec::new();
+    world.machine.take_changes(&mut records);
+    let mut stored = std::collections::BTreeMap::new();
+    for change in records {
+        if let Some(value) = change.value {
+            stored.insert(change.key, value);
+        }
+    }
+    let restored = distric_exec::Machine::restore(stored).expect("the records are those of a machine");
+    assert_eq!(restored.digest(), world.machine.digest());
+    world.machine = restored;
+    world.worker_with(1, 8, &["job"], &[("zone", "ap")]);
+    assert_eq!(world.inbox.len(), 0);
+    world.worker_with(2, 1, &["job"], &[("zone", "eu")]);
+    assert_eq!(world.take("a").worker, worker(2));
+}

@@ -1,5 +1,8 @@
 //! The canonical JSON of a definition: what the log and the catalog carry. It is the language itself, with everything written out.
 
+use std::sync::Arc;
+
+use distric_rules::RetryPolicy;
 use distric_rules::document::{Cursor, Node, Problem, Problems};
 use distric_rules::duration::duration_text;
 use serde_json::{Map, Value, json};
@@ -89,7 +92,7 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
             members.insert("timeout".into(), json!(duration_text(task.timeout_ms)));
         }
         if let Some(retry) = &task.retry {
-            members.insert("retry".into(), retry.to_json());
+            members.insert("retry".into(), retry_json(retry, &task.retry_on));
         }
     }
     if !task.runs_in_machine() {
@@ -98,13 +101,17 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
         }
         members.insert("timeout".into(), json!(duration_text(task.timeout_ms)));
         if let Some(retry) = &task.retry {
-            members.insert("retry".into(), retry.to_json());
+            members.insert("retry".into(), retry_json(retry, &task.retry_on));
         }
         members.insert("priority".into(), json!(task.priority));
         let strategy = word(&Strategy::WORDS, task.placement.strategy);
         let mut placement = json!({ "strategy": strategy, "labels": task.placement.labels });
-        if let Some(key) = &task.placement.affinity_key {
-            placement["affinity_key"] = json!(key);
+        let texts =
+            [("where", &task.placement.condition), ("prefer", &task.placement.prefer), ("affinity_key", &task.placement.affinity_key)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                placement[name] = json!(text);
+            }
         }
         members.insert("placement".into(), placement);
         if let Some(key) = &task.idempotency_key {
@@ -112,6 +119,15 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
         }
     }
     members
+}
+
+/// A retry policy, and the codes that it is for.
+fn retry_json(retry: &RetryPolicy, codes: &[Arc<str>]) -> Value {
+    let mut policy = retry.to_json();
+    if !codes.is_empty() {
+        policy["retry_on"] = json!(codes);
+    }
+    policy
 }
 
 /// The config of a task with its body in it, as it is written.

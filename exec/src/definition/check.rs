@@ -12,7 +12,7 @@ use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
 use super::{
     Body, Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, admission,
-    body, config,
+    body, config, placement,
 };
 
 /// What came of a text of workflows.
@@ -54,6 +54,10 @@ pub fn check_workflows(source_name: &str, text: &str, known_types: &KnownTypes) 
         let Some(draft) = read_workflow(&cursor, &mut problems) else {
             continue;
         };
+        let members = cursor.any_map(&mut Problems::new(""));
+        if let Some(shared) = members.and_then(|members| members.get("placement")) {
+            placement::check(&shared, &mut problems);
+        }
         if let Some(id) = draft.id.as_ref().filter(|_| !draft.definition.id.is_empty()) {
             match first_at.get(&*draft.definition.id) {
                 Some(first) => {
@@ -257,8 +261,12 @@ fn check_expressions(task: &TaskDefinition, source: &TaskSource<'_>, references:
     if let Some(key) = members.get("idempotency_key") {
         references.template(&key, Place::BeforeAttempts, problems);
     }
-    let placement = members.get("placement").and_then(|placement| placement.any_map(&mut Problems::new("")));
-    if let Some(key) = placement.and_then(|placement| placement.get("affinity_key")) {
+    let own = members.get("placement");
+    if let Some(own) = &own {
+        placement::check(own, problems);
+    }
+    let own = own.and_then(|placement| placement.any_map(&mut Problems::new("")));
+    if let Some(key) = own.and_then(|placement| placement.get("affinity_key")) {
         references.template(&key, Place::BeforeAttempts, problems);
     }
     let input = members.get("input");

@@ -9,7 +9,7 @@ use distric_rules::parse_duration_ms;
 use serde_json::Value;
 
 use super::{
-    Aggregate, Body, CompiledAdmission, Definition, FOR_EACH_PARALLEL_DEFAULT, ItemFailure, TaskDefinition, UNDO_TYPE,
+    Aggregate, Body, CompiledAdmission, Definition, FOR_EACH_PARALLEL_DEFAULT, ItemFailure, Placement, TaskDefinition, UNDO_TYPE,
     WHILE_ITERATIONS_DEFAULT,
 };
 
@@ -211,6 +211,11 @@ pub(super) fn bare(text: &str) -> &str {
 
 fn compile_task(task: &TaskDefinition) -> Result<CompiledTask, CompileError> {
     let parts = Parts { task };
+    // The machine parses these once for all tasks that are placed alike.
+    let Placement { condition, prefer, .. } = &task.placement;
+    for (member, text) in [("placement.where", condition), ("placement.prefer", prefer)] {
+        text.as_deref().map(|text| parts.expr(member, text)).transpose()?;
+    }
     Ok(CompiledTask {
         when: task.when.as_deref().map(|text| parts.expr("when", text)).transpose()?,
         input: task.input.as_ref().map(|input| parts.template("input", input)).transpose()?,

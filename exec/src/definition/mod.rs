@@ -16,6 +16,7 @@ mod compile;
 mod config;
 mod graph;
 mod names;
+pub(crate) mod placement;
 mod read;
 mod references;
 mod schedule;
@@ -47,6 +48,8 @@ pub const TASK_TIMEOUT_MS_DEFAULT: u64 = 30 * 1_000;
 pub const WORKFLOWS_MAX: usize = 10_000;
 /// Greatest and, negated, least priority of a task.
 pub const PRIORITY_MAX: i32 = 1_000;
+/// Most codes that one task is tried again after.
+pub const RETRY_ON_MAX: usize = 32;
 /// Most labels that one task may ask for.
 pub const LABELS_MAX: usize = 64;
 
@@ -116,6 +119,8 @@ pub struct TaskDefinition {
     pub timeout_ms: u64,
     /// Its retries; absent: those of whoever starts the workflow, else none.
     pub retry: Option<RetryPolicy>,
+    /// The codes of failures after which it is tried again; none: after every failure that is not final by itself.
+    pub retry_on: Vec<Arc<str>>,
     /// Greater is dispatched earlier, `-PRIORITY_MAX..=PRIORITY_MAX`.
     pub priority: i32,
     /// Which worker may and should run it.
@@ -154,6 +159,10 @@ pub struct Placement {
     pub strategy: Strategy,
     /// Labels that a worker must have, with these values.
     pub labels: BTreeMap<String, String>,
+    /// A condition that a worker must fulfil, over what it says of itself: `worker.labels.zone in ['eu', 'us']`.
+    pub condition: Option<String>,
+    /// Of the workers that may, the one with the greatest value of this, over what it says of itself and how busy it is.
+    pub prefer: Option<String>,
     /// A template of text: tasks with one key go to one worker, as long as it has room.
     pub affinity_key: Option<String>,
 }
@@ -168,12 +177,18 @@ pub enum Strategy {
     RoundRobin,
     /// Of two that are drawn, the one with the more free credit.
     PowerOfTwo,
+    /// The one that [`Placement::prefer`] gives the greatest value; of equals, the least loaded.
+    Custom,
 }
 
 impl Strategy {
     /// Every strategy, as it is written.
-    pub const WORDS: [(&str, Strategy); 3] =
-        [("least_loaded", Strategy::LeastLoaded), ("round_robin", Strategy::RoundRobin), ("power_of_two", Strategy::PowerOfTwo)];
+    pub const WORDS: [(&str, Strategy); 4] = [
+        ("least_loaded", Strategy::LeastLoaded),
+        ("round_robin", Strategy::RoundRobin),
+        ("power_of_two", Strategy::PowerOfTwo),
+        ("custom", Strategy::Custom),
+    ];
 }
 
 /// The task types that run inside the machine, without a worker.
@@ -227,6 +242,7 @@ impl TaskDefinition {
             when: None,
             timeout_ms: TASK_TIMEOUT_MS_DEFAULT,
             retry: None,
+            retry_on: Vec::new(),
             priority: 0,
             placement: Placement::default(),
             idempotency_key: None,

@@ -13,8 +13,8 @@ use distric_rules::duration::read_duration_ms;
 
 use super::compile::bare;
 use super::{
-    BODY_TYPES, COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, Strategy,
-    TaskDefinition, WORKFLOW_TIMEOUT_MS_DEFAULT, admission, body, config, graph, schedule,
+    BODY_TYPES, COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, RETRY_ON_MAX,
+    Strategy, TaskDefinition, WORKFLOW_TIMEOUT_MS_DEFAULT, admission, body, config, graph, schedule,
 };
 
 /// A definition together with the places that its parts came from.
@@ -68,9 +68,9 @@ const TASK_KEYS: [&str; 14] = [
 ];
 const TASK_KEYS_UNSUPPORTED: [&str; 5] = ["for_each", "while", "debounce", "on_failure", "concurrency"];
 const COMPENSATION_KEYS: [&str; 8] = ["type", "config", "input", "timeout", "retry", "priority", "placement", "idempotency_key"];
-const PLACEMENT_KEYS: [&str; 3] = ["strategy", "labels", "affinity_key"];
+const PLACEMENT_KEYS: [&str; 5] = ["strategy", "labels", "where", "prefer", "affinity_key"];
 const PLACEMENT_KEYS_UNSUPPORTED: [&str; 2] = ["affinity", "anti_affinity"];
-const STRATEGIES_UNSUPPORTED: [&str; 4] = ["affinity", "locality", "custom", "random"];
+const STRATEGIES_UNSUPPORTED: [&str; 3] = ["affinity", "locality", "random"];
 /// Members of a task that only mean something on a worker.
 const WORKER_KEYS: [&str; 6] = ["input", "timeout", "retry", "priority", "placement", "idempotency_key"];
 /// Those of them that a task with a body has as well.
@@ -246,8 +246,9 @@ fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Pr
     }
     if let Some(retry) = members.get("retry") {
         task.retry = RetryPolicy::parse(&retry, problems, &["retry_on"]);
-        if let Some(retry_on) = retry.node.get("retry_on") {
-            problems.error(retry_on.at, &format!("{}.retry_on", retry.path), unsupported("`retry_on`"), None);
+        let shapes = &mut Problems::new("");
+        if let Some(codes) = retry.any_map(shapes).and_then(|members| members.get("retry_on")) {
+            task.retry_on = read_codes(&codes, problems);
         }
     }
     if let Some(priority) = members.get("priority") {
@@ -265,6 +266,15 @@ fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Pr
             problems.error(key.at, &member.path, message, None);
         }
     }
+}
+
+/// The codes of failures after which there is another attempt.
+fn read_codes(cursor: &Cursor<'_>, problems: &mut Problems) -> Vec<Arc<str>> {
+    let listed = cursor.list(problems).unwrap_or_default();
+    if matches!(cursor.node.value, NodeValue::List(_)) && !(1..=RETRY_ON_MAX).contains(&listed.len()) {
+        cursor.error(problems, format!("{} codes are not 1 to {RETRY_ON_MAX}", listed.len()), None);
+    }
+    listed.iter().filter_map(|code| name(code, problems)).collect()
 }
 
 /// A condition as its bare text. `true` and `false` may be written as they are.
@@ -297,6 +307,19 @@ fn read_placement(cursor: &Cursor<'_>, problems: &mut Problems) -> Placement {
             }
             _ => placement.strategy = word_of(&strategy, problems, &Strategy::WORDS).unwrap_or_default(),
         }
+    }
+    placement.condition = members.get("where").and_then(|condition| read_condition(&condition, problems));
+    placement.prefer =
+        members.get("prefer").and_then(|number| number.string_or(problems, "an expression")).map(|text| bare(text).to_owned());
+    match (members.get("strategy"), members.get("prefer")) {
+        (Some(strategy), None) if placement.strategy == Strategy::Custom => {
+            strategy.error(problems, "the strategy `custom` chooses by `prefer`, which is missing", None);
+        }
+        (Some(_), Some(prefer)) if placement.strategy != Strategy::Custom => {
+            prefer.error(problems, "`prefer` is the strategy `custom`, but another one is asked for", None);
+        }
+        (None, Some(_)) => placement.strategy = Strategy::Custom,
+        _ => {}
     }
     placement.affinity_key = members.get("affinity_key").and_then(|key| key.string(problems)).map(str::to_owned);
     if let Some(labels) = members.get("labels").and_then(|labels| labels.any_map(problems)) {

@@ -223,7 +223,7 @@ impl References<'_> {
 }
 
 /// The parsed expression, and the columns before it in its text.
-fn parse_bare(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<(Expr, u32)> {
+pub(super) fn parse_bare(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<(Expr, u32)> {
     let text = cursor.node.as_str()?;
     let expression = bare(text);
     let columns = if expression.len() == text.len() { 0 } else { text.find("${").map_or(0, |at| text[..at].chars().count() as u32 + 2) };
@@ -255,7 +255,7 @@ fn report(cursor: &Cursor<'_>, columns: u32, error: &ExprError, problems: &mut P
     cursor.error(problems, format!("{}, at {}", error.message, spot(error.line, error.column, columns)), None);
 }
 
-fn report_reference(
+pub(super) fn report_reference(
     cursor: &Cursor<'_>,
     columns: u32,
     reference: &Reference,

@@ -195,7 +195,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   on_failure: fail
   tasks:
     - { id: a, type: shell, for_each: {} }
-    - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [x] } }
+    - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [connect_failed] } }
     - { id: c, type: log, config: { message: m }, placement: { strategy: locality, affinity_key: k } }
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
 ",
@@ -204,8 +204,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
             "f.yaml:7:22: workflow.tasks[0].type: the task type `shell` is not supported by this version",
             "f.yaml:7:29: workflow.tasks[0].for_each: `for_each` is not supported by this version",
-            "f.yaml:8:87: workflow.tasks[1].retry.retry_on: `retry_on` is not supported by this version",
-            "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin or power_of_two)",
+            "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin or power_of_two or custom)",
             "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
         ],
     );
@@ -288,6 +287,39 @@ fn a_wait_for_a_signal_has_a_name_and_may_have_a_key_and_a_limit() {
             "f.yaml:4:79: workflow.tasks[0].timeout: `timeout` means nothing for a `wait_for_signal`, which runs without a worker",
         ],
     );
+}
+
+#[test]
+fn expressions_about_workers_are_checked() {
+    let placed = accept(
+        "workflow: { id: w, placement: { where: 'worker.slots > 2' }, tasks: [{ id: a, type: log, config: { message: m } }, \
+         { id: b, type: log, config: { message: m }, placement: { where: '${worker.labels.gpu == \"yes\"}', prefer: worker.free } }] }",
+    );
+    let placement = |index: usize| &placed.tasks[index].placement;
+    assert_eq!((placement(0).condition.as_deref(), placement(0).strategy), (Some("worker.slots > 2"), Strategy::LeastLoaded));
+    assert_eq!(placement(1).condition.as_deref(), Some("worker.labels.gpu == \"yes\""));
+    assert_eq!((placement(1).prefer.as_deref(), placement(1).strategy), (Some("worker.free"), Strategy::Custom));
+    assert_eq!(Definition::from_json(&placed.to_json()).unwrap(), placed);
+    let task = |placement: &str| format!("{{ id: t, type: log, config: {{ message: m }}, placement: {{ {placement} }} }}");
+    let check = |placement: &str| {
+        let text = format!("workflow: {{ id: w, tasks: [{}] }}", task(placement));
+        let checked = check_workflows("f", &text, &KnownTypes::builtin());
+        checked.problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+    };
+    for (placement, expected) in [
+        (
+            "where: 'worker.free > 1'",
+            "`where` does not see `free`, which changes while a task waits; `prefer` does, at column 1 of the text",
+        ),
+        ("where: 'worker.label.a'", "a worker has no `label`, did you mean `labels`?, at column 1 of the text"),
+        ("where: 'input.a == 1'", "there is no `input` here: `where` sees `worker` alone, at column 1 of the text"),
+        ("where: 'worker'", "`worker` is followed by one of id, name, labels, slots, prefetch, at column 1 of the text"),
+        ("prefer: '1 +'", "unexpected end of the expression, at column 4 of the text"),
+        ("strategy: custom", "the strategy `custom` chooses by `prefer`, which is missing"),
+        ("strategy: round_robin, prefer: worker.free", "`prefer` is the strategy `custom`, but another one is asked for"),
+    ] {
+        assert_eq!(check(placement), expected, "{placement}");
+    }
 }
 
 #[test]

@@ -10,11 +10,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use distric_model::{Change, WorkerId};
+use distric_rules::expr::{Budget, Expr, ExprError};
 use serde::{Deserialize, Serialize};
 
 use super::instances::TaskAt;
 use super::queue::{FlowName, QueueKey, ReadyQueue, Turns};
-use super::workers::Workers;
+use super::workers::{Worker, Workers};
 use crate::definition::Strategy;
 
 /// How a class chooses among its eligible workers.
@@ -26,6 +27,8 @@ pub(super) enum Choice {
     LeastLoaded,
     /// Two are drawn, the less loaded of them is taken.
     PowerOfTwo,
+    /// The greatest value of an expression first, then the least loaded.
+    Custom,
 }
 
 impl From<Strategy> for Choice {
@@ -34,6 +37,7 @@ impl From<Strategy> for Choice {
             Strategy::RoundRobin => Self::RoundRobin,
             Strategy::LeastLoaded => Self::LeastLoaded,
             Strategy::PowerOfTwo => Self::PowerOfTwo,
+            Strategy::Custom => Self::Custom,
         }
     }
 }
@@ -41,12 +45,28 @@ impl From<Strategy> for Choice {
 /// Most points of the ring that are looked at for one task.
 pub const RING_STEPS_MAX: usize = 256;
 
+/// Most workers that an expression is asked about for one task: the least loaded of those that may run it.
+pub const PREFERRED_MAX: usize = 256;
+/// What an expression about one worker may cost.
+const BUDGET: Budget = Budget { steps: 1_000, bytes: 16 << 10 };
+
+/// Expressions about workers, as they are written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Expressions {
+    /// Holds for the workers that may.
+    pub condition: Option<Arc<str>>,
+    /// Greater for those that should.
+    pub prefer: Option<Arc<str>>,
+}
+
 /// What makes tasks interchangeable for placement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct ClassKey {
     pub task_type: Arc<str>,
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub choice: Choice,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expressions: Option<Box<Expressions>>,
 }
 
 /// A class by its number. Classes are numbered in the order of the definitions that brought them and are never removed.
@@ -56,9 +76,43 @@ pub(super) struct ClassId(u32);
 #[derive(Debug, Serialize)]
 struct Class {
     key: ClassKey,
+    /// Those of its key, parsed. One that does not parse holds for no worker; none of a definition that was accepted is such.
+    #[serde(skip)]
+    condition: Option<Result<Expr, ExprError>>,
+    #[serde(skip)]
+    prefer: Option<Expr>,
     queue: ReadyQueue,
     /// The worker that got the last task.
     last: Option<WorkerId>,
+}
+
+impl Class {
+    fn new(key: ClassKey) -> Self {
+        let text = |of: fn(&Expressions) -> &Option<Arc<str>>| key.expressions.as_deref().and_then(|texts| of(texts).as_deref());
+        let condition = text(|texts| &texts.condition).map(Expr::parse);
+        let prefer = text(|texts| &texts.prefer).and_then(|text| Expr::parse(text).ok());
+        Self { key, condition, prefer, queue: ReadyQueue::default(), last: None }
+    }
+
+    /// Whether a worker may run its tasks. That depends only on what the worker said when it opened its session.
+    fn accepts(&self, id: WorkerId, worker: &Worker) -> bool {
+        worker.offers(&self.key.task_type, &self.key.labels) && self.is_met_by(id, worker)
+    }
+
+    fn is_met_by(&self, id: WorkerId, worker: &Worker) -> bool {
+        match &self.condition {
+            None => true,
+            Some(Err(_)) => false,
+            // A label that the worker has not makes no match, and so does every other error.
+            Some(Ok(condition)) => worker.with_scope(id, |scope| condition.evaluate_bool(scope, &mut BUDGET.clone())).unwrap_or(false),
+        }
+    }
+
+    /// How much a worker is wanted; least when the expression gives no number.
+    fn value_of(&self, id: WorkerId, worker: &Worker) -> f64 {
+        let value = self.prefer.as_ref().and_then(|prefer| worker.with_scope(id, |scope| prefer.evaluate(scope, &mut BUDGET.clone())).ok());
+        value.and_then(|value| value.as_f64()).unwrap_or(f64::NEG_INFINITY)
+    }
 }
 
 /// The ready tasks that have no worker.
@@ -82,7 +136,7 @@ impl Queues {
             return *id;
         }
         let id = ClassId(u32::try_from(self.classes.len()).expect("classes come from tasks of definitions, far fewer than 2^32"));
-        self.classes.push(Class { key: key.clone(), queue: ReadyQueue::default(), last: None });
+        self.classes.push(Class::new(key.clone()));
         self.by_key.insert(key, id);
         self.changed.insert(id);
         id
@@ -129,13 +183,19 @@ impl Queues {
     /// Shape: walks workers with free credit until one is eligible; on the ring at most [`RING_STEPS_MAX`] of its points.
     pub fn choose(&self, class: ClassId, workers: &Workers, affinity: Option<u64>, mut draw: impl FnMut() -> u64) -> Option<WorkerId> {
         let class = &self.classes[class.0 as usize];
-        let is_eligible =
-            |worker: &WorkerId| workers.get(*worker).is_some_and(|worker| worker.offers(&class.key.task_type, &class.key.labels));
+        let is_eligible = |id: &WorkerId| workers.get(*id).is_some_and(|worker| class.accepts(*id, worker));
         let may_have = |worker: &WorkerId| workers.has_free_credit(*worker) && is_eligible(worker);
         let sticky = affinity.and_then(|place| workers.on_ring(place).take(RING_STEPS_MAX).find(may_have));
         match class.key.choice {
             _ if sticky.is_some() => sticky,
             Choice::LeastLoaded => workers.free_by_load().find(is_eligible),
+            Choice::Custom => {
+                let asked = workers.free_by_load().filter(is_eligible).take(PREFERRED_MAX);
+                let valued = asked.filter_map(|id| Some((class.value_of(id, workers.get(id)?), id)));
+                // The first of equals is the least loaded.
+                let best = valued.reduce(|best, next| if next.0 > best.0 { next } else { best });
+                best.map(|(_, id)| id)
+            }
             Choice::PowerOfTwo => {
                 let mut pick = || workers.on_ring(draw()).take(RING_STEPS_MAX).find(may_have);
                 let picked = [pick(), pick()];
@@ -158,11 +218,8 @@ impl Queues {
     ///
     /// Shape: O(classes with a waiting task), each O(log n).
     pub fn take_for(&mut self, worker: WorkerId, workers: &Workers) -> Option<TaskAt> {
-        let worker = workers.get(worker)?;
-        let eligible = self.waiting.iter().copied().filter(|id| {
-            let key = &self.classes[id.0 as usize].key;
-            worker.offers(&key.task_type, &key.labels)
-        });
+        let (id, worker) = (worker, workers.get(worker)?);
+        let eligible = self.waiting.iter().copied().filter(|class| self.classes[class.0 as usize].accepts(id, worker));
         let eligible: Vec<ClassId> = eligible.collect();
         let heads = eligible.iter().filter_map(|id| {
             let queue = &self.classes[id.0 as usize].queue;
@@ -194,6 +251,11 @@ impl Queues {
     /// Tasks in queues.
     pub fn ready_count(&self) -> usize {
         self.ready_count
+    }
+
+    /// Whether a worker fulfils the condition of a class.
+    pub fn is_met_by(&self, class: ClassId, id: WorkerId, worker: &Worker) -> bool {
+        self.classes[class.0 as usize].is_met_by(id, worker)
     }
 
     /// What a class asks for.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::checkpoint::record::Tag;
 use super::checkpoint::tracked::Tracked;
 use super::effects::{Refusal, RefusalCode, Reply};
-use super::placement::{ClassId, ClassKey, Queues};
+use super::placement::{ClassId, ClassKey, Expressions, Queues};
 use crate::command::{Define, Retry};
 use crate::definition::{
     COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledBody, CompiledTask, Definition, Join, OnFailure, ScheduleDefinition,
@@ -93,6 +93,8 @@ pub(super) struct Step {
     pub priority: i32,
     pub timeout_ms: u64,
     pub retry: Option<Retry>,
+    /// The codes after which there is another attempt; none: all.
+    pub retry_on: Vec<Arc<str>>,
     /// The config, when it holds no expression.
     pub constant_config: Option<Octets>,
     /// What the task's expressions read.
@@ -317,7 +319,15 @@ impl Builder<'_> {
 impl Step {
     fn new(scopes: &[&Definition], task: &TaskDefinition, compiled: &CompiledTask, cleans_up: bool, queues: &mut Queues) -> Self {
         let labels = task.placement.labels.iter().map(|(name, value)| (Arc::from(&**name), Arc::from(&**value))).collect();
-        let key = ClassKey { task_type: task.task_type.clone(), labels, choice: task.placement.strategy.into() };
+        let text = |text: &Option<String>| text.as_deref().map(Arc::from);
+        let expressions = Expressions { condition: text(&task.placement.condition), prefer: text(&task.placement.prefer) };
+        let has_any = expressions.condition.is_some() || expressions.prefer.is_some();
+        let key = ClassKey {
+            task_type: task.task_type.clone(),
+            labels,
+            choice: task.placement.strategy.into(),
+            expressions: has_any.then(|| Box::new(expressions)),
+        };
         let is_control = !matches!(compiled.work, Work::Worker { .. });
         Self {
             id: task.id.clone(),
@@ -336,6 +346,7 @@ impl Step {
             priority: task.priority,
             timeout_ms: task.timeout_ms,
             retry: task.retry.map(Retry::from),
+            retry_on: task.retry_on.clone(),
             constant_config: match &compiled.work {
                 Work::Worker { config } if config.is_constant() => {
                     config.render(&Scope::new(), &mut Budget::default()).ok().as_ref().map(Octets::from)

@@ -250,8 +250,10 @@ impl Machine {
         let Some(instance) = self.instances.get_mut(&at.instance) else { return };
         let policy = retry_of(instance, at.index);
         let may_start = instance.may_start(at.index);
+        let codes = &instance.program.steps[usize::from(at.index)].retry_on;
+        let is_listed = codes.is_empty() || codes.contains(&attempt.failure.code);
         let task = &mut instance.tasks[usize::from(at.index)];
-        if !attempt.is_retryable || task.attempt >= policy.max_attempts || !may_start {
+        if !is_listed || !attempt.is_retryable || task.attempt >= policy.max_attempts || !may_start {
             return self.fail_for_good(turn, at, attempt.failure, attempt.end);
         }
         let wait_ms = backoff_ms(&policy, task.attempt, turn.draw()).max(attempt.retry_after_ms.min(RETRY_AFTER_MS_MAX));

@@ -391,6 +391,13 @@ pub enum Blocker {
         /// How many workers offer the type.
         offering_count: usize,
     },
+    /// Workers offer its type and have its labels, but none of them fulfils its `placement.where`.
+    NoWorkerFulfils {
+        /// The condition.
+        condition: Arc<str>,
+        /// How many workers were asked.
+        offering_count: usize,
+    },
     /// The workers that could run it are draining.
     WorkersDraining {
         /// They.

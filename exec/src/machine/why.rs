@@ -87,7 +87,9 @@ impl Machine {
             .filter(|(_, worker)| worker.offers(&key.task_type, &no_labels))
             .map(|(id, worker)| (*id, worker.offers(&key.task_type, &key.labels)))
             .collect();
-        let eligible: Vec<WorkerId> = offering.iter().filter(|(_, is_eligible)| *is_eligible).map(|(id, _)| *id).collect();
+        let labelled: Vec<WorkerId> = offering.iter().filter(|(_, is_eligible)| *is_eligible).map(|(id, _)| *id).collect();
+        let is_met = |id: &WorkerId| self.workers.get(*id).is_some_and(|worker| self.queues.is_met_by(class, *id, worker));
+        let eligible: Vec<WorkerId> = labelled.iter().copied().filter(is_met).collect();
         let of = |wanted: &dyn Fn(WorkerId) -> bool| {
             eligible.iter().copied().filter(|id| wanted(*id)).take(WORKERS_NAMED_MAX).collect::<Vec<_>>()
         };
@@ -95,6 +97,10 @@ impl Machine {
         let mut blockers = Vec::new();
         if offering.is_empty() {
             blockers.push(Blocker::NoWorkerOffersType { task_type: key.task_type.clone() });
+        } else if let (Some(condition), false, true) =
+            (key.expressions.as_ref().and_then(|texts| texts.condition.clone()), labelled.is_empty(), eligible.is_empty())
+        {
+            blockers.push(Blocker::NoWorkerFulfils { condition, offering_count: labelled.len() });
         } else if eligible.is_empty() {
             let labels = key.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
             blockers.push(Blocker::NoWorkerWithLabels { labels, offering_count: offering.len() });

@@ -12,12 +12,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use distric_model::{Change, Timestamp, WorkerId};
+use distric_rules::expr::{Binding, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::tracked::Tracked;
 use super::instances::TaskAt;
 use super::views::WorkerView;
 use crate::command::WorkerUp;
+use crate::definition::placement::WORKER_NAME;
 
 /// Most workers that one group knows, those that are down included.
 pub const WORKERS_MAX: usize = 16_384;
@@ -71,6 +73,26 @@ impl Worker {
     /// Whether it may run such a task at all.
     pub fn offers(&self, task_type: &Arc<str>, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
         self.is_up && self.task_types.contains(task_type) && labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
+
+    /// Calls `evaluate` with the names that expressions about this worker see.
+    pub fn with_scope<T>(&self, id: WorkerId, evaluate: impl FnOnce(&Scope<'_>) -> T) -> T {
+        let id = id.to_string();
+        let labels = self.labels.iter().map(|(name, value)| (&**name, Binding::Text(value))).collect();
+        let number = |value: u32| Binding::Integer(u64::from(value));
+        let names = BTreeMap::from([
+            ("id", Binding::Text(&id)),
+            ("name", Binding::Text(&self.name)),
+            ("labels", Binding::Record(labels)),
+            ("slots", number(self.slots)),
+            ("prefetch", number(self.prefetch)),
+            ("granted", number(self.granted)),
+            ("in_use", number(self.in_use)),
+            ("free", number(self.free())),
+        ]);
+        let mut scope = Scope::new();
+        scope.bind(WORKER_NAME, Binding::Record(names));
+        evaluate(&scope)
     }
 
     fn free(&self) -> u32 {
