@@ -114,8 +114,8 @@ pub enum ShardLetter {
     Refused {
         /// The proposal.
         number: ProposalNumber,
-        /// Whether the group's leader has too much in flight; else no leader took it in time.
-        overloaded: bool,
+        /// Why.
+        why: Unplaced,
     },
     /// From where on a question of this shard may be answered.
     ReadReady {
@@ -346,6 +346,20 @@ pub enum Reach {
     OwnLead {
         /// The term.
         term: u64,
+    },
+}
+
+/// Why a proposal is in no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unplaced {
+    /// No leader took it in time, or the lead that it was for is over.
+    NoLeader,
+    /// The group's leader has too much in flight: later it may be taken.
+    Overloaded,
+    /// No log takes a command of this size, now or later.
+    TooLarge {
+        /// Most bytes that an entry may have.
+        limit_bytes: u64,
     },
 }
 

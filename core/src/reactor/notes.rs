@@ -17,6 +17,9 @@ pub fn write(shard: usize, note: Note) {
         Note::WorkerGivenUp { group, worker } => {
             tracing::warn!(target: "distric_core::workers", shard, group, worker, "worker given up, its tasks are placed again")
         }
+        Note::CommandTooLarge { group, bytes, limit_bytes } => {
+            tracing::warn!(target: "distric_core::raft", shard, group, bytes, limit_bytes, "command refused, no log takes one of its size")
+        }
         Note::BadFrame { reason } => tracing::warn!(target: "distric_core::wire", shard, reason, "connection closed"),
         Note::CatalogInstalled { version } => tracing::info!(target: "distric_core::catalog", shard, version, "catalog in use"),
         Note::CatalogUnusable { reason } => {

@@ -99,3 +99,30 @@ fn leads_that_go_round_while_workers_come_and_go_leave_no_task_behind() {
         }
     }
 }
+
+#[test]
+fn a_drain_that_meets_a_lead_on_the_move_is_not_lost() {
+    for seed in 0..40 {
+        let mut world = cluster(seed, if seed % 2 == 0 { 1 } else { 3 });
+        let (from, shard) = (leader(&world, 1), 0);
+        let to = (from + 1) % 3;
+        let worker = world.worker_of(from, shard, &["job"], diligent(5));
+        world.run_ms(500);
+        let client = world.client_of(from, 0);
+        move_lead(&mut world, 1, from, to);
+        let steps = world.draw(120);
+        world.steps(steps);
+        let id = Some(world.workers[worker].id.uuid());
+        let drain = Command { kind: CommandKind::DrainWorker.number(), id, ..Command::default() };
+        world.ask(client, &drain).reply();
+        world.run_ms(1_000);
+        // The worker follows the lead; a drain outlives its session.
+        let mono = world.mono;
+        world.workers[worker].node = leader(&world, 1);
+        world.workers[worker].dial_again(mono);
+        world.run_ms(1_000);
+        let views = world.machine(from, 1).workers_view();
+        let status: Vec<&str> = views.iter().map(|view| view.status).collect();
+        assert_eq!(status, ["draining"], "seed {seed}");
+    }
+}

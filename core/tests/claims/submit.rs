@@ -1,5 +1,6 @@
 //! Submit: what an acknowledgement means, what a resend meets, where a message goes.
 
+use distric_core::node::shard::Note;
 use distric_model::{MessageId, Slot, Timestamp};
 use distric_wire::Code;
 use distric_wire::client::{Command, CommandKind, QueryKind, Submit};
@@ -234,4 +235,21 @@ fn a_flood_beyond_the_log_is_refused_as_overload_and_the_rest_is_served() {
     assert_eq!(refused + accepted, 80);
     assert!(refused > 0 && accepted >= 60, "{accepted} accepted, {refused} refused");
     assert_eq!(world.count(|stats| stats.instances_started_count), accepted as u64);
+}
+
+#[test]
+fn a_message_of_which_the_rules_make_more_than_a_log_takes_is_refused_for_good() {
+    let actions = r#"{ workflow: ship, params: { all: "${blob}" } }"#;
+    let rules = format!("rules:\n  - id: orders\n    event_type: order\n    actions: [{}]\n", [actions; 8].join(", "));
+    let mut world = World::new(Setup { bytes_in_flight_max: 1 << 24, ..Setup::of(77, 1) });
+    let client = world.client(0);
+    world.apply(client, Some(&rules), Some(WORKFLOWS));
+    let payload = format!(r#"{{"blob":"{}"}}"#, "x".repeat(900_000));
+    let Said::Rejection(refused) = world.ask(client, &message("order", &payload)) else { panic!("eight copies of it fit in no entry") };
+    assert_eq!((refused.code, refused.retry_after_ms), (Code::TooLarge, None), "coming back would not help: {refused:?}");
+    assert_eq!(refused.limit.map(|(name, _)| name).as_deref(), Some("command_bytes_max"));
+    assert!(world.nodes[0].notes.iter().any(|note| matches!(note, Note::CommandTooLarge { .. })));
+    // The group goes on.
+    let payload = format!(r#"{{"blob":"{}"}}"#, "x".repeat(90_000));
+    assert_eq!(world.ask(client, &message("order", &payload)).response().instances.len(), 8);
 }

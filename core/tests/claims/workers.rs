@@ -345,6 +345,71 @@ fn a_cancelled_instance_stops_its_tasks_on_the_worker() {
     }
 }
 
+const SHORT: &str = "
+workflow:
+  id: ship
+  tasks:
+    - { id: pack, type: job, timeout: 500ms, retry: { max_attempts: 9, initial_backoff: 50ms, max_backoff: 50ms } }
+";
+
+/// Four attempts on four slots are lost with their stream, unknown to the worker, and time out `before_us` before it comes back.
+#[track_caller]
+fn comes_back_around_a_timeout(seed: u64, before_us: i64) {
+    let mut world = World::new(Setup { work_groups: 1, ..Setup::of(seed, 1) });
+    let client = world.client(0);
+    world.apply(client, Some(RULES), Some(SHORT));
+    let worker = world.worker(0, &["job"], holding());
+    world.run_ms(50);
+    let from = world.mono;
+    let instances = start(&mut world, client, 4);
+    world.until(400, "four attempts run", |world| world.workers[worker].running().len() == 4);
+    world.workers[worker].reconnects = false;
+    world.break_worker(worker);
+    world.workers[worker].forget(4);
+    world.workers[worker].habit = diligent(1);
+    let back_us = (from.as_us() + 500_000).saturating_add_signed(before_us);
+    let back = distric_model::Instant::from_us(back_us);
+    world.workers[worker].reconnects = true;
+    world.workers[worker].come_back(back);
+    for instance in instances {
+        let view = world.ended(client, instance, 5_000);
+        assert_eq!(view["status"], "completed", "seed {seed}, back {before_us} us after the first timeout");
+    }
+}
+
+#[test]
+fn attempts_that_timed_out_while_their_worker_was_away_take_up_none_of_its_room() {
+    (0..3).for_each(|seed| comes_back_around_a_timeout(seed, 300_000));
+}
+
+#[test]
+fn nor_do_attempts_that_time_out_while_a_worker_comes_back() {
+    for seed in 0..3 {
+        (0..60).for_each(|step| comes_back_around_a_timeout(seed, step * 20 - 200));
+    }
+}
+
+#[test]
+fn a_worker_that_goes_before_it_is_known_is_given_up_all_the_same() {
+    for seed in 0..3 {
+        let mut world = World::new(Setup { work_groups: 1, ..Setup::of(seed, 1) });
+        let client = world.client(0);
+        world.apply(client, Some(RULES), Some(WORKFLOWS));
+        world.nodes[0].hold_flush = true;
+        let gone = world.worker(0, &["job"], holding());
+        world.until(1_000, "the worker is welcome", |world| world.workers[gone].is_welcome());
+        world.run_ms(20);
+        world.workers[gone].reconnects = false;
+        world.break_worker(gone);
+        // Its time to come back is over before its introduction is durable.
+        world.run_ms(WORKER_GRACE_MS + 1_000);
+        world.nodes[0].hold_flush = false;
+        world.run_ms(500);
+        let rows = world.look(client, QueryKind::Workers, None);
+        assert_eq!((rows["items"].as_array().unwrap().len(), &rows["items"][0]["status"]), (1, &"down".into()), "seed {seed}: {rows:#}");
+    }
+}
+
 #[test]
 fn workers_outlive_an_overloaded_log() {
     let flood = Setup { frames_in_flight_max: 1_000, bytes_in_flight_max: 1 << 40, work_groups: 1, ..Setup::of(41, 1) };

@@ -33,8 +33,8 @@ use self::members::Members;
 use self::reads::{For, Reads};
 use self::route::{Lead, Pending, Return, Route};
 use super::draw::Draws;
-use super::envelope::{Envelope, Origin, ProposalNumber};
-use super::letters::{AskId, Class, CommittedEntry, ConsensusLetter, ShardIndex, ShardLetter};
+use super::envelope::{ENVELOPE_BYTES, Envelope, Origin, ProposalNumber};
+use super::letters::{AskId, Class, CommittedEntry, ConsensusLetter, ShardIndex, ShardLetter, Unplaced};
 use super::machine_clock::{MachineClock, Now};
 use super::owner_of;
 use super::peer::{Forwarded, Member, PeerLetter};
@@ -84,6 +84,8 @@ pub struct Consensus {
 struct Replica {
     raft: Raft,
     clock: MachineClock,
+    /// Most bytes of a command with its envelope.
+    command_bytes_max: u64,
     /// Entries up to here were found at the start: their stamps say nothing about how long ago they were made.
     recovered_upto: LogIndex,
     /// Proposals of this node.
@@ -188,11 +190,12 @@ impl Consensus {
         config.election_timeout_ms_max = self.options.election_timeout_ms_max;
         config.eager_commit = true;
         config.aligned_heartbeats = true;
-        let recovered_upto = recovered.last.index;
+        let (recovered_upto, command_bytes_max) = (recovered.last.index, config.command_bytes_max);
         let raft = Raft::new(config, recovered, LogIndex(0), self.draws.draw(), now.mono)?;
         let replica = Replica {
             raft,
             clock,
+            command_bytes_max,
             recovered_upto,
             route: Route::default(),
             foreign: Vec::new(),
@@ -227,8 +230,12 @@ impl Consensus {
     pub fn on_letter(&mut self, now: Now, letter: ConsensusLetter, out: &mut ConsensusOutputs) {
         match letter {
             ConsensusLetter::Propose { group, number, command, reach } => match self.groups.get_mut(&group) {
+                // Every leader would refuse it, and it would be put again until somebody gave up.
+                Some(replica) if (command.len() + ENVELOPE_BYTES) as u64 > replica.command_bytes_max => {
+                    refuse(out, number, Unplaced::TooLarge { limit_bytes: replica.command_bytes_max });
+                }
                 Some(replica) => replica.route.push(Pending { number, command, reach, since: now.mono }),
-                None => refuse(out, number, false),
+                None => refuse(out, number, Unplaced::NoLeader),
             },
             ConsensusLetter::Read { group, id } => match self.groups.get_mut(&group) {
                 Some(replica) => replica.reads.push(now.mono, id),
@@ -302,7 +309,7 @@ impl Consensus {
             _ => {}
         }
         self.stats.unplaced_count += lost.len() as u64;
-        lost.into_iter().for_each(|number| refuse(out, number, false));
+        lost.into_iter().for_each(|number| refuse(out, number, Unplaced::NoLeader));
     }
 
     /// The log writer has made a write durable.
@@ -394,17 +401,18 @@ impl Consensus {
         }
         let (me, boot, term) = (self.options.node, self.options.boot, replica.raft.term().0);
         for refused in steps.refused.drain(..) {
-            let overloaded = !matches!(refused.reason, Refusal::NotLeader { .. });
+            // A foreign command of a size that this build does not take counts as one without a leader: its node gives up in time.
+            let overloaded = matches!(refused.reason, Refusal::Full { .. });
             let Ok(Envelope { origin, .. }) = Envelope::open(&refused.command) else { continue };
             if origin.node != me {
                 out.sends.push((origin.node, PeerLetter::Refused { group, term, number: origin.number, overloaded }));
             } else if !overloaded {
                 if replica.route.on_refused(now.mono, me, term, origin.number) == Return::Dropped {
-                    refuse(out, origin.number, false);
+                    refuse(out, origin.number, Unplaced::NoLeader);
                 }
             } else if replica.route.give_back(me, term, origin.number) {
                 self.stats.overloaded_count += 1;
-                refuse(out, origin.number, true);
+                refuse(out, origin.number, Unplaced::Overloaded);
             }
         }
         for ready in steps.reads.drain(..) {
@@ -426,7 +434,7 @@ impl Consensus {
                 let origin = if is_command { Envelope::open(&entry.data).ok().map(|envelope| envelope.origin) } else { None };
                 let own = origin.filter(|origin| origin.node == me && origin.boot == boot).map(|origin| origin.number);
                 let lost = replica.route.on_committed(entry.term.0, own);
-                lost.into_iter().for_each(|number| refuse(out, number, false));
+                lost.into_iter().for_each(|number| refuse(out, number, Unplaced::NoLeader));
                 let data = if is_command { entry.data } else { Bytes::new() };
                 entries.push(CommittedEntry { index: entry.index.0, term: entry.term.0, data });
             }
@@ -448,9 +456,9 @@ impl Consensus {
 }
 
 /// A proposal is in no log and goes to none.
-fn refuse(out: &mut ConsensusOutputs, number: ProposalNumber, overloaded: bool) {
+fn refuse(out: &mut ConsensusOutputs, number: ProposalNumber, why: Unplaced) {
     if number != super::envelope::NO_REPLY {
-        out.letters.push((number.shard(), Class::Reply, ShardLetter::Refused { number, overloaded }));
+        out.letters.push((number.shard(), Class::Reply, ShardLetter::Refused { number, why }));
     }
 }
 

@@ -6,7 +6,7 @@ use distric_raft::Input;
 use super::reads::For;
 use super::route::Return;
 use super::{Consensus, ConsensusOutputs, refuse, tell_reader};
-use crate::node::letters::{Class, ShardLetter};
+use crate::node::letters::{Class, ShardLetter, Unplaced};
 use crate::node::machine_clock::Now;
 use crate::node::owner_of;
 use crate::node::peer::{Member, PeerLetter};
@@ -38,11 +38,11 @@ impl Consensus {
                 let Some(replica) = self.groups.get_mut(&group) else { return };
                 if !overloaded {
                     if replica.route.on_refused(now.mono, from, term, number) == Return::Dropped {
-                        refuse(out, number, false);
+                        refuse(out, number, Unplaced::NoLeader);
                     }
                 } else if replica.route.give_back(from, term, number) {
                     self.stats.overloaded_count += 1;
-                    refuse(out, number, true);
+                    refuse(out, number, Unplaced::Overloaded);
                 }
             }
             PeerLetter::ReadIndex { group, id } => self.read_for_peer(now, from, group, id, out),

@@ -1,6 +1,7 @@
 //! Answers: from what a machine said, or from a refusal, to the frame that the client gets. Each request gets exactly one.
 
-use distric_exec::{Reply, Verdict};
+use distric_exec::command::OutResult;
+use distric_exec::{Command, Reply, Verdict};
 use distric_model::{GroupId, TaskId};
 use distric_wire::Code;
 use distric_wire::client::{BatchOutcome, BatchResponse, QueryReply, Response, SubmitOutcome};
@@ -10,10 +11,11 @@ use serde_json::{Value, json};
 
 use super::connections::ReplyTo;
 use super::proposals::{Proposal, REDEFINE_MAX, Waiting};
-use super::{Shard, ShardOutputs};
+use super::{Note, Shard, ShardOutputs};
 use crate::node::envelope::ProposalNumber;
-use crate::node::letters::ConnId;
+use crate::node::letters::{Class, ConnId, ShardLetter, Unplaced};
 use crate::node::machine_clock::Now;
+use crate::node::owner_of;
 use crate::node::refusal::Refusal;
 
 /// After an election the client should come back this soon, milliseconds.
@@ -38,7 +40,7 @@ impl Shard {
                 }
             }
             Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
-            Waiting::Catalog { .. } | Waiting::Housekeeping | Waiting::OwnLead { .. } => {}
+            Waiting::Catalog { .. } | Waiting::Housekeeping | Waiting::Drain | Waiting::OwnLead { .. } => {}
         }
     }
 
@@ -70,19 +72,36 @@ impl Shard {
     }
 
     /// A proposal did not enter its log: certainly not done.
-    pub(super) fn on_refused(&mut self, now: Now, number: ProposalNumber, overloaded: bool, out: &mut ShardOutputs) {
+    pub(super) fn on_refused(&mut self, now: Now, number: ProposalNumber, why: Unplaced, out: &mut ShardOutputs) {
         let Some((_, proposal)) = self.proposals.close(number) else { return };
-        if overloaded && matches!(proposal.waiting, Waiting::Housekeeping | Waiting::OwnLead { .. } | Waiting::Result { .. }) {
+        let is_kept = proposal.waiting.is_for_nobody() || matches!(proposal.waiting, Waiting::Result { .. });
+        if why == Unplaced::Overloaded && is_kept {
             return self.proposals.defer(now.mono, proposal);
         }
         self.note_refused_own(&proposal);
-        let refusal = if overloaded {
-            Refusal::new(Code::Overloaded, "too much waits to be committed").retry_after_ms(LOG_FULL_RETRY_MS)
-        } else {
-            Refusal::new(Code::Unavailable, format!("{} has no leader that can be reached", proposal.group))
-                .retry_after_ms(ELECTION_RETRY_MS)
+        let refusal = match why {
+            Unplaced::Overloaded => Refusal::new(Code::Overloaded, "too much waits to be committed").retry_after_ms(LOG_FULL_RETRY_MS),
+            Unplaced::NoLeader => Refusal::new(Code::Unavailable, format!("{} has no leader that can be reached", proposal.group))
+                .retry_after_ms(ELECTION_RETRY_MS),
+            Unplaced::TooLarge { limit_bytes } => {
+                let (group, bytes) = (proposal.group.to_string(), proposal.command.len() as u64);
+                out.notes.push(Note::CommandTooLarge { group, bytes, limit_bytes });
+                let reason = format!("with what the rules made of it this has {bytes} bytes, and the log takes {limit_bytes}");
+                Refusal::new(Code::TooLarge, reason).limit("command_bytes_max", limit_bytes)
+            }
         };
+        if matches!(why, Unplaced::TooLarge { .. }) && proposal.group != GroupId::META {
+            self.refuse_record(&proposal, &refusal, out);
+        }
         self.refuse_waiting(now, proposal, refusal, out);
+    }
+
+    /// A record of another group's outbox that no log takes: its source hears so, or it would deliver it for ever.
+    fn refuse_record(&self, proposal: &Proposal, refusal: &Refusal, out: &mut ShardOutputs) {
+        let Ok(Command::In(record)) = Command::decode(&proposal.command) else { return };
+        let (from, seq) = (record.from, record.seq);
+        let result = OutResult::Refused { code: refusal.code.name().to_owned(), reason: refusal.reason.to_string() };
+        out.letter(owner_of(from, self.options.count), Class::Reply, ShardLetter::OutAcked { group: from, seq, result });
     }
 
     /// Nothing was heard of a proposal in time: its fate is unknown, and must not be called a failure.
@@ -104,7 +123,7 @@ impl Shard {
         match proposal.waiting {
             Waiting::Submit(to) | Waiting::Command(to) => self.refuse(now, to, refusal, out),
             // The worker keeps its result and sends it again when the session is renewed or its own patience ends.
-            Waiting::Result { .. } | Waiting::Housekeeping | Waiting::OwnLead { .. } => {}
+            Waiting::Result { .. } | Waiting::Housekeeping | Waiting::Drain | Waiting::OwnLead { .. } => {}
             Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
             Waiting::Catalog { from, .. } => Self::answer(from, super::super::question::Answer::Rejected(Box::new(refusal)), out),
         }

@@ -102,11 +102,10 @@ impl Shard {
         for command in self.partition(group).founding_wants(&settings) {
             self.propose_own(now, group, &command, out);
         }
-        let known: Vec<WorkerId> =
-            self.partition(group).machine.workers_view().iter().filter(|view| view.status != "down").map(|view| view.id).collect();
-        for worker in known {
-            if self.workers.find(worker).is_none() {
-                self.expect_back(now, group, worker);
+        let views = self.partition(group).machine.workers_view();
+        for view in views.iter().filter(|view| view.status != "down") {
+            if self.workers.find(view.id).is_none() {
+                self.expect_back(now, group, view.id, view.generation);
             }
         }
         for card in self.workers.cards() {

@@ -40,24 +40,17 @@ impl Shard {
         self.gossip = Some(view);
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
-            let absent: Vec<WorkerId> = self.partition(group).absent.keys().copied().collect();
-            for worker in absent {
-                if self.word_in(group, worker) == Word::Gone {
-                    self.partition(group).absent.insert(worker, now.mono);
+            let mut absent = std::mem::take(&mut self.partition(group).absent);
+            for (worker, absent) in &mut absent {
+                if self.word_on(*worker, absent.generation) == Word::Gone {
+                    absent.until = now.mono;
                 }
             }
+            self.partition(group).absent = absent;
             self.give_up_absent_workers(now, group, out);
         }
         if self.workers.cards().iter().any(|card| self.word_on(card.worker, card.generation) == Word::Gone) {
             self.watch_silence(now, 0);
-        }
-    }
-
-    /// What gossip says about the run of a worker that a group knows.
-    fn word_in(&mut self, group: GroupId, worker: WorkerId) -> Word {
-        match self.partition(group).machine.worker_generation(worker) {
-            Some(generation) => self.word_on(worker, generation),
-            None => Word::Unknown,
         }
     }
 
@@ -67,8 +60,8 @@ impl Shard {
     }
 
     /// How long a worker whose stream broke has to come back, milliseconds.
-    pub(super) fn grace_ms(&mut self, group: GroupId, worker: WorkerId) -> u64 {
-        match self.word_in(group, worker) {
+    pub(super) fn grace_ms(&self, worker: WorkerId, generation: u64) -> u64 {
+        match self.word_on(worker, generation) {
             Word::Gone => 0,
             Word::Unknown => WORKER_GRACE_MS,
             Word::Live => WORKER_GRACE_LIVE_MS,

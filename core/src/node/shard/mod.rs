@@ -222,7 +222,7 @@ impl Shard {
             ShardLetter::Checkpoint { group, snapshot } => self.on_checkpoint(group, snapshot, out),
             ShardLetter::Install { group, snapshot, state } => self.on_install(now, group, &snapshot, state, out),
             ShardLetter::Leadership { group, term, leader } => self.on_leadership(now, group, term, leader, out),
-            ShardLetter::Refused { number, overloaded } => self.on_refused(now, number, overloaded, out),
+            ShardLetter::Refused { number, why } => self.on_refused(now, number, why, out),
             ShardLetter::ReadReady { number, group, index } => self.on_read_ready(now, number, group, index, out),
             ShardLetter::Coordinators { addresses } => self.on_coordinators(now, addresses, out),
             ShardLetter::Announced { member } => self.on_announced(now, *member, out),

@@ -72,6 +72,15 @@ pub enum Note {
         /// Its id.
         worker: String,
     },
+    /// A command is larger than any entry may be, and was refused.
+    CommandTooLarge {
+        /// The group's name.
+        group: String,
+        /// Its bytes.
+        bytes: u64,
+        /// Most bytes of an entry.
+        limit_bytes: u64,
+    },
     /// A connection sent bytes that are no frame.
     BadFrame {
         /// Why.

@@ -42,8 +42,17 @@ pub struct Partition {
     pub tick_at: Option<Instant>,
     /// When unacknowledged outbox records are delivered again.
     pub out_retry_at: Option<Instant>,
-    /// Workers of this group without a stream, and when each is given up.
-    pub absent: BTreeMap<WorkerId, Instant>,
+    /// Workers of this group without a stream.
+    pub absent: BTreeMap<WorkerId, Absent>,
+}
+
+/// A run of a worker whose stream broke.
+#[derive(Clone, Copy, Debug)]
+pub struct Absent {
+    /// The run. The machine may not have heard of it yet: its `WorkerUp` is on its way.
+    pub generation: u64,
+    /// When it is given up.
+    pub until: Instant,
 }
 
 /// What became of one entry.
@@ -246,7 +255,7 @@ impl Partition {
 
     /// When [`Self::wants`] or a retry or a give-up is due next.
     pub fn next_wake(&self) -> Option<Instant> {
-        self.tick_at.into_iter().chain(self.out_retry_at).chain(self.absent.values().copied()).min()
+        self.tick_at.into_iter().chain(self.out_retry_at).chain(self.absent.values().map(|absent| absent.until)).min()
     }
 }
 

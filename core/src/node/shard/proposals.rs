@@ -59,8 +59,10 @@ pub enum Waiting {
         /// How often it was proposed.
         tries: u8,
     },
-    /// Something between groups, an operator's drain: nobody is told.
+    /// Something between groups: nobody is told, and whoever wants it proposes it again.
     Housekeeping,
+    /// An operator's drain, who has been told that it is done: whoever leads takes it.
+    Drain,
     /// A leader's tick, its workers' comings and goings: nobody is told, and no other lead takes it.
     OwnLead {
         /// The term that it leads.
@@ -68,6 +70,13 @@ pub enum Waiting {
     },
     /// A definition; the commands that need it are behind it. Proposed once, however many wait for it.
     Definition,
+}
+
+impl Waiting {
+    /// Whether nobody waits for an answer: the commit ends it.
+    pub fn is_for_nobody(&self) -> bool {
+        matches!(self, Self::Housekeeping | Self::Drain | Self::OwnLead { .. })
+    }
 }
 
 /// The table.
@@ -153,7 +162,7 @@ impl Proposals {
 
     /// The log has committed a proposal that its machine does not answer: nobody waits for it any more.
     pub fn settle(&mut self, number: ProposalNumber) {
-        if matches!(self.open.get(&number), Some((_, Proposal { waiting: Waiting::Housekeeping | Waiting::OwnLead { .. }, .. }))) {
+        if self.open.get(&number).is_some_and(|(_, proposal)| proposal.waiting.is_for_nobody()) {
             self.open.remove(&number);
         }
     }

@@ -16,7 +16,7 @@ use distric_wire::task::{Backlog, Drain, Reconcile, ResultOutcome, TaskRef, Task
 use distric_wire::{AnyMessage, Code, Headers, TaskRefs, U32s, U64s};
 
 use super::connections::Phase;
-use super::partition::Partition;
+use super::partition::{Absent, Partition};
 use super::proposals::{Proposal, Waiting};
 use super::{Note, Shard, ShardOutputs};
 use crate::node::letters::{Class, ConnId, ShardIndex, ShardLetter, WorkerCard};
@@ -180,6 +180,11 @@ impl Shard {
             task_types: card.task_types.clone(),
             labels: card.labels.clone(),
         }));
+        // Attempts that nobody waits for end with the session that they came on: one that the worker never had would take up room that
+        // the worker is about to lease, and nobody would ever give that back. One that still runs there is in the worker's own count.
+        for (task, token) in &cancelled {
+            self.end_lease(now, group, *task, *token, false, out);
+        }
         self.propose_own(now, group, &up, out);
         let refs: Vec<TaskRef> =
             assigned.iter().chain(&cancelled).map(|(task, token)| TaskRef { task_id: task.uuid(), fencing_token: *token }).collect();
@@ -196,31 +201,33 @@ impl Shard {
         if !current {
             return;
         }
-        self.workers.table.remove(&worker);
+        let Some(ended) = self.workers.table.remove(&worker) else { return };
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
-            self.expect_back(now, group, worker);
+            self.expect_back(now, group, worker, ended.card.generation);
             self.give_up_absent_workers(now, group, out);
         }
     }
 
-    /// Starts a worker's time to come back.
-    pub(super) fn expect_back(&mut self, now: Now, group: GroupId, worker: WorkerId) {
-        let grace_ms = self.grace_ms(group, worker);
+    /// Starts the time that a run of a worker has to come back.
+    pub(super) fn expect_back(&mut self, now: Now, group: GroupId, worker: WorkerId, generation: u64) {
+        let until = now.mono.plus_ms(self.grace_ms(worker, generation));
         let partition = self.partition(group);
         if partition.is_active() {
-            partition.absent.insert(worker, now.mono.plus_ms(grace_ms));
+            partition.absent.insert(worker, Absent { generation, until });
         }
     }
 
     /// Workers that did not come back: their tasks are placed again.
     pub(super) fn give_up_absent_workers(&mut self, now: Now, group: GroupId, out: &mut ShardOutputs) {
         let Some(partition) = self.partitions.get_mut(&group) else { return };
-        let gone: Vec<WorkerId> = partition.absent.iter().filter(|(_, at)| **at <= now.mono).map(|(worker, _)| *worker).collect();
-        for worker in gone {
+        let is_gone = |(_, absent): &(&WorkerId, &Absent)| absent.until <= now.mono;
+        let gone: Vec<(WorkerId, Absent)> = partition.absent.iter().filter(is_gone).map(|(worker, absent)| (*worker, *absent)).collect();
+        for (worker, absent) in gone {
             let partition = self.partition(group);
             partition.absent.remove(&worker);
-            let Some(generation) = partition.machine.worker_generation(worker) else { continue };
+            // The later of what the machine knows and what the session said: a `WorkerUp` that is on its way is before this in the log.
+            let generation = partition.machine.worker_generation(worker).map_or(absent.generation, |known| known.max(absent.generation));
             out.notes.push(Note::WorkerGivenUp { worker: worker.to_string(), group: group.to_string() });
             self.propose_own(now, group, &Command::WorkerDown(WorkerDown { worker, generation }), out);
         }
@@ -361,21 +368,28 @@ impl Shard {
             match assignment {
                 Some(assignment) if assignment.worker == worker => self.dispatch(now, &assignment, out),
                 Some(_) => {}
-                // Cancelled or timed out, and the worker never had it or has forgotten it: its credit is free again.
-                None => {
-                    let outcome = TaskOutcome::Returned { reason: "unknown to the worker".to_owned() };
-                    let done = TaskDone { task, attempt: 0, fencing_token, outcome, renew_credit: true };
-                    self.propose_own(now, group, &Command::TaskDone(Box::new(done)), out);
-                }
+                // Cancelled or timed out since the session began, and the worker never had it or has forgotten it. What the worker has leased
+                // meanwhile did not fit beside it: that is the credit which is free now.
+                None => self.end_lease(now, group, task, fencing_token, true, out),
             }
         }
+    }
+
+    /// Ends the lease of an attempt that nobody waits for, without a word of its worker.
+    fn end_lease(&mut self, now: Now, group: GroupId, task: TaskId, fencing_token: u64, renew_credit: bool, out: &mut ShardOutputs) {
+        // Not `Returned`: what is returned never renews its credit.
+        let (code, error) = ("unknown_to_worker".to_owned(), "the worker does not have it".to_owned());
+        let outcome = TaskOutcome::Failed { code, error, retryable: true, retry_after_ms: None };
+        let done = TaskDone { task, attempt: 0, fencing_token, outcome, renew_credit };
+        self.propose_own(now, group, &Command::TaskDone(Box::new(done)), out);
     }
 
     /// An operator drains a worker, or ends the drain.
     pub(super) fn on_worker_drain(&mut self, now: Now, worker: WorkerId, drain: bool, out: &mut ShardOutputs) {
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
-            self.propose_housekeeping(now, group, &Command::WorkerDrain(WorkerDrain { worker, drain }), out);
+            let drain = Command::WorkerDrain(WorkerDrain { worker, drain });
+            self.propose_unanswered(now, group, Waiting::Drain, &drain, out);
         }
         if self.workers.find(worker).is_some_and(|attached| attached.shard == self.options.index) {
             self.send_to_worker(now, worker, &Drain { drain }, out);
