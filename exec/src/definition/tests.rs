@@ -314,7 +314,7 @@ fn expressions_about_workers_are_checked() {
         ("where: 'worker.label.a'", "a worker has no `label`, did you mean `labels`?, at column 1 of the text"),
         ("where: 'input.a == 1'", "there is no `input` here: `where` sees `worker` alone, at column 1 of the text"),
         ("where: 'worker'", "`worker` is followed by one of id, name, labels, slots, prefetch, at column 1 of the text"),
-        ("prefer: '1 +'", "unexpected end of the expression, at column 4 of the text"),
+        ("prefer: '1 +'", "expected a value, found the end, at column 4 of the text"),
         ("strategy: custom", "the strategy `custom` chooses by `prefer`, which is missing"),
         ("strategy: round_robin, prefer: worker.free", "`prefer` is the strategy `custom`, but another one is asked for"),
     ] {
