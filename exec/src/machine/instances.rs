@@ -168,7 +168,7 @@ impl Instance {
             let task = &self.tasks[usize::from(index)];
             (task.attempt, task.worker)
         });
-        self.bytes += self.history.push(Transition { at: turn.now, task, from, to, attempt, worker, reason: reason.clone() });
+        self.bytes += self.history.push(&Transition { at: turn.now, task, from, to, attempt, worker, reason: reason.clone() });
         turn.out.push(Effect::Event(Box::new(Event {
             index: turn.index,
             instance: self.id,

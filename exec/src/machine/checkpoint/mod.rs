@@ -159,7 +159,7 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
         timer: instance.timer,
         verdict: instance.verdict,
         failure: instance.failure.clone(),
-        history: instance.history.iter().cloned().collect(),
+        history: instance.history.iter().collect(),
         history_dropped_count: instance.history.dropped_count(),
         revision: instance.revision,
         bytes: instance.bytes,
