@@ -34,9 +34,9 @@ pub(super) struct Transition {
 #[derive(Debug, Default)]
 pub(super) struct History {
     packed: Vec<u8>,
-    /// Where the oldest begins.
-    head: usize,
-    count: usize,
+    /// Where the oldest begins: the bounds on entries and reasons keep it far within 32 bits.
+    head: u32,
+    count: u32,
     /// What the oldest one's step of time counts from, and when the newest was.
     oldest_from: Timestamp,
     newest_at: Timestamp,
@@ -53,7 +53,7 @@ impl History {
 
     /// Adds one. Returns the bytes that the history grew by; dropping an old one counts as nothing, to stay on the safe side.
     pub fn push(&mut self, transition: &Transition) -> u64 {
-        if self.count >= HISTORY_ENTRIES_MAX {
+        if self.count as usize >= HISTORY_ENTRIES_MAX {
             self.drop_oldest();
             self.dropped_count += 1;
         }
@@ -73,11 +73,11 @@ impl History {
         let before = self.count;
         let kept: Vec<Transition> = self.iter().filter_map(placed).collect();
         self.refill(&kept);
-        self.dropped_count += (before - self.count) as u64;
+        self.dropped_count += u64::from(before - self.count);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Transition> + '_ {
-        let (mut packed, mut before) = (Packed(&self.packed[self.head..]), self.oldest_from);
+        let (mut packed, mut before) = (Packed(&self.packed[self.head as usize..]), self.oldest_from);
         (0..self.count).map(move |_| {
             let transition = packed.transition(before);
             before = transition.at;
@@ -121,7 +121,7 @@ impl History {
         }
         let wanted = room.used + reason.len();
         if self.packed.capacity() - self.packed.len() < wanted {
-            self.packed.drain(..self.head);
+            self.packed.drain(..self.head as usize);
             self.head = 0;
             // Less than doubling: most histories are short, and there are as many as instances.
             self.packed.reserve_exact(wanted + self.packed.len() / 4);
@@ -133,9 +133,9 @@ impl History {
     }
 
     fn drop_oldest(&mut self) {
-        let mut packed = Packed(&self.packed[self.head..]);
+        let mut packed = Packed(&self.packed[self.head as usize..]);
         self.oldest_from = packed.transition(self.oldest_from).at;
-        self.head = self.packed.len() - packed.0.len();
+        self.head = (self.packed.len() - packed.0.len()) as u32;
         self.count -= 1;
     }
 }

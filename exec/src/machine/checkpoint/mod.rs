@@ -150,7 +150,7 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
         payload,
         params,
         timeout_ms: origin.timeout_ms,
-        retry: origin.retry,
+        retry: origin.retry.as_deref().copied(),
         traceparent: origin.traceparent.clone(),
         hops: origin.hops,
         created_at: instance.created_at,
@@ -166,7 +166,7 @@ fn record_of(instance: &mut Instance, out: &mut Vec<Change>) -> Vec<u8> {
         tasks,
         seldom: Seldom {
             is_payload_changed: instance.origin.is_payload_changed,
-            pause: instance.pause.clone(),
+            pause: instance.pause.as_deref().cloned(),
             door: instance.door.clone(),
             admission: instance.origin.admission.clone(),
             flow: instance.flow.clone(),

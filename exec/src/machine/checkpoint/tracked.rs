@@ -13,14 +13,16 @@ use serde::{Serialize, Serializer};
 const DIRTY_SLACK: usize = 1_024;
 
 #[derive(Debug)]
-struct Slot<V> {
-    /// Boxed: nodes of a map that is filled in order are little more than half full, and that half is paid for.
-    value: Box<V>,
+struct Record<V> {
+    value: V,
     /// Its key is in `dirty`.
     is_dirty: bool,
     /// A checkpoint has it.
     is_stored: bool,
 }
+
+/// Boxed: nodes of a map that is filled in order are little more than half full, and the empty rest is paid for.
+type Slot<V> = Box<Record<V>>;
 
 /// An ordered map that knows which of its records changed.
 #[derive(Debug)]
@@ -42,12 +44,12 @@ impl<K, V> Default for Tracked<K, V> {
 impl<K: Ord + Clone, V> Tracked<K, V> {
     /// A map of restored records: all of them are stored.
     pub fn restored(records: BTreeMap<K, V>) -> Self {
-        let slot = |(key, value)| (key, Slot { value: Box::new(value), is_dirty: false, is_stored: true });
+        let slot = |(key, value)| (key, Box::new(Record { value, is_dirty: false, is_stored: true }));
         Self { map: records.into_iter().map(slot).collect(), is_tracking: true, dirty: Vec::new(), removed: Vec::new() }
     }
 
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.map.get(key).map(|slot| &*slot.value)
+        self.map.get(key).map(|slot| &slot.value)
     }
 
     pub fn contains_key(&self, key: &K) -> bool {
@@ -66,7 +68,7 @@ impl<K: Ord + Clone, V> Tracked<K, V> {
 
     /// The value, to change in it only what a restore derives from other records.
     pub fn get_mut_derived(&mut self, key: &K) -> Option<&mut V> {
-        self.map.get_mut(key).map(|slot| &mut *slot.value)
+        self.map.get_mut(key).map(|slot| &mut slot.value)
     }
 
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
@@ -74,7 +76,7 @@ impl<K: Ord + Clone, V> Tracked<K, V> {
             self.dirty.push(key.clone());
         }
         let is_dirty = self.is_tracking;
-        let old = self.map.insert(key.clone(), Slot { value: Box::new(value), is_dirty, is_stored: false });
+        let old = self.map.insert(key.clone(), Box::new(Record { value, is_dirty, is_stored: false }));
         if let Some(old) = &old
             && old.is_stored
             && let Some(slot) = self.map.get_mut(&key)
@@ -82,7 +84,7 @@ impl<K: Ord + Clone, V> Tracked<K, V> {
             slot.is_stored = true;
         }
         self.clear_stale();
-        old.map(|slot| *slot.value)
+        old.map(|slot| slot.value)
     }
 
     pub fn remove(&mut self, key: &K) -> Option<V> {
@@ -90,19 +92,19 @@ impl<K: Ord + Clone, V> Tracked<K, V> {
         if slot.is_stored {
             self.removed.push(key.clone());
         }
-        Some(*slot.value)
+        Some(slot.value)
     }
 
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.map.iter().map(|(key, slot)| (key, &*slot.value))
+        self.map.iter().map(|(key, slot)| (key, &slot.value))
     }
 
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
-        self.map.values().map(|slot| &*slot.value)
+        self.map.values().map(|slot| &slot.value)
     }
 
     pub fn range<R: RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.map.range(range).map(|(key, slot)| (key, &*slot.value))
+        self.map.range(range).map(|(key, slot)| (key, &slot.value))
     }
 
     pub fn len(&self) -> usize {
@@ -158,7 +160,7 @@ impl<K: Ord + Clone, V> Tracked<K, V> {
 
 impl<K: Serialize, V: Serialize> Serialize for Tracked<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.map.iter().map(|(key, slot)| (key, &*slot.value)))
+        serializer.collect_map(self.map.iter().map(|(key, slot)| (key, &slot.value)))
     }
 }
 
