@@ -174,7 +174,7 @@ impl Machine {
             is_payload_changed: false,
             params: Octets::default(),
             timeout_ms,
-            retry: if is_call { None } else { parent.origin.retry },
+            retry: if is_call { None } else { parent.origin.retry.clone() },
             traceparent: parent.origin.traceparent.clone(),
             hops: parent.origin.hops,
             admission: None,

@@ -116,7 +116,7 @@ fn attempts_of(instance: &Instance, index: u16) -> Vec<AttemptView> {
         } else if let Some(last) = attempts.last_mut().filter(|last| last.ended_at_us.is_none()) {
             last.ended_at_us = Some(entry.at.as_us());
             last.outcome = Some(entry.to.as_str());
-            last.reason.clone_from(&entry.reason);
+            last.reason = entry.reason;
         }
     }
     attempts

@@ -4,6 +4,7 @@
 //! instance ends. The first failure of a critical task decides the outcome: what has not ended is cancelled, except the
 //! tasks that clean up (`join: all_done`, and what follows them). Start reading at [`Machine::create_instance`].
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use distric_model::{InstanceId, MessageId, Slot, TaskId, Timestamp, WorkerId};
@@ -40,16 +41,28 @@ impl TaskAt {
     }
 }
 
-/// What went wrong.
+/// What went wrong. Boxed, for most tasks and instances have none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Failure {
+#[serde(transparent)]
+pub(super) struct Failure(Box<FailureText>);
+
+/// The content of a [`Failure`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FailureText {
     pub code: Arc<str>,
     pub message: Arc<str>,
 }
 
+impl Deref for Failure {
+    type Target = FailureText;
+    fn deref(&self) -> &FailureText {
+        &self.0
+    }
+}
+
 impl Failure {
     pub fn new(code: &str, message: &str) -> Self {
-        Self { code: super::history::reason(code), message: super::history::reason(message) }
+        Self(Box::new(FailureText { code: super::history::reason(code), message: super::history::reason(message) }))
     }
 
     /// As one line for a history.
@@ -76,7 +89,7 @@ pub(super) struct Instance {
     /// Tasks that have not ended.
     pub open_count: usize,
     /// It starts nothing now.
-    pub pause: Option<Pause>,
+    pub pause: Option<Box<Pause>>,
     /// The gates that it passes before it begins.
     pub door: Option<Box<Door>>,
     /// The key that its tasks take turns under.
@@ -110,7 +123,7 @@ pub(super) struct Origin {
     /// The action's parameters; empty for none.
     pub params: Octets,
     pub timeout_ms: Option<u64>,
-    pub retry: Option<Retry>,
+    pub retry: Option<Box<Retry>>,
     pub traceparent: Option<Arc<str>>,
     pub hops: u8,
     /// What ties it to other instances.
@@ -168,7 +181,7 @@ impl Instance {
             let task = &self.tasks[usize::from(index)];
             (task.attempt, task.worker)
         });
-        self.bytes += self.history.push(Transition { at: turn.now, task, from, to, attempt, worker, reason: reason.clone() });
+        self.bytes += self.history.push(&Transition { at: turn.now, task, from, to, attempt, worker, reason: reason.clone() });
         turn.out.push(Effect::Event(Box::new(Event {
             index: turn.index,
             instance: self.id,

@@ -112,7 +112,7 @@ impl Machine {
         self.timers.remove(timer);
         let (status, program) = (instance.status, instance.program.clone());
         self.with_instance(id, |instance| {
-            instance.pause = Some(Pause { reason: reason.clone(), left_ms });
+            instance.pause = Some(Box::new(Pause { reason: reason.clone(), left_ms }));
             instance.record(turn, None, status, State::Paused, Some(reason));
         });
         for index in 0..program.steps.len() as u16 {

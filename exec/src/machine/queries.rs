@@ -130,7 +130,7 @@ impl Machine {
             to: transition.to.as_str(),
             attempt: transition.attempt,
             worker: transition.worker,
-            reason: transition.reason.clone(),
+            reason: transition.reason,
         });
         Some(InstanceView {
             summary: self.summary(instance),

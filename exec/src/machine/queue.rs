@@ -29,8 +29,8 @@ pub(super) struct Flow {
     pub weight: u32,
 }
 
-/// A flow by name; tasks without a key are one.
-pub(super) type FlowName = Option<(Namespace, Arc<str>)>;
+/// A flow by name; tasks without a key are one. Behind a pointer, for every ready task has it and most have none.
+pub(super) type FlowName = Option<Arc<(Namespace, Arc<str>)>>;
 
 /// What a queue remembers that its tasks do not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn flow(name: &str) -> FlowName {
-        (!name.is_empty()).then(|| (Namespace::default(), Arc::from(name)))
+        (!name.is_empty()).then(|| Arc::new((Namespace::default(), Arc::from(name))))
     }
 
     struct Line {

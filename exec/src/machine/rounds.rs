@@ -361,7 +361,7 @@ impl Machine {
         });
         match end {
             Ok(output) => self.complete_attempt(turn, at, output),
-            Err(Stop { end: State::Cancelled, failure, .. }) => self.close_task(turn, at, State::Cancelled, Some(failure.message)),
+            Err(Stop { end: State::Cancelled, failure, .. }) => self.close_task(turn, at, State::Cancelled, Some(failure.message.clone())),
             Err(Stop { end, failure, is_retryable }) => {
                 self.fail_attempt(turn, at, AttemptFailure { failure, is_retryable, retry_after_ms: 0, end });
             }

@@ -53,7 +53,7 @@ pub struct SignalKey {
 /// A task that waits, here or in another group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Waiter {
-    pub key: SignalKey,
+    pub key: Arc<SignalKey>,
     pub task: TaskId,
     /// Which of its lives: records of an earlier one may come late.
     pub round: u32,
@@ -62,7 +62,7 @@ pub(super) struct Waiter {
 /// A signal that nobody waits for yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
-    pub key: SignalKey,
+    pub key: Arc<SignalKey>,
     pub payload: Octets,
     pub expires_at: Timestamp,
 }
@@ -79,11 +79,11 @@ pub(super) struct Signals {
     waiters: Tracked<u64, Waiter>,
     kept: Tracked<u64, Kept>,
     #[serde(skip)]
-    waiting: BTreeMap<SignalKey, BTreeSet<u64>>,
+    waiting: ByKey,
     #[serde(skip)]
     waiter_of: BTreeMap<TaskId, u64>,
     #[serde(skip)]
-    keeping: BTreeMap<SignalKey, BTreeSet<u64>>,
+    keeping: ByKey,
     #[serde(skip)]
     by_expiry: BTreeSet<(Timestamp, u64)>,
 }
@@ -111,14 +111,14 @@ impl Signals {
             return;
         }
         self.forget_waiter(waiter.task, waiter.round);
-        self.waiting.entry(waiter.key.clone()).or_default().insert(number);
+        self.waiting.insert(&waiter.key, number);
         self.waiter_of.insert(waiter.task, number);
         self.waiters.insert(number, waiter);
     }
 
     /// Takes out the task that has waited the longest.
-    fn next_waiter(&mut self, key: &SignalKey) -> Option<TaskId> {
-        let number = *self.waiting.get(key)?.first()?;
+    fn next_waiter(&mut self, key: &Arc<SignalKey>) -> Option<TaskId> {
+        let number = self.waiting.first(key)?;
         let task = self.waiters.get(&number)?.task;
         self.forget_waiter(task, u32::MAX);
         Some(task)
@@ -132,16 +132,11 @@ impl Signals {
         }
         self.waiter_of.remove(&task);
         let Some(waiter) = self.waiters.remove(&number) else { return };
-        if let Some(numbers) = self.waiting.get_mut(&waiter.key) {
-            numbers.remove(&number);
-            if numbers.is_empty() {
-                self.waiting.remove(&waiter.key);
-            }
-        }
+        self.waiting.remove(&waiter.key, number);
     }
 
     fn keep(&mut self, number: u64, kept: Kept) {
-        self.keeping.entry(kept.key.clone()).or_default().insert(number);
+        self.keeping.insert(&kept.key, number);
         self.by_expiry.insert((kept.expires_at, number));
         self.kept.insert(number, kept);
     }
@@ -149,23 +144,18 @@ impl Signals {
     fn forget_kept(&mut self, number: u64) -> Option<Kept> {
         let kept = self.kept.remove(&number)?;
         self.by_expiry.remove(&(kept.expires_at, number));
-        if let Some(numbers) = self.keeping.get_mut(&kept.key) {
-            numbers.remove(&number);
-            if numbers.is_empty() {
-                self.keeping.remove(&kept.key);
-            }
-        }
+        self.keeping.remove(&kept.key, number);
         Some(kept)
     }
 
     /// Takes out the oldest signal that is kept under a key.
-    fn next_kept(&mut self, key: &SignalKey) -> Option<Kept> {
-        let number = *self.keeping.get(key)?.first()?;
+    fn next_kept(&mut self, key: &Arc<SignalKey>) -> Option<Kept> {
+        let number = self.keeping.first(key)?;
         self.forget_kept(number)
     }
 
-    fn kept_count(&self, key: &SignalKey) -> usize {
-        self.keeping.get(key).map_or(0, BTreeSet::len)
+    fn kept_count(&self, key: &Arc<SignalKey>) -> usize {
+        self.keeping.count(key)
     }
 
     /// When the first signal has been kept long enough.
@@ -181,8 +171,44 @@ impl Signals {
     /// Numbers of the signals that are kept under any name of a key.
     fn numbers_under(&self, namespace: &Namespace, key: &Arc<str>) -> Vec<u64> {
         let from = SignalKey { namespace: namespace.clone(), key: key.clone(), name: Arc::from("") };
-        let under = self.keeping.range(from..).take_while(|(found, _)| found.namespace == *namespace && found.key == *key);
-        under.flat_map(|(_, numbers)| numbers.iter().copied()).collect()
+        self.keeping
+            .from(from)
+            .take_while(|(found, _)| found.namespace == *namespace && found.key == *key)
+            .map(|(_, number)| number)
+            .collect()
+    }
+}
+
+/// Numbers by key, in order: one flat set, because under nearly every key there is one number.
+#[derive(Debug, Default)]
+struct ByKey {
+    numbers: BTreeSet<(Arc<SignalKey>, u64)>,
+}
+
+impl ByKey {
+    fn insert(&mut self, key: &Arc<SignalKey>, number: u64) {
+        self.numbers.insert((key.clone(), number));
+    }
+
+    fn remove(&mut self, key: &Arc<SignalKey>, number: u64) {
+        self.numbers.remove(&(key.clone(), number));
+    }
+
+    fn under(&self, key: &Arc<SignalKey>) -> impl Iterator<Item = u64> {
+        self.numbers.range((key.clone(), 0)..=(key.clone(), u64::MAX)).map(|(_, number)| *number)
+    }
+
+    fn first(&self, key: &Arc<SignalKey>) -> Option<u64> {
+        self.under(key).next()
+    }
+
+    /// O(count), which [`SIGNALS_PER_KEY_MAX`] bounds where it is asked for.
+    fn count(&self, key: &Arc<SignalKey>) -> usize {
+        self.under(key).count()
+    }
+
+    fn from(&self, key: SignalKey) -> impl Iterator<Item = (&SignalKey, u64)> {
+        self.numbers.range((Arc::new(key), 0)..).map(|(key, number)| (&**key, *number))
     }
 }
 
@@ -220,7 +246,7 @@ impl Machine {
     }
 
     /// Where a signal goes. Errors: what is wrong with it, or that its instance cannot get it.
-    fn target_of(&self, signal: &Signal) -> Result<SignalKey, Refusal> {
+    fn target_of(&self, signal: &Signal) -> Result<Arc<SignalKey>, Refusal> {
         let refused = |code, reason| Refusal { code, reason, limit: None, retry_after_ms: None };
         let within = |what: &str, bytes: usize, bytes_max: usize| {
             let reason = || format!("a {what} of {bytes} bytes is not within 1 and {bytes_max}");
@@ -246,7 +272,7 @@ impl Machine {
             },
             _ => return Err(refused(RefusalCode::BadArgument, "a signal has a key or an instance, and not both".into())),
         };
-        Ok(SignalKey { namespace: signal.namespace.clone(), key, name: signal.name.clone() })
+        Ok(Arc::new(SignalKey { namespace: signal.namespace.clone(), key, name: signal.name.clone() }))
     }
 
     /// Gives a signal to the first task that waits for it, else keeps it. Returns whether a task got it, or has it on its way.
@@ -297,6 +323,7 @@ impl Machine {
     /// A task, here or in another group, waits for a key whose home is here.
     pub(super) fn await_here(&mut self, turn: &mut Turn<'_>, key: SignalKey, task: TaskId, round: u32) {
         let number = turn.mint(1);
+        let key = Arc::new(key);
         self.signals.wait(number, Waiter { key: key.clone(), task, round });
         // Kept signals meet whoever waits: one of them at most finds its task gone.
         if let Some(kept) = self.signals.next_kept(&key) {
@@ -340,7 +367,7 @@ impl Machine {
 
     /// The task of a signal on its way had ended: it goes to the next, or is kept for what is left of its time.
     pub(super) fn signal_came_back(&mut self, turn: &mut Turn<'_>, signal: super::effects::Sent) {
-        let signal = Kept { key: signal.key, payload: signal.payload, expires_at: signal.expires_at };
+        let signal = Kept { key: Arc::new(signal.key), payload: signal.payload, expires_at: signal.expires_at };
         self.offer(turn, signal);
     }
 
@@ -417,7 +444,7 @@ impl Machine {
 
     /// Forgets what was sent to an instance that has ended.
     pub(super) fn forget_signals_to(&mut self, id: InstanceId) {
-        if self.signals.keeping.is_empty() {
+        if self.signals.kept.len() == 0 {
             return;
         }
         let Some(namespace) = self.instances.get(&id).map(|instance| instance.program.namespace.clone()) else { return };
@@ -455,7 +482,7 @@ impl Machine {
 
 impl From<Kept> for super::effects::Sent {
     fn from(kept: Kept) -> Self {
-        Self { key: kept.key, payload: kept.payload, expires_at: kept.expires_at }
+        Self { key: Arc::unwrap_or_clone(kept.key), payload: kept.payload, expires_at: kept.expires_at }
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum State {
 
 impl State {
     /// All of them: a state's place here is its number in records. New ones go last.
-    const ALL: [Self; 15] = [
+    pub const ALL: [Self; 15] = [
         Self::Scheduled,
         Self::Running,
         Self::Pending,

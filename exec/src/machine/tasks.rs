@@ -340,7 +340,7 @@ pub(super) fn default_key(at: TaskAt, rerun: u32) -> Arc<str> {
 
 /// Which tasks take turns with those of an instance.
 pub(super) fn flow_of(instance: &Instance) -> FlowName {
-    instance.flow.as_ref().map(|flow| (instance.program.namespace.clone(), flow.key.clone()))
+    instance.flow.as_ref().map(|flow| Arc::new((instance.program.namespace.clone(), flow.key.clone())))
 }
 
 /// A task's place in its queue.
@@ -356,7 +356,7 @@ pub(super) fn retry_of(instance: &Instance, index: u16) -> Retry {
         // The tasks in it have the policy of whoever started the instance; its own attempts would multiply theirs.
         return step.retry.unwrap_or(Retry::NONE);
     }
-    step.retry.or(instance.origin.retry).unwrap_or(Retry::NONE)
+    step.retry.or(instance.origin.retry.as_deref().copied()).unwrap_or(Retry::NONE)
 }
 
 /// The wait after the `attempt`th attempt failed: exponential, bounded, then widened by the jitter either way.

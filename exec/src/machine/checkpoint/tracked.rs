@@ -13,13 +13,16 @@ use serde::{Serialize, Serializer};
 const DIRTY_SLACK: usize = 1_024;
 
 #[derive(Debug)]
-struct Slot<V> {
+struct Record<V> {
     value: V,
     /// Its key is in `dirty`.
     is_dirty: bool,
     /// A checkpoint has it.
     is_stored: bool,
 }
+
+/// Boxed: nodes of a map that is filled in order are little more than half full, and the empty rest is paid for.
+type Slot<V> = Box<Record<V>>;
 
 /// An ordered map that knows which of its records changed.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl<K, V> Default for Tracked<K, V> {
 impl<K: Ord + Clone, V> Tracked<K, V> {
     /// A map of restored records: all of them are stored.
     pub fn restored(records: BTreeMap<K, V>) -> Self {
-        let slot = |(key, value)| (key, Slot { value, is_dirty: false, is_stored: true });
+        let slot = |(key, value)| (key, Box::new(Record { value, is_dirty: false, is_stored: true }));
         Self { map: records.into_iter().map(slot).collect(), is_tracking: true, dirty: Vec::new(), removed: Vec::new() }
     }
 
@@ -73,7 +76,7 @@ impl<K: Ord + Clone, V> Tracked<K, V> {
             self.dirty.push(key.clone());
         }
         let is_dirty = self.is_tracking;
-        let old = self.map.insert(key.clone(), Slot { value, is_dirty, is_stored: false });
+        let old = self.map.insert(key.clone(), Box::new(Record { value, is_dirty, is_stored: false }));
         if let Some(old) = &old
             && old.is_stored
             && let Some(slot) = self.map.get_mut(&key)
