@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
             let name = self.tokens.name().map_err(|_| Undecided)?;
             let trie = self.trie;
             let value = self.next()?;
-            match trie.link(node, name) {
+            match trie.link(node, name.as_bytes()) {
                 None => self.skip(value, levels)?,
                 Some(link) => {
                     // Of two members with one name the last counts, and the first may have filled slots already.
