@@ -1,10 +1,12 @@
 //! What the catalog is asked with, and what it answers: plain values that go into the log.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::packed;
 use crate::retry::RetryPolicy;
 
 /// What a message carries beside its payload. Rules read it as `$namespace`, `$event_type`, `$source`, `$timestamp`, `$headers.x`.
@@ -20,7 +22,7 @@ pub struct Envelope<'a> {
     pub timestamp_us: Option<u64>,
     /// Headers; rules compare their names without regard to ASCII case.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The content type of the payload.
+    /// The content type of the payload: see [`PayloadFormat::of`]; one that is not known is taken for JSON.
     pub content_type: Option<&'a str>,
 }
 
@@ -78,12 +80,63 @@ pub struct Note {
     pub message: String,
 }
 
-/// The payload is no JSON document that can be judged.
+/// In which form a payload is, as its content type says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// JSON text (RFC 8259).
+    Json,
+    /// MessagePack, as far as JSON can say the same: maps with texts as keys; no binary data, no extension types.
+    MessagePack,
+}
+
+impl PayloadFormat {
+    /// The form that a content type names, parameters and case aside: `application/json`, anything that ends in `+json`, and no content
+    /// type at all are JSON; `application/msgpack`, `application/x-msgpack`, `application/vnd.msgpack` and anything that ends in `+msgpack` are
+    /// MessagePack. `None`: another one, which rules cannot read.
+    pub fn of(content_type: Option<&str>) -> Option<Self> {
+        const JSON: [&str; 2] = ["application/json", "+json"];
+        const PACKED: [&str; 4] = ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack", "+msgpack"];
+        let Some(content_type) = content_type else { return Some(Self::Json) };
+        let essence = content_type.split(';').next().unwrap_or_default().trim().as_bytes();
+        let is = |name: &&str| match name.as_bytes() {
+            suffix @ [b'+', ..] => essence.len() > suffix.len() && essence[essence.len() - suffix.len()..].eq_ignore_ascii_case(suffix),
+            whole => essence.eq_ignore_ascii_case(whole),
+        };
+        if JSON.iter().any(|name| is(name)) {
+            return Some(Self::Json);
+        }
+        PACKED.iter().any(|name| is(name)).then_some(Self::MessagePack)
+    }
+
+    /// The payload as JSON text: as it is when it is JSON, which is not checked, else written anew.
+    ///
+    /// Errors: it is not of this form, or says what JSON cannot; with the byte. Checked by `rules/tests/packed.rs`.
+    pub fn to_json(self, payload: &[u8]) -> Result<Cow<'_, [u8]>, PayloadError> {
+        match self {
+            Self::Json => Ok(Cow::Borrowed(payload)),
+            Self::MessagePack => {
+                let mut text = Vec::with_capacity(payload.len() + payload.len() / 2);
+                packed::write_json(payload, &mut text)?;
+                Ok(Cow::Owned(text))
+            }
+        }
+    }
+}
+
+/// The payload is no document that can be judged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     /// Not JSON (RFC 8259), or a number beyond the range of a double.
     #[error("the payload is not valid JSON at byte {offset}: {message}")]
     NotJson {
+        /// Byte of the payload, from 0, at which reading failed.
+        offset: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// Not MessagePack, or something in it that JSON cannot say.
+    #[error("the payload is not MessagePack that rules can read at byte {offset}: {message}")]
+    NotMessagePack {
         /// Byte of the payload, from 0, at which reading failed.
         offset: usize,
         /// What is wrong there.

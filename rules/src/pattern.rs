@@ -86,6 +86,11 @@ impl Pattern {
         self.0.matches_all
     }
 
+    /// Bytes that it takes, without what it builds while it searches.
+    pub fn program_bytes(&self) -> u64 {
+        self.0.regex.memory_usage() as u64
+    }
+
     /// Literals that every match includes: none, or the longest ones.
     pub fn literals(&self) -> &[Box<[u8]>] {
         &self.0.literals

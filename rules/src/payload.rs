@@ -3,7 +3,14 @@
 use distric_model::limits::NESTING_MAX;
 use serde_json::Value;
 
-use crate::decision::PayloadError;
+use crate::decision::{PayloadError, PayloadFormat};
+
+/// Reads a payload of any form, as [`parse`] reads JSON.
+///
+/// Errors: as there, or what [`PayloadFormat::to_json`] refuses.
+pub(crate) fn parse_form(format: PayloadFormat, payload: &[u8]) -> Result<Value, PayloadError> {
+    parse(&format.to_json(payload)?)
+}
 
 /// Reads a payload. Of two members with one name the last one counts.
 ///

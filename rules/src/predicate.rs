@@ -240,6 +240,10 @@ fn any_leaf(items: &[Value], fits: &dyn Fn(Leaf<'_>) -> bool) -> bool {
 
 /// Whether the lower-case form of `text` is `folded`. Lower case is the Unicode mapping, character by character.
 fn lower_case_equals(text: &str, folded: &str) -> bool {
+    // The lower case of ASCII is ASCII of the same length: one pass over bytes, at a tenth of the cost.
+    if text.is_ascii() {
+        return text.eq_ignore_ascii_case(folded);
+    }
     text.chars().flat_map(char::to_lowercase).eq(folded.chars())
 }
 
@@ -262,6 +266,24 @@ mod tests {
         }
         for leaf in [Leaf::Text("1"), Leaf::Number(5.0), Leaf::Bool(false), Leaf::Text(""), Leaf::Text("true")] {
             assert!(!set.contains(leaf), "{leaf:?}");
+        }
+    }
+
+    #[test]
+    fn case_is_ignored_by_the_lower_case_of_each_character() {
+        for (text, other, equal) in [
+            ("", "", true),
+            ("Straße 7", "STRAßE 7", true),
+            ("AbC", "aBc", true),
+            ("abc", "abcd", false),
+            ("\u{212a}elvin", "Kelvin", true),
+            ("kelvin", "\u{212a}elvin", true),
+            ("İ", "i\u{307}", true),
+            ("[", "{", false),
+            ("Ärger", "ärGER", true),
+            ("ärger", "arger", false),
+        ] {
+            assert_eq!(lower_case_equals(text, &lower_case(other)), equal, "{text} {other}");
         }
     }
 

@@ -2,11 +2,15 @@
 //!
 //! An estimate in nanoseconds of what rules cost that no index helps with, on a message whose every text has 256 bytes. A rule that has
 //! an equality, a range, a network, or a text to look for among what must hold is found by it and costs next to nothing until it nearly matches;
-//! one without is evaluated on every message. The figures are rounded up from measurements of single predicates; they are limits against
-//! catalogs that would hold up every message, and no forecast.
+//! one without is evaluated on every message. The figures are rounded up from measurements of single predicates (docs/rules.md, "What it
+//! costs"); they are limits against catalogs that would hold up every message, and no forecast.
+//! Regular expressions have a budget of memory too, since each is compiled whether a message needs it or not.
+
+use std::collections::BTreeMap;
 
 use crate::condition::{Comparison, Condition};
 use crate::document::{Position, Problem, Problems, Severity};
+use crate::pattern::Pattern;
 use crate::predicate::Predicate;
 use crate::rule::Rule;
 use crate::ruleset::RuleSet;
@@ -19,6 +23,8 @@ pub const CATALOG_CONDITIONS_MAX: usize = 4_000_000;
 pub const RULE_NS_MAX: u64 = 100_000;
 /// Most nanoseconds that all rules together may be estimated to cost every message.
 pub const CATALOG_NS_MAX: u64 = 10_000_000;
+/// Most bytes that the regular expressions of a set, disabled rules included, may take when compiled; the same text counts once.
+pub const CATALOG_REGEX_BYTES_MAX: u64 = 1 << 30;
 /// Rules that are estimated to cost every message more than this are worth a warning, nanoseconds.
 const NOTABLE_NS: u64 = 100_000;
 /// Length of the texts for which estimates are made, bytes.
@@ -68,8 +74,9 @@ fn comparison_ns(predicate: &Predicate) -> u64 {
         Predicate::Cidr(_) => 50,
         Predicate::Before(_) | Predicate::After(_) => 100,
         Predicate::Length(_) => TEXT_BYTES / 4,
-        Predicate::IgnoreCase(_) | Predicate::Wildcard(_) => TEXT_BYTES / 2,
-        Predicate::Regex(_) => 2 * TEXT_BYTES,
+        Predicate::Wildcard(_) => TEXT_BYTES / 2,
+        // Of a text that is not ASCII, each character is mapped.
+        Predicate::IgnoreCase(_) | Predicate::Regex(_) => 2 * TEXT_BYTES,
     }
 }
 
@@ -117,11 +124,54 @@ pub(crate) fn check_prices(set: &RuleSet, problems: &mut Problems) {
         let expected = format!("at most CATALOG_CONDITIONS_MAX ({CATALOG_CONDITIONS_MAX})");
         problems.error(Position::default(), "rules", message, Some(&expected));
     }
+    check_regexes(set, CATALOG_REGEX_BYTES_MAX, problems);
     if every_message_ns > CATALOG_NS_MAX {
         let message =
             format!("the rules to which nothing leads that must hold may cost every message {} µs together", every_message_ns / 1_000);
         let expected = format!("at most CATALOG_NS_MAX ({} µs), or {HANDLES}", CATALOG_NS_MAX / 1_000);
         problems.error(Position::default(), "rules", message, Some(&expected));
+    }
+}
+
+/// Bytes that the regular expressions of a set take when compiled, and the rule with the largest one.
+fn regex_bytes(set: &RuleSet) -> (u64, Option<&Rule>) {
+    let mut by_text: BTreeMap<String, u64> = BTreeMap::new();
+    let mut largest: Option<(u64, &Rule)> = None;
+    for rule in set.iter() {
+        let mut note = |comparison: &Comparison, pattern: &Pattern| {
+            let bytes = pattern.program_bytes();
+            by_text.insert(comparison.value.to_string(), bytes);
+            if largest.is_none_or(|(most, _)| bytes > most) {
+                largest = Some((bytes, rule));
+            }
+        };
+        each_regex(&rule.condition, &mut note);
+    }
+    (by_text.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)), largest.map(|(_, rule)| rule))
+}
+
+fn each_regex(condition: &Condition, note: &mut impl FnMut(&Comparison, &Pattern)) {
+    match condition {
+        Condition::All(list) | Condition::Any(list) => list.iter().for_each(|inner| each_regex(inner, note)),
+        Condition::Not(inner) => each_regex(inner, note),
+        Condition::Compare(comparison) => {
+            if let Predicate::Regex(pattern) = &comparison.predicate {
+                note(comparison, pattern);
+            }
+        }
+    }
+}
+
+fn check_regexes(set: &RuleSet, bytes_max: u64, problems: &mut Problems) {
+    let (bytes, largest) = regex_bytes(set);
+    if let Some(rule) = largest.filter(|_| bytes > bytes_max) {
+        let message = format!(
+            "the regular expressions of all rules take {} KiB when compiled; a rule with the largest one is `{}`",
+            bytes >> 10,
+            rule.id
+        );
+        let expected = format!("at most CATALOG_REGEX_BYTES_MAX ({} KiB)", bytes_max >> 10);
+        problems.push(rule.error(rule.condition_at, "conditions", message, Some(&expected)));
     }
 }
 
@@ -141,5 +191,40 @@ pub(crate) fn lint_prices(rules: &[&Rule], problems: &mut Problems) {
             worst_ns
         );
         problems.push(Problem { severity: Severity::Warning, ..worst.error(worst.condition_at, "conditions", message, Some(HANDLES)) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn set(patterns: &[&str]) -> RuleSet {
+        let leaf = |pattern: &&str| json!({ "not": { "field": "a", "op": "regex", "value": pattern } });
+        let rules: Vec<Value> =
+            (0..).zip(patterns).map(|(i, pattern): (u32, _)| json!({ "id": format!("r{i}"), "conditions": [leaf(pattern)] })).collect();
+        RuleSet::from_json(&json!({ "rules": rules })).unwrap()
+    }
+
+    #[test]
+    fn a_text_counts_once_and_what_is_above_the_budget_is_refused_with_the_largest() {
+        let (one, _) = regex_bytes(&set(&["a{50}b"]));
+        assert!(one > 500, "{one}");
+        assert_eq!(regex_bytes(&set(&["a{50}b", "a{50}b"])).0, one);
+        let both = set(&["a{50}b", "a{500}b"]);
+        let (sum, largest) = regex_bytes(&both);
+        assert!(sum > 5 * one, "{sum}");
+        assert_eq!(largest.map(|rule| &*rule.id), Some("r1"));
+        let refused = |bytes_max: u64| {
+            let mut problems = Problems::new("rules.yaml");
+            check_regexes(&both, bytes_max, &mut problems);
+            problems.into_sorted()
+        };
+        assert!(refused(sum).is_empty());
+        let found = refused(sum - 1);
+        assert_eq!((found.len(), found[0].severity), (1, Severity::Error));
+        assert!(found[0].message.contains("a rule with the largest one is `r1`"), "{}", found[0]);
+        assert!(refused(0).len() == 1 && regex_bytes(&set(&[])).0 == 0);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::action::parse_name;
+use crate::condition::SharedComparisons;
 use crate::document::{Cursor, Document, Node, Problem, Problems, parse_document};
 use crate::lint;
 use crate::rule::Rule;
@@ -72,6 +73,7 @@ fn check_node(source_name: &str, root: &Node, context: &CheckContext<'_>) -> Che
     // Names of rules with an error in them count as known, so that one mistake is not reported twice.
     let mut declared: BTreeMap<&str, String> = BTreeMap::new();
     let mut rules = BTreeMap::new();
+    let mut shared = SharedComparisons::default();
     for item in &items {
         if let Some(id_node) = item.node.get("id")
             && let Some(id) = id_node.as_str()
@@ -86,7 +88,8 @@ fn check_node(source_name: &str, root: &Node, context: &CheckContext<'_>) -> Che
                 }
             }
         }
-        if let Some(rule) = Rule::parse(item, &mut problems, Some(&tables)) {
+        if let Some(mut rule) = Rule::parse(item, &mut problems, Some(&tables)) {
+            rule.condition.share(&mut shared);
             rules.entry(rule.id.clone()).or_insert_with(|| Arc::new(rule));
         }
     }

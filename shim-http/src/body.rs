@@ -17,6 +17,8 @@ pub(crate) const MESSAGE_JSON: &str = "application/vnd.distric.message+json";
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const YAML: &str = "application/yaml";
 pub(crate) const NDJSON: &str = "application/x-ndjson";
+/// MessagePack.
+pub(crate) const MSGPACK: &str = "application/msgpack";
 
 /// A named maximum of a body.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,7 @@ pub(crate) fn media_type(headers: &HeaderMap, accepted: &[&'static str]) -> Resu
         "application/x-yaml" | "text/yaml" | "text/x-yaml" => YAML,
         "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => NDJSON,
         "text/json" => JSON,
+        "application/x-msgpack" | "application/vnd.msgpack" => MSGPACK,
         other => other,
     };
     let charset = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("charset="));

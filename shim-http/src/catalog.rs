@@ -103,7 +103,7 @@ struct Sets<'a> {
 /// A document as the node takes it: its text, and what to call it in problems.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
+pub(crate) struct Source {
     name: Option<String>,
     text: String,
 }
@@ -114,16 +114,17 @@ fn sources(text: &str) -> Result<Bytes, Problem> {
     if sets.rules.is_none() && sets.workflows.is_none() {
         return Err(Problem::new(Code::BadPayload, "the body has neither `rules` nor `workflows`"));
     }
-    let source = |set: Option<&RawValue>, name: &str| {
-        set.map(|set| {
-            let named = serde_json::from_str::<Source>(set.get()).ok();
-            let text = || serde_json::from_str::<String>(set.get()).unwrap_or_else(|_| set.get().to_owned());
-            let source = named.unwrap_or_else(|| Source { name: None, text: text() });
-            Source { name: source.name.or_else(|| Some(name.to_owned())), ..source }
-        })
-    };
     let document = json!({"rules": source(sets.rules, "rules"), "workflows": source(sets.workflows, "workflows")});
     Ok(Bytes::from(document.to_string()))
+}
+
+/// A set as a named text, however it was given.
+pub(crate) fn source(set: Option<&RawValue>, name: &str) -> Option<Source> {
+    let set = set?;
+    let named = serde_json::from_str::<Source>(set.get()).ok();
+    let text = || serde_json::from_str::<String>(set.get()).unwrap_or_else(|_| set.get().to_owned());
+    let source = named.unwrap_or_else(|| Source { name: None, text: text() });
+    Some(Source { name: source.name.or_else(|| Some(name.to_owned())), ..source })
 }
 
 /// `GET /api/v1/catalog`: everything as it can be applied again, now or at `?version=`. In pages.
@@ -158,7 +159,8 @@ pub(crate) async fn disable_rule(State(shim): State<Arc<Shim>>, Path(id): Path<S
     change(&shim, CommandKind::DisableRule, Some(&id), &uri, &headers, None, StatusCode::OK).await
 }
 
-fn version(params: &Params) -> Result<Option<u64>, Problem> {
+/// The parameter `version`. Errors: 400.
+pub(crate) fn version(params: &Params) -> Result<Option<u64>, Problem> {
     let number = |text: &str| text.parse().map_err(|_| Problem::argument("version", "must be a version of the catalog, such as 7"));
     params.text("version")?.map(number).transpose()
 }

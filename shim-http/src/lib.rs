@@ -23,6 +23,7 @@ pub mod problem;
 mod serve;
 mod tasks;
 mod times;
+mod trial;
 mod workflows;
 
 use std::fmt;
@@ -103,6 +104,10 @@ pub fn router(state: ShimState) -> Router {
         .route("/api/v1/catalog/statistics", get(catalog::statistics))
         .route("/api/v1/catalog/rollback", post(catalog::rollback))
         .route("/api/v1/catalog/history", get(catalog::history))
+        .route("/api/v1/trial", get(trial::show).put(trial::set_share).delete(trial::end))
+        .route("/api/v1/trial/samples", get(trial::samples))
+        .route("/api/v1/trial/promote", post(trial::promote))
+        .route("/api/v1/trial/{mode}", post(trial::start))
         .route("/api/v1/cluster/status", get(cluster::status))
         .route("/api/v1/cluster/nodes", get(cluster::nodes))
         .route("/api/v1/workers", get(cluster::workers))

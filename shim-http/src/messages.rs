@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::Shim;
-use crate::body::{self, BodyLimit, JSON, MESSAGE_JSON};
+use crate::body::{self, BodyLimit, JSON, MESSAGE_JSON, MSGPACK};
 use crate::envelope::{self, Envelope};
 use crate::node::{ask, respond_json};
 use crate::params::{self, Params};
@@ -45,7 +45,7 @@ impl From<Receipt> for Accepted {
 /// `POST /api/v1/messages`.
 pub(crate) async fn submit(State(shim): State<Arc<Shim>>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let params = Params::read(&uri, &["event_type"])?;
-    let media_type = body::media_type(&headers, &[JSON, MESSAGE_JSON])?;
+    let media_type = body::media_type(&headers, &[JSON, MESSAGE_JSON, MSGPACK])?;
     let around = envelope::from_headers(&headers, &params)?;
     let limits = &shim.limits;
     let limit = BodyLimit { name: "message_bytes_max", bytes_max: limits.message_bytes_max, timeout_ms: limits.body_timeout_ms };
@@ -54,6 +54,9 @@ pub(crate) async fn submit(State(shim): State<Arc<Shim>>, uri: Uri, headers: Hea
         let text = body::check_utf8(&bytes)?;
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| body::bad_json(text, &error))?;
         envelope.into_submission(&around)?
+    } else if media_type == MSGPACK {
+        // The node reads it, and says at which byte it is wrong.
+        distric_sdk::Submission { payload: bytes, content_type: Some(MSGPACK.to_owned()), ..around }
     } else {
         body::check_json(&bytes)?;
         distric_sdk::Submission { payload: bytes, ..around }

@@ -91,6 +91,7 @@ async fn a_message_is_submitted_with_its_envelope_in_headers() {
         idempotency_key: Some("order-17".to_owned()),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         headers: vec![("tier".to_owned(), "gold".to_owned())],
+        content_type: None,
         payload: r#"{ "amount": 1.50 }"#.to_owned(),
     };
     assert_eq!(fake.message(), expected);
@@ -106,6 +107,23 @@ async fn a_message_is_submitted_with_its_envelope_around_it() {
     assert_eq!(
         (sent.event_type.as_deref(), sent.idempotency_key.as_deref(), sent.payload.as_str()),
         (Some("paid"), Some("k"), "{\"n\":1}")
+    );
+}
+
+#[tokio::test]
+async fn messagepack_goes_to_the_node_as_it_is() {
+    let fake = Fake::answering(|_| Answer::Receipt(1, &[])).await;
+    for name in ["application/msgpack", "application/x-msgpack"] {
+        // The node checks it, and not the edge.
+        let got = ask(&fake, "POST /api/v1/messages?event_type=paid", &[("content-type", name)], "\u{1}\u{7}").await;
+        assert_eq!(got.status, StatusCode::ACCEPTED);
+        let Some(Asked::Message(sent)) = fake.asked().pop() else { panic!("no message") };
+        assert_eq!((sent.content_type.as_deref(), sent.payload.as_str()), (Some("application/msgpack"), "\u{1}\u{7}"));
+    }
+    problem(
+        &ask(&fake, "POST /api/v1/messages:batch", &[("content-type", "application/msgpack")], "x").await,
+        415,
+        "unsupported_media_type",
     );
 }
 
@@ -199,6 +217,8 @@ async fn every_question_has_its_route() {
         ("/api/v1/workflow-definitions/r-1".to_owned(), by_name(QueryKind::WorkflowDefinition)),
         ("/api/v1/workflow-definitions".to_owned(), (QueryKind::WorkflowDefinitions, None, None)),
         ("/api/v1/catalog/history".to_owned(), (QueryKind::CatalogHistory, None, None)),
+        ("/api/v1/trial".to_owned(), (QueryKind::Trial, None, None)),
+        ("/api/v1/trial/samples".to_owned(), (QueryKind::TrialSamples, None, None)),
         ("/api/v1/cluster/status".to_owned(), (QueryKind::ClusterStatus, None, None)),
         ("/api/v1/cluster/nodes".to_owned(), (QueryKind::Nodes, None, None)),
         ("/api/v1/workers".to_owned(), (QueryKind::Workers, None, None)),
@@ -247,6 +267,11 @@ async fn every_command_has_its_route() {
         ("PUT /api/v1/workflow-definitions/w-1".to_owned(), "{}", 200, (CommandKind::PutWorkflow, Some("w-1"))),
         ("DELETE /api/v1/workflow-definitions/w-1".to_owned(), "", 200, (CommandKind::DeleteWorkflow, Some("w-1"))),
         ("POST /api/v1/catalog".to_owned(), r#"{"rules": "rules: []"}"#, 200, (CommandKind::ApplyCatalog, None)),
+        ("POST /api/v1/trial/shadow".to_owned(), r#"{"rules": "rules: []"}"#, 201, (CommandKind::StartShadow, None)),
+        ("POST /api/v1/trial/canary".to_owned(), r#"{"rules": "rules: []", "percent": 5}"#, 201, (CommandKind::StartCanary, None)),
+        ("PUT /api/v1/trial?version=9".to_owned(), r#"{"percent": 25}"#, 200, (CommandKind::SetTrial, None)),
+        ("POST /api/v1/trial/promote".to_owned(), "", 200, (CommandKind::PromoteTrial, None)),
+        ("DELETE /api/v1/trial".to_owned(), "", 200, (CommandKind::EndTrial, None)),
         (format!("POST /api/v1/workflows/{ID}/cancel"), r#"{"reason": "test"}"#, 200, (CommandKind::CancelInstance, None)),
         (format!("POST /api/v1/workflows/{ID}/cancel"), "", 200, (CommandKind::CancelInstance, None)),
         (format!("POST /api/v1/workflows/{ID}/pause"), r#"{"reason": "test"}"#, 200, (CommandKind::PauseInstance, None)),
@@ -266,6 +291,8 @@ async fn every_command_has_its_route() {
         let Some(Asked::Command { kind, name, .. }) = fake.asked().last().cloned() else { panic!("{line} is no command") };
         assert_eq!((kind, name.as_deref()), expected, "{line}");
     }
+    problem(&ask(&fake, "POST /api/v1/trial/canary", &[JSON], r#"{"rules": "rules: []"}"#).await, 400, "bad_argument");
+    problem(&ask(&fake, "POST /api/v1/trial/mirror", &[JSON], r#"{"rules": "rules: []"}"#).await, 400, "bad_argument");
     problem(&ask(&fake, "POST /api/v1/workflows", &[JSON], r#"{"workflow": "a b"}"#).await, 400, "bad_argument");
     problem(&ask(&fake, "POST /api/v1/workflows", &[JSON], r#"{"workflw": "a"}"#).await, 400, "bad_payload");
     problem(&ask(&fake, "PUT /api/v1/rules/r-1", &[JSON, ("if-match", "latest")], "{}").await, 400, "bad_argument");

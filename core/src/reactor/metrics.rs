@@ -2,13 +2,14 @@
 //!
 //! Hand-written text: every value here is a snapshot that a shard has already counted, so there is nothing for a registry to own.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use distric_gossip::State;
 
 use super::raft_stats::{self, RaftStats};
 use crate::node::liveness::{GossipView, state_name, verdict_name};
-use crate::node::shard::{BUCKETS_US, Histogram, ShardStats};
+use crate::node::shard::{BUCKETS_US, Histogram, ShardStats, cost_share};
 
 /// The text for one scrape.
 pub fn text(node: &str, shards: &[ShardStats], raft: Option<&RaftStats>) -> String {
@@ -49,6 +50,7 @@ pub fn text(node: &str, shards: &[ShardStats], raft: Option<&RaftStats>) -> Stri
         "Time of one decision of the catalog.",
         shards.iter().map(|s| &s.rule_evaluation),
     );
+    rules(&mut out, node, shards);
     histogram(
         &mut out,
         node,
@@ -61,6 +63,48 @@ pub fn text(node: &str, shards: &[ShardStats], raft: Option<&RaftStats>) -> Stri
         raft_stats::text(&mut out, node, raft);
     }
     out
+}
+
+/// Rules of a node that have series of their own, the costliest of the moment; so labels stay few however large the catalog is.
+pub const RULES_LABELLED_MAX: usize = 50;
+
+/// What rules did: all of them together, and the costliest one by one.
+fn rules(out: &mut String, node: &str, shards: &[ShardStats]) {
+    let mut sums: BTreeMap<(&str, &str), [u64; 4]> = BTreeMap::new();
+    for row in shards.iter().flat_map(|shard| &shard.rules) {
+        let sum = sums.entry((row.namespace.as_str(), &row.rule)).or_default();
+        for (sum, count) in sum.iter_mut().zip([row.work_ns, row.matched_count, row.evaluated_count, row.errors_count]) {
+            *sum += count;
+        }
+    }
+    let mut rows: Vec<((&str, &str), [u64; 4])> = sums.into_iter().collect();
+    // Costs first, then matches; stable, so equals stay in the order of their names.
+    rows.sort_by_key(|(_, counts)| std::cmp::Reverse([counts[0], counts[1]]));
+    rows.truncate(RULES_LABELLED_MAX);
+    let work_ns: u64 = shards.iter().map(|shard| shard.rules_work_ns).sum();
+    let matched: u64 = shards.iter().map(|shard| shard.rules_matched_count).sum();
+    let _ = writeln!(
+        out,
+        "# HELP distric_rules_matched_total Matches of all rules.\n# TYPE distric_rules_matched_total counter\n\
+         distric_rules_matched_total{{coordinator=\"{node}\"}} {matched}"
+    );
+    for (name, kind, help) in [
+        ("distric_rule_evaluated_total", "counter", "Messages that the rule was judged on; the costliest rules only."),
+        ("distric_rule_matched_total", "counter", "Messages that the rule matched; the costliest rules only."),
+        ("distric_rule_errors_total", "counter", "Templates and expressions of the rule without a value; the costliest rules only."),
+        ("distric_rule_cost_share", "gauge", "The rule's share in the estimated work of all rules, 0 to 1; the costliest rules only."),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for ((namespace, rule), [work, matched, evaluated, errors]) in &rows {
+            let _ = write!(out, "{name}{{coordinator=\"{node}\",namespace=\"{namespace}\",rule=\"{rule}\"}} ");
+            let _ = match name {
+                "distric_rule_evaluated_total" => writeln!(out, "{evaluated}"),
+                "distric_rule_matched_total" => writeln!(out, "{matched}"),
+                "distric_rule_errors_total" => writeln!(out, "{errors}"),
+                _ => writeln!(out, "{}", cost_share(*work, work_ns)),
+            };
+        }
+    }
 }
 
 /// What gossip holds and has done.
@@ -155,7 +199,37 @@ pub fn histogram<'a>(out: &mut String, node: &str, name: &str, help: &str, parts
 
 #[cfg(test)]
 mod tests {
+    use distric_model::Namespace;
+
     use super::*;
+    use crate::node::shard::RuleStats;
+
+    #[test]
+    fn only_the_costliest_rules_have_labels_and_shards_add_up() {
+        let row = |i: u64, work_ns: u64| RuleStats {
+            namespace: Namespace::default(),
+            rule: format!("r{i:03}").into(),
+            evaluated_count: 10,
+            matched_count: i,
+            errors_count: 1,
+            work_ns,
+        };
+        let shard = |factor: u64| ShardStats {
+            rules: (0..RULES_LABELLED_MAX as u64 + 10).map(|i| row(i, factor * i)).collect(),
+            rules_work_ns: 1_770 * factor,
+            rules_matched_count: 7,
+            ..ShardStats::default()
+        };
+        let text = text("n1", &[shard(1), shard(3)], None);
+        assert_eq!(text.matches("distric_rule_cost_share{").count(), RULES_LABELLED_MAX);
+        let of = |name: &str, rule: &str| format!("{name}{{coordinator=\"n1\",namespace=\"default\",rule=\"{rule}\"}} ");
+        assert!(text.contains(&(of("distric_rule_cost_share", "r059") + "0.033333\n")), "{text}");
+        assert!(text.contains(&(of("distric_rule_matched_total", "r059") + "118\n")));
+        assert!(text.contains(&(of("distric_rule_evaluated_total", "r010") + "20\n")));
+        assert!(text.contains(&(of("distric_rule_errors_total", "r010") + "2\n")));
+        assert!(!text.contains("rule=\"r009\""));
+        assert!(text.contains("distric_rules_matched_total{coordinator=\"n1\"} 14\n"));
+    }
 
     #[test]
     fn shards_are_merged_and_buckets_are_cumulative() {

@@ -174,6 +174,29 @@ fn what_breaks_a_limit_is_refused_with_field_and_limit() {
 }
 
 #[test]
+fn what_is_sent_as_messagepack_is_decided_and_kept_as_its_json() {
+    let (mut world, client) = serving(Setup::of(27, 1));
+    let packed = |payload| Submit { content_type: Some("application/msgpack"), payload, ..message("order", "") };
+    // {"n": 7, "who": "é"}
+    let response = world.ask(client, &packed(b"\x82\xa1n\x07\xa3who\xa2\xc3\xa9")).response();
+    assert_eq!((response.outcome, response.instances.len()), (1, 1));
+    let view = world.look(client, QueryKind::Message, Some(response.message_id));
+    assert_eq!(view["payload"], serde_json::json!({ "n": 7, "who": "é" }));
+    for (payload, part) in
+        [(&b"\x81\xa1n"[..], "at byte 3"), (b"\x81\xa1n\xc4\x00", "binary"), (b"{\"n\":7}", "at byte 1: nothing may follow")]
+    {
+        let refused = world.ask(client, &packed(payload)).rejection();
+        assert_eq!((refused.code, refused.field.as_deref()), (Code::BadPayload, Some("payload")));
+        assert!(refused.reason.contains(part), "{}", refused.reason);
+    }
+    // Control characters take six bytes in JSON and one here.
+    let mut large = vec![0x81, 0xa1, b'n', 0xdb, 0, 4, 0, 0];
+    large.resize(large.len() + (4 << 16), 1);
+    let refused = world.ask(client, &packed(&large)).rejection();
+    assert_eq!((refused.code, refused.field.as_deref()), (Code::TooLarge, Some("payload")), "{}", refused.reason);
+}
+
+#[test]
 fn a_fate_that_is_unknown_is_called_unknown_and_the_resend_learns_it() {
     for setup in both() {
         let (mut world, client) = serving(setup);

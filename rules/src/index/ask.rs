@@ -51,6 +51,16 @@ impl Ask {
         }
     }
 
+    /// What an answer is taken to cost, nanoseconds, for shares.
+    pub fn estimate_ns(&self) -> u64 {
+        match self {
+            Self::Found => 0,
+            Self::Element { .. } | Self::Length(_) => 20,
+            Self::Text { .. } => 40,
+            Self::Regex { .. } => 80,
+        }
+    }
+
     /// The answer for this message, to a question that a search does not answer.
     pub fn answer(&self, slot: u32, seen: &Seen, texts: Texts<'_>) -> bool {
         match self {

@@ -22,6 +22,7 @@ mod draft;
 mod lanes_unsafe;
 mod lower;
 mod networks;
+mod packed;
 mod scan;
 pub(crate) mod scratch;
 mod slots;
@@ -262,6 +263,21 @@ impl Index {
         Some(text)
     }
 
+    /// Reads a payload that is MessagePack. Texts that rules look at are copied, so that what is left to look into is empty. `None`: as
+    /// there.
+    pub fn read_packed(
+        &self,
+        scratch: &mut Scratch,
+        envelope: &Envelope<'_>,
+        timestamp: Option<&str>,
+        payload: &[u8],
+    ) -> Option<&'static str> {
+        scratch.seen.clear(&self.slots);
+        packed::scan(payload, &self.slots.trie, &mut scratch.seen).ok()?;
+        self.slots.derive(&mut scratch.seen, envelope, timestamp);
+        Some("")
+    }
+
     /// Reads a payload that is parsed already.
     pub fn read_value(&self, scratch: &mut Scratch, envelope: &Envelope<'_>, timestamp: Option<&str>, payload: &Value) {
         scratch.seen.clear(&self.slots);
@@ -269,8 +285,9 @@ impl Index {
         self.slots.derive(&mut scratch.seen, envelope, timestamp);
     }
 
-    /// Finds all rules whose condition holds for the message that was read: `scratch.matched`, ascending.
-    pub fn find(&self, scratch: &mut Scratch, payload: &str) {
+    /// Finds all rules whose condition holds for the message that was read: `scratch.matched`, ascending. `COUNTED`: what each rule's
+    /// candidates cost is added to `work_ns` at its place.
+    pub fn find<const COUNTED: bool>(&self, scratch: &mut Scratch, payload: &str, work_ns: &mut [u64]) {
         let Scratch { seen, marks, rows: made, reached, keys, matched, places, .. } = scratch;
         matched.clear();
         made.clear();
@@ -292,12 +309,12 @@ impl Index {
                 rows[i] = row;
             }
         }
-        let mut run = Run { seen, texts, asks: &self.asks, searches: &self.searches, marks };
+        let mut run = Run { seen, texts, asks: &self.asks, searches: &self.searches, marks, work_ns, asked_ns: 0 };
         for (slot, groups) in &self.access {
             let slot = &seen.slots[*slot as usize];
             if slot.leaves_count <= 1 {
                 if let Some(group) = groups.get(slot.value as usize).and_then(|group| self.groups.get(*group as usize)) {
-                    self.visit(group, &rows, &mut run, matched);
+                    self.visit::<COUNTED>(group, &rows, &mut run, matched);
                 }
             } else {
                 // Each group once, however often its value is in a list.
@@ -311,17 +328,17 @@ impl Index {
                 reached.sort_unstable();
                 reached.dedup();
                 for group in reached.iter() {
-                    self.visit(&self.groups[*group as usize], &rows, &mut run, matched);
+                    self.visit::<COUNTED>(&self.groups[*group as usize], &rows, &mut run, matched);
                 }
             }
         }
         if let Some(group) = &self.always {
-            self.visit(group, &rows, &mut run, matched);
+            self.visit::<COUNTED>(group, &rows, &mut run, matched);
         }
         keys.fill(&self.cells, run.seen, run.marks);
         let seen = run.seen;
         self.cells.visit(keys, seen, |candidate| {
-            if self.code.run(candidate.start, &mut run) {
+            if self.code.accepts::<COUNTED>(candidate, &mut run) {
                 matched.push(candidate.place);
             }
         });
@@ -350,10 +367,10 @@ impl Index {
         }
     }
 
-    fn visit(&self, group: &Group, rows: &[&[u64]; COLUMNS_MAX], run: &mut Run<'_>, matched: &mut Vec<u32>) {
+    fn visit<const COUNTED: bool>(&self, group: &Group, rows: &[&[u64]; COLUMNS_MAX], run: &mut Run<'_>, matched: &mut Vec<u32>) {
         match group {
             Group::Direct { from, to } => {
-                let fits = self.direct[*from..*to].iter().filter(|candidate| self.code.run(candidate.start, run));
+                let fits = self.direct[*from..*to].iter().filter(|candidate| self.code.accepts::<COUNTED>(**candidate, run));
                 matched.extend(fits.map(|candidate| candidate.place));
             }
             Group::Words { from, to, columns } => {
@@ -368,7 +385,7 @@ impl Index {
                     while left != 0 {
                         let candidate = &self.candidates[word * 64 + left.trailing_zeros() as usize];
                         left &= left - 1;
-                        if self.code.run(candidate.start, run) {
+                        if self.code.accepts::<COUNTED>(*candidate, run) {
                             matched.push(candidate.place);
                         }
                     }

@@ -8,7 +8,7 @@
 use distric_model::limits::NESTING_MAX;
 use serde_json::Value;
 
-use crate::index::slots::{Content, Seen, Span, Trie};
+use crate::index::slots::{Content, Link, Seen, Span, Trie};
 use crate::index::structure::{Structure, Undecided};
 
 type Scanned<T> = Result<T, Undecided>;
@@ -80,7 +80,7 @@ struct Reader<'a> {
     seen: &'a mut Seen,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// Where the next token begins.
     #[inline]
     fn at(&self) -> usize {
@@ -114,17 +114,7 @@ impl Reader<'_> {
             return Ok(());
         }
         loop {
-            let name = self.string()?;
-            let trie = self.trie;
-            let link = if name.own {
-                let link = trie.link(node, &self.seen.own[name.start..name.end]);
-                self.seen.own.truncate(name.start);
-                link
-            } else {
-                trie.link(node, &self.text[name.start..name.end])
-            };
-            self.expect(b':')?;
-            match link {
+            match self.name(node)? {
                 None => self.skip(levels)?,
                 Some(link) => {
                     // Of two members with one name the last counts, and the first may have filled slots already.
@@ -143,6 +133,38 @@ impl Reader<'_> {
                 _ => return Err(Undecided),
             }
         }
+    }
+
+    /// The name of a member and its colon; the member itself, when some path goes there.
+    #[inline]
+    fn name(&mut self, node: u32) -> Scanned<Option<&'a Link>> {
+        let trie = self.trie;
+        // Without escapes a name is what lies between its quotes: three tokens are looked at together.
+        if !self.has_escapes
+            && let Some(&[open, close, colon]) = self.tokens.get(self.next..).and_then(|tokens| tokens.first_chunk())
+        {
+            if self.byte(open) != b'"' || self.byte(colon) != b':' {
+                return Err(Undecided);
+            }
+            self.next += 3;
+            let name = self.bytes.get(open as usize + 1..close as usize).ok_or(Undecided)?;
+            return Ok(trie.link(node, name));
+        }
+        let name = self.string()?;
+        let link = if name.own {
+            let link = trie.link(node, &self.seen.own.as_bytes()[name.start..name.end]);
+            self.seen.own.truncate(name.start);
+            link
+        } else {
+            trie.link(node, &self.bytes[name.start..name.end])
+        };
+        self.expect(b':')?;
+        Ok(link)
+    }
+
+    #[inline]
+    fn byte(&self, at: u32) -> u8 {
+        self.bytes.get(at as usize).copied().unwrap_or(0)
     }
 
     /// A value that paths lead to. An element of a list is not direct: it is a leaf of the path that leads to the list.
@@ -213,6 +235,12 @@ impl Reader<'_> {
 
     #[inline]
     fn skip_string(&mut self) -> Scanned<()> {
+        // The structure has a closing quote for every opening one.
+        if !self.has_escapes {
+            self.expect(b'"')?;
+            self.next += 1;
+            return Ok(());
+        }
         let span = self.string()?;
         if span.own {
             self.seen.own.truncate(span.start);

@@ -321,8 +321,8 @@ pub(crate) struct Link {
 
 /// A bit for the length and the first byte of a name.
 #[inline]
-fn kind_of(name: &str) -> u64 {
-    let first = name.as_bytes().first().copied().unwrap_or_default();
+fn kind_of(name: &[u8]) -> u64 {
+    let first = name.first().copied().unwrap_or_default();
     1 << ((usize::from(first) * 5 + name.len()) % 64)
 }
 
@@ -339,13 +339,13 @@ impl Trie {
     fn insert(&mut self, segments: &[String], slot: u32) {
         let mut at = Self::ROOT;
         for name in segments {
-            at = match self.link(at, name) {
+            at = match self.link(at, name.as_bytes()) {
                 Some(link) => link.node,
                 None => {
                     let next = self.nodes.len() as u32;
                     self.nodes.push(Node::default());
                     let node = &mut self.nodes[at as usize];
-                    node.kinds |= kind_of(name);
+                    node.kinds |= kind_of(name.as_bytes());
                     node.table.insert(hash(name.as_bytes()), node.links.len() as u32);
                     node.links.push(Link { name: name.clone(), number: self.links_count, node: next });
                     self.links_count += 1;
@@ -358,12 +358,12 @@ impl Trie {
 
     /// The member of this name below a node, when some path goes there.
     #[inline]
-    pub fn link(&self, node: u32, name: &str) -> Option<&Link> {
+    pub fn link(&self, node: u32, name: &[u8]) -> Option<&Link> {
         let node = &self.nodes[node as usize];
         if node.kinds & kind_of(name) == 0 {
             return None;
         }
-        let found = node.table.find(hash(name.as_bytes()), |i| node.links[i as usize].name == name);
+        let found = node.table.find(hash(name), |i| node.links[i as usize].name.as_bytes() == name);
         node.links.get(found as usize)
     }
 

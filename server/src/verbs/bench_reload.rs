@@ -98,8 +98,10 @@ async fn measure(args: &ReloadArgs, dir: &Path, output: Output) -> Result<Exit, 
     .await?;
     let addresses = cluster.addresses();
     let client = connect(&addresses).await?;
-    let mut right: BTreeMap<u64, u64> = BTreeMap::new();
-    right.insert(apply(&client, args.rules, 0, 0).await?, 0);
+    // Nodes that have not heard of the first catalog decide by version 0, in which no probe matches.
+    let mut right: BTreeMap<u64, u64> = BTreeMap::from([(0, u64::MAX)]);
+    let first = apply(&client, args.rules, 0, 0).await?;
+    right.insert(first, 0);
 
     let stop = Arc::new(AtomicBool::new(false));
     let (tell, mut told) = mpsc::channel(ANSWERS_MAX);
@@ -120,6 +122,7 @@ async fn measure(args: &ReloadArgs, dir: &Path, output: Output) -> Result<Exit, 
     let mut one = Vec::new();
     let mut every = Vec::new();
     let mut checked = Checked::default();
+    everywhere(&mut told, shards, first, Instant::now(), &right, &mut checked).await?;
     let started = Instant::now();
     let total = args.changes + args.whole;
     for change in 1..=total {
@@ -145,6 +148,7 @@ async fn measure(args: &ReloadArgs, dir: &Path, output: Output) -> Result<Exit, 
         "nodes": args.nodes, "shards": shards, "rules": args.rules, "seconds": elapsed.as_secs_f64(),
         "one_rule_ms": summary(&one), "every_rule_ms": summary(&every),
         "decisions": checked.decisions, "wrong_decisions": checked.wrong, "went_back": checked.went_back, "logged_messages": logged,
+        "first_wrong": checked.first_wrong,
     });
     output.json(&report);
     if !output.json {
@@ -290,6 +294,8 @@ async fn everywhere(
 struct Checked {
     decisions: u64,
     wrong: u64,
+    /// The first wrong one, in words.
+    first_wrong: Option<String>,
     /// A shard that decided by an older version than before.
     went_back: u64,
     last: BTreeMap<usize, u64>,
@@ -301,6 +307,11 @@ impl Checked {
         // A version that nobody made is wrong as well.
         let is_right = right.get(&seen.version).is_some_and(|number| (*number == seen.number) == seen.matched);
         self.wrong += u64::from(!is_right);
+        if !is_right && self.first_wrong.is_none() {
+            let Seen { shard, version, number, matched, .. } = seen;
+            let expected = right.get(version).map_or("no version that was made".to_owned(), |number| format!("a match for {number} only"));
+            self.first_wrong = Some(format!("shard {shard}, version {version}, probe {number}: matched is {matched}; expected {expected}"));
+        }
         let last = self.last.insert(seen.shard, seen.version).unwrap_or(0);
         self.went_back += u64::from(seen.version < last);
     }
@@ -335,6 +346,9 @@ fn print(report: &Value) {
         ));
     }
     write_line(&format!("wrong decisions: {}; versions that went back: {}", report["wrong_decisions"], report["went_back"]));
+    if let Some(first) = report["first_wrong"].as_str() {
+        write_line(&format!("the first wrong one: {first}"));
+    }
 }
 
 #[cfg(test)]
@@ -343,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_decision_is_right_by_the_version_that_it_names() {
-        let right = BTreeMap::from([(1, 3), (2, 4)]);
+        let right = BTreeMap::from([(0, u64::MAX), (1, 3), (2, 4)]);
         let seen = |version, number, matched| Seen { at: Instant::now(), shard: 0, version, number, matched };
         let wrong = |seen: Seen| {
             let mut checked = Checked::default();
@@ -351,9 +365,12 @@ mod tests {
             checked.wrong
         };
         assert_eq!((wrong(seen(1, 3, true)), wrong(seen(1, 4, false)), wrong(seen(2, 4, true))), (0, 0, 0));
+        assert_eq!((wrong(seen(0, 3, false)), wrong(seen(0, 3, true))), (0, 1));
         assert_eq!((wrong(seen(1, 4, true)), wrong(seen(2, 4, false)), wrong(seen(3, 0, false))), (1, 1, 1));
         let mut checked = Checked::default();
         [seen(2, 0, false), seen(1, 0, false)].iter().for_each(|seen| checked.check(seen, &right));
-        assert_eq!((checked.wrong, checked.went_back), (0, 1));
+        assert_eq!((checked.wrong, checked.went_back, &checked.first_wrong), (0, 1, &None));
+        checked.check(&seen(2, 4, false), &right);
+        assert_eq!(checked.first_wrong.as_deref(), Some("shard 0, version 2, probe 4: matched is false; expected a match for 4 only"));
     }
 }

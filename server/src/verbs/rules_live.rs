@@ -233,7 +233,7 @@ pub fn history(client: &ClientArgs, limit: u32, output: Output) -> Result<Exit, 
     Ok(Exit::Success)
 }
 
-/// How often rules matched on the node that answers, most matches first.
+/// What rules did on the node that answers, the costliest first, then those with most matches.
 pub fn top(client: &ClientArgs, limit: usize, output: Output) -> Result<Exit, Failure> {
     let counted = block_on(async { json_of(&connect(client).await?.query(Query::new(QueryKind::RuleStatistics)).await?) })?;
     output.json(&counted);
@@ -241,7 +241,7 @@ pub fn top(client: &ClientArgs, limit: usize, output: Output) -> Result<Exit, Fa
         return Ok(Exit::Success);
     }
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(["RULE", "EVALUATED", "MATCHED", "SHARE", "ERRORS"]);
+    table.load_style(comfy_table::presets::NOTHING).set_header(["RULE", "EVALUATED", "MATCHED", "SHARE", "ERRORS", "COST"]);
     for row in counted["items"].as_array().into_iter().flatten().take(limit) {
         let number = |member: &str| row[member].as_u64().unwrap_or(0);
         let share = number("matched") as f64 * 100.0 / number("evaluated").max(1) as f64;
@@ -251,6 +251,7 @@ pub fn top(client: &ClientArgs, limit: usize, output: Output) -> Result<Exit, Fa
             number("matched").to_string(),
             format!("{share:.2} %"),
             number("errors").to_string(),
+            row["cost_share"].as_f64().map_or("-".to_owned(), |share| format!("{:.2} %", share * 100.0)),
         ]);
     }
     write_line(&table.to_string());

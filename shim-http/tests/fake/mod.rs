@@ -25,6 +25,7 @@ pub struct Sent {
     pub idempotency_key: Option<String>,
     pub traceparent: Option<String>,
     pub headers: Vec<(String, String)>,
+    pub content_type: Option<String>,
     pub payload: String,
 }
 
@@ -189,6 +190,7 @@ fn sent(submit: &Submit<'_>) -> Sent {
         idempotency_key: submit.idempotency_key.map(str::to_owned),
         traceparent: submit.traceparent.map(str::to_owned),
         headers: submit.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        content_type: submit.content_type.map(str::to_owned),
         payload: String::from_utf8(submit.payload.to_vec()).unwrap(),
     }
 }

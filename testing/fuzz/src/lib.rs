@@ -14,14 +14,14 @@ mod wire;
 
 pub use gossip::{gossip, gossip_traffic};
 pub use replay::replay;
-pub use rules::{payload, program, rules};
+pub use rules::{packed, payload, program, rules};
 pub use wire::{compressed, frame, message};
 
 /// A door that takes any bytes and comes back.
 pub type Target = fn(&[u8]);
 
 /// Every target of rules and payloads by name.
-pub const RULES_TARGETS: &[(&str, Target)] = &[("rules", rules), ("payload", payload), ("program", program)];
+pub const RULES_TARGETS: &[(&str, Target)] = &[("rules", rules), ("payload", payload), ("program", program), ("packed", packed)];
 
 /// The targets of the wire by name, for tests that run them all on the same inputs. [`gossip`] has inputs of its own.
 pub const TARGETS: &[(&str, Target)] = &[("frame", frame), ("message", message), ("compressed", compressed)];

@@ -2,7 +2,7 @@
 
 use distric_oracle::odd::Odd;
 use distric_oracle::oracle::{Beside, Oracle};
-use distric_rules::{Catalog, CheckContext, Envelope, RuleSet, check};
+use distric_rules::{Catalog, CheckContext, Envelope, PayloadFormat, RuleSet, check};
 use serde_json::{Value, json};
 
 /// Rules of one drawn program.
@@ -34,6 +34,25 @@ pub fn payload(data: &[u8]) {
         static CATALOG: std::cell::OnceCell<Catalog> = const { std::cell::OnceCell::new() };
     }
     CATALOG.with(|kept| decided(kept.get_or_init(curious), data));
+}
+
+/// A MessagePack payload, against the same rules: refused, or decided as the JSON text that says the same.
+pub fn packed(data: &[u8]) {
+    thread_local! {
+        static CATALOG: std::cell::OnceCell<Catalog> = const { std::cell::OnceCell::new() };
+    }
+    let envelope = Envelope { namespace: "fuzz", content_type: Some("application/msgpack"), ..Envelope::default() };
+    CATALOG.with(|kept| {
+        let catalog = kept.get_or_init(curious);
+        match (catalog.decide(&envelope, data), PayloadFormat::MessagePack.to_json(data)) {
+            (Ok(decision), Ok(text)) => {
+                let plain = Envelope { content_type: None, ..envelope };
+                assert_eq!(Ok(decision), catalog.decide(&plain, &text), "{}", String::from_utf8_lossy(&text));
+            }
+            (Err(error), Err(other)) => assert_eq!(error, other),
+            (decided, read) => panic!("{decided:?}, but {read:?}"),
+        }
+    });
 }
 
 /// Rules that look at everything.

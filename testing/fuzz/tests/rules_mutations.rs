@@ -42,13 +42,22 @@ fn payloads() -> Vec<Vec<u8>> {
     payloads
 }
 
+/// The same documents as MessagePack, and one with every kind of head.
+fn packed_payloads() -> Vec<Vec<u8>> {
+    let documents = payloads().into_iter().filter_map(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let mut packed: Vec<Vec<u8>> =
+        documents.map(|document| rmp_serde::to_vec_named(&document).expect("a JSON document can be packed")).collect();
+    packed.push(b"\xdf\0\0\0\x03\xa1a\xdd\0\0\0\x02\xca\x3f\x80\0\0\xd3\xff\xff\xff\xff\xff\xff\xff\xfe\xd9\x01b\xde\0\x01\xda\0\x01b\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xa1a\xc0".to_vec());
+    packed
+}
+
 fn mutate(draw: &mut Draw, input: &mut Vec<u8>, other: &[u8]) {
     for _ in 0..=draw.below(4) {
         let at = draw.below(input.len().max(1));
         match draw.below(7) {
             _ if input.is_empty() => input.extend_from_slice(other),
             0 => input[at] ^= 1 << draw.below(8),
-            1 => input[at] = *draw.pick(&b"{}[]\",:\\u0019-.eEtfn \n\x00\xc3a&*|>#"[..]),
+            1 => input[at] = *draw.pick(&b"{}[]\",:\\u0019-.eEtfn \n\x00\xc3a&*|>#\x81\x92\xa1\xc0\xc4\xcb\xcf\xd4\xdb\xdd\xdf\xff"[..]),
             2 => input.truncate(at),
             3 => input.insert(at, *draw.pick(&b"{}[]\",:\\ \n-0"[..])),
             4 => drop(input.remove(at)),
@@ -64,10 +73,14 @@ fn mutate(draw: &mut Draw, input: &mut Vec<u8>, other: &[u8]) {
 
 #[test]
 fn no_mutation_of_rules_or_payloads_brings_a_target_down() {
-    let (documents, payloads) = (documents(), payloads());
+    let (documents, payloads, packed) = (documents(), payloads(), packed_payloads());
     for (name, target) in RULES_TARGETS {
         let mut draw = Draw::new(name, 1);
-        let (inputs, rounds) = if *name == "rules" { (&documents, DOCUMENT_ROUNDS) } else { (&payloads, PAYLOAD_ROUNDS) };
+        let (inputs, rounds) = match *name {
+            "rules" => (&documents, DOCUMENT_ROUNDS),
+            "packed" => (&packed, PAYLOAD_ROUNDS),
+            _ => (&payloads, PAYLOAD_ROUNDS),
+        };
         let rounds = if *name == "program" { rounds / 10 } else { rounds };
         for round in 0..rounds {
             let mut input = draw.pick(inputs).clone();

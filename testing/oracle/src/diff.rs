@@ -1,6 +1,6 @@
 //! One seed: drawn rules and messages, decided by the index and by the oracle, then rewritten and decided again.
 
-use distric_rules::{Catalog, CheckContext, Envelope, Problem, RuleSet, check_rule};
+use distric_rules::{Catalog, CheckContext, Envelope, PayloadError, Problem, RuleSet, check_rule};
 use serde_json::{Value, json};
 
 use crate::draw::Draw;
@@ -32,9 +32,18 @@ fn compiled(rules: &[Value]) -> Result<Catalog, String> {
     Catalog::compile(1, &set).map_err(|problems| format!("refused: {problems:?}"))
 }
 
+/// What the catalog says about a text, and about the same document as MessagePack, which must be the same decision.
 fn decided(catalog: &Catalog, beside: Beside<'_>, text: &str) -> Result<Vec<String>, String> {
     let envelope = Envelope { event_type: beside.event_type, headers: beside.headers, namespace: "n", ..Envelope::default() };
-    let decision = catalog.decide(&envelope, text.as_bytes()).map_err(|error| format!("refused: {error}: {text}"))?;
+    let refused = |error: PayloadError| format!("refused: {error}: {text}");
+    let decision = catalog.decide(&envelope, text.as_bytes()).map_err(refused)?;
+    let document: Value = serde_json::from_str(text).map_err(|error| format!("{error}: {text}"))?;
+    let packed = rmp_serde::to_vec_named(&document).map_err(|error| format!("{error}: {text}"))?;
+    let envelope = Envelope { content_type: Some("application/msgpack"), ..envelope };
+    let other = catalog.decide(&envelope, &packed).map_err(refused)?;
+    if other != decision {
+        return Err(format!("as MessagePack it is {other:?}, as JSON {decision:?}: {text}"));
+    }
     Ok(decision.rules.iter().map(ToString::to_string).collect())
 }
 

@@ -72,6 +72,7 @@ pub use members::own_record;
 pub use outputs::{Note, ShardOutputs};
 pub use partition::{OUT_RETRY_MS, WORKER_GRACE_MS};
 pub use proposals::{PROPOSAL_TIMEOUT_MS, PROPOSALS_IN_FLIGHT_MAX};
+pub use rule_counts::{RULES_TOLD_MAX, RuleStats, WORK_EVERY, cost_share};
 pub use stats::{BUCKETS_US, Histogram, ShardStats};
 
 /// What a shard is told at its start.
@@ -309,6 +310,8 @@ impl Shard {
     pub fn stats(&mut self) -> &ShardStats {
         self.stats.connections_count = self.connections.len() as u64;
         self.stats.proposals_in_flight = self.proposals.len() as u64;
+        let told = self.rule_counts.told(|namespace| self.catalog.rules(namespace));
+        (self.stats.rules, self.stats.rules_work_ns, self.stats.rules_matched_count) = told;
         self.stats.gossip = self.gossip.clone().filter(|_| self.options.index == 0);
         self.stats.machines = self.partitions.values().map(|partition| (partition.group(), partition.machine.stats())).collect();
         &self.stats

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use distric_model::GroupId;
 
+use super::rule_counts::RuleStats;
 use crate::node::liveness::GossipView;
 
 /// Upper bounds of the latency buckets, microseconds; one more bucket holds what is above.
@@ -63,6 +64,12 @@ pub struct ShardStats {
     pub task_results_count: u64,
     /// How long the rules took per message.
     pub rule_evaluation: Histogram,
+    /// What rules did, the costliest first; a bounded part of them.
+    pub rules: Vec<RuleStats>,
+    /// What all rules cost the messages that were looked at for that, estimated, nanoseconds.
+    pub rules_work_ns: u64,
+    /// Matches of all rules.
+    pub rules_matched_count: u64,
     /// From proposal to answer.
     pub commit: Histogram,
     /// What gossip holds; told by one shard of a node.

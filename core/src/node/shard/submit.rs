@@ -11,7 +11,7 @@ use distric_exec::command::{Define, Ingest, Retry, Start, StartAction};
 use distric_exec::{Command, Octets};
 use distric_model::limits::{HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX};
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot};
-use distric_rules::{Decision, Envelope, RetryPolicy};
+use distric_rules::{Decision, Envelope, PayloadFormat, RetryPolicy};
 use distric_wire::client::{Response, Submit, SubmitOutcome};
 use distric_wire::{Code, Strs, Uuids};
 
@@ -187,7 +187,11 @@ impl Shard {
             content_type: submit.content_type,
         };
         let started = (self.options.stopwatch)();
-        let decision = rules.decide(&envelope, submit.payload);
+        let work = if canary.is_none() { self.rule_counts.work(namespace) } else { None };
+        let decision = match work {
+            Some(work_ns) => rules.decide_counted(&envelope, submit.payload, work_ns),
+            None => rules.decide(&envelope, submit.payload),
+        };
         let ns = (self.options.stopwatch)().saturating_sub(started);
         self.stats.rule_evaluation.observe_us(ns / 1_000);
         let keep = rules.keep_unmatched();
@@ -237,7 +241,7 @@ impl Shard {
             timestamp_us: submit.timestamp_us,
             headers: submit.headers.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             content_type: submit.content_type.map(str::to_owned),
-            payload: Octets::from(submit.payload),
+            payload: payload_of(submit)?,
             derived: decision.derived.as_ref().map(Octets::from),
             routing_key: submit.routing_key.map(str::to_owned),
             idempotency_key: submit.idempotency_key.map(Arc::from),
@@ -301,17 +305,23 @@ fn check_limits(submit: &Submit<'_>) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::TooLarge, "too many headers").limit("headers_max", HEADERS_MAX as u64).field("headers"));
     }
     if let Some(content_type) = submit.content_type
-        && !is_json(content_type)
+        && PayloadFormat::of(Some(content_type)).is_none()
     {
-        let reason = format!("content type `{content_type}` is not supported: send application/json");
+        let reason = format!("content type `{content_type}` is not supported: send application/json or application/msgpack");
         return Err(Refusal::new(Code::BadPayload, reason.chars().take(KEY_BYTES_MAX).collect::<String>()).field("content_type"));
     }
     Ok(())
 }
 
-fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+/// The payload as the log keeps it: JSON text, in which workflows and queries read it, whatever it was sent as.
+fn payload_of(submit: &Submit<'_>) -> Result<Octets, Refusal> {
+    let format = PayloadFormat::of(submit.content_type).unwrap_or(PayloadFormat::Json);
+    let text = format.to_json(submit.payload).map_err(|error| Refusal::new(Code::BadPayload, error.to_string()).field("payload"))?;
+    if text.len() > MESSAGE_BYTES_MAX {
+        let reason = format!("as JSON text payload is longer than {MESSAGE_BYTES_MAX} bytes");
+        return Err(Refusal::new(Code::TooLarge, reason).limit("message_bytes_max", MESSAGE_BYTES_MAX as u64).field("payload"));
+    }
+    Ok(Octets::from(&*text))
 }
 
 /// What tells a resend from another message under the same key: the payload and what it is said to be.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use distric_model::{Instant, MessageId, Namespace};
-use distric_rules::{Catalog, Decision, Envelope};
+use distric_rules::{Catalog, Decision, Envelope, PayloadFormat};
 use distric_wire::client::Submit;
 use serde_json::{Value, json};
 
@@ -288,7 +288,8 @@ impl Shadow {
         if self.samples.len() < SAMPLES_MAX && *of_first < SAMPLES_PER_RULE_MAX {
             *of_first += 1;
             let payload = if message.payload.len() <= SAMPLE_PAYLOAD_BYTES_MAX {
-                serde_json::from_slice(&message.payload).unwrap_or_default()
+                let format = PayloadFormat::of(message.content_type.as_deref()).unwrap_or(PayloadFormat::Json);
+                format.to_json(&message.payload).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
             } else {
                 Value::Null
             };
