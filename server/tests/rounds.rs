@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use distric_core::node::group_of;
 use distric_harness::proxy::{Fate, Fates, Proxy};
-use distric_harness::{Node, wait_until};
+use distric_harness::{Node, SmallDisk, wait_until};
 use distric_model::MessageId;
 use distric_sdk::{Client, ClientOptions, Command, CommandKind, Error, Query, QueryKind, Submission};
 use serde_json::Value;
@@ -65,6 +65,8 @@ struct Seat {
     wire: SocketAddr,
     /// Chosen before its first start: the others must reach it before it is ready.
     peer: SocketAddr,
+    /// Where its data directories lie, if not with the others.
+    disk: Option<PathBuf>,
     life: u32,
     node: Option<Node>,
 }
@@ -88,12 +90,14 @@ fn status(address: &str) -> Option<Value> {
 }
 
 impl Cluster {
-    fn start() -> Self {
+    /// Three nodes, the last with its data on this disk.
+    fn start(disk: Option<PathBuf>) -> Self {
         let home = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
         let fates = Fates::default();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let seat = |number: usize| {
-            let seat = Seat { proxy: Proxy::start(number, &fates), wire: free, peer: free_address(), life: 0, node: None };
+            let disk = disk.clone().filter(|_| number == NODES - 1);
+            let seat = Seat { proxy: Proxy::start(number, &fates), wire: free, peer: free_address(), disk, life: 0, node: None };
             seat.proxy.lead_to(seat.peer);
             seat
         };
@@ -125,7 +129,7 @@ impl Cluster {
             let join: Vec<String> = others.map(|(_, other)| other.proxy.address.to_string()).collect();
             more.extend(["--join".to_owned(), join.join(",")]);
         }
-        let dir: PathBuf = self.home.path().join(&name);
+        let dir: PathBuf = seat.disk.as_deref().unwrap_or(self.home.path()).join(&name);
         let node = Node::start_at(&program(), "dev", seat.wire, &dir, more);
         let seat = &mut self.seats[position];
         seat.wire = node.wire;
@@ -236,7 +240,8 @@ struct Ack {
 }
 
 /// Offers messages until it is told to stop; every one until it is acknowledged. Errors of the kind that passes are not errors here.
-async fn write(client: Client, writer: usize, acks: Arc<Mutex<Vec<Ack>>>, stop: watch::Receiver<bool>) {
+async fn write(client: Client, writer: usize, filler_bytes: usize, acks: Arc<Mutex<Vec<Ack>>>, stop: watch::Receiver<bool>) {
+    let filler = "x".repeat(filler_bytes);
     for n in 0.. {
         if *stop.borrow() {
             return;
@@ -245,7 +250,8 @@ async fn write(client: Client, writer: usize, acks: Arc<Mutex<Vec<Ack>>>, stop: 
         let began = Instant::now();
         loop {
             let sent_at = Instant::now();
-            let message = Submission::json(&serde_json::json!({ "name": key })).event_type("greeting").idempotency_key(&key);
+            let message =
+                Submission::json(&serde_json::json!({ "name": key, "filler": filler })).event_type("greeting").idempotency_key(&key);
             match client.submit(message).await {
                 Ok(receipt) => {
                     let ack = Ack { sent_at, at: Instant::now(), key, message: receipt.message_id, instances: receipt.instances };
@@ -291,66 +297,58 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_whatever_happens() {
-    let rounds = number("ROUNDS").unwrap_or(ROUNDS_DEFAULT);
-    let mut draw = Draw(number("ROUNDS_SEED").unwrap_or(1));
-    let only = std::env::var("ROUNDS_FAULT").ok();
-    let faults: Vec<_> = FAULTS.iter().filter(|(_, name)| only.as_deref().is_none_or(|only| only == *name)).collect();
-    assert!(!faults.is_empty(), "ROUNDS_FAULT={only:?}: expected one of {:?}", FAULTS.map(|(_, name)| name));
+/// Writers that offer messages all the time.
+struct Load {
+    acks: Arc<Mutex<Vec<Ack>>>,
+    stop: watch::Sender<bool>,
+    thread: thread::JoinHandle<()>,
+}
 
-    let mut cluster = Cluster::start();
-    let addresses = cluster.addresses();
-    let acks: Arc<Mutex<Vec<Ack>>> = Arc::default();
-    let (stop, stopping) = watch::channel(false);
-    let (into, at) = (Arc::clone(&acks), addresses.clone());
-    let load = thread::spawn(move || {
-        runtime().block_on(async {
-            let mut writers = tokio::task::JoinSet::new();
-            for writer in 0..WRITERS {
-                // Each begins at another node.
-                let order: Vec<String> = (0..NODES).map(|n| at[(writer + n) % NODES].clone()).collect();
-                let client =
-                    Client::connect(ClientOptions::new(order).name("rounds").request_timeout_ms(10_000)).await.expect("a node answers");
-                writers.spawn(write(client, writer, Arc::clone(&into), stopping.clone()));
-            }
-            while let Some(end) = writers.join_next().await {
-                end.expect("no writer gives up");
-            }
+impl Load {
+    /// Begins; each message has so many bytes besides.
+    fn begin(addresses: &[String], filler_bytes: usize) -> Self {
+        let acks: Arc<Mutex<Vec<Ack>>> = Arc::default();
+        let (stop, stopping) = watch::channel(false);
+        let (into, at) = (Arc::clone(&acks), addresses.to_vec());
+        let thread = thread::spawn(move || {
+            runtime().block_on(async {
+                let mut writers = tokio::task::JoinSet::new();
+                for writer in 0..WRITERS {
+                    // Each begins at another node.
+                    let order: Vec<String> = (0..NODES).map(|n| at[(writer + n) % NODES].clone()).collect();
+                    let client =
+                        Client::connect(ClientOptions::new(order).name("rounds").request_timeout_ms(10_000)).await.expect("a node answers");
+                    writers.spawn(write(client, writer, filler_bytes, Arc::clone(&into), stopping.clone()));
+                }
+                while let Some(end) = writers.join_next().await {
+                    end.expect("no writer gives up");
+                }
+            });
         });
-    });
-
-    let count = || acks.lock().unwrap_or_else(PoisonError::into_inner).len();
-    let mut fail_overs = Vec::new();
-    let mut played: BTreeMap<&str, u32> = BTreeMap::new();
-    for round in 0..rounds {
-        let (fault, name) = *faults[round as usize % faults.len()];
-        let (began, before) = (Instant::now(), count());
-        let died_at = cluster.play(fault, &mut draw);
-        cluster.until_whole();
-        let healed = count();
-        wait_until("acknowledgements come again", WHOLE_WITHIN, || (count() > healed).then_some(()));
-        *played.entry(name).or_default() += 1;
-        if let Some(died_at) = died_at {
-            let acks = acks.lock().unwrap_or_else(PoisonError::into_inner);
-            // Messages of the other group have another leader.
-            let of_its_group = |ack: &&Ack| MessageId::from_uuid(ack.message).is_ok_and(|id| group_of(id.slot(), 2).0 == 1);
-            fail_overs.extend(acks.iter().filter(|ack| ack.sent_at > died_at).filter(of_its_group).map(|ack| ack.at - died_at).min());
-        }
-        println!("round {round:>4}  {name:<20} {:>6} ms  {:>5} acknowledged", began.elapsed().as_millis(), count() - before);
+        Self { acks, stop, thread }
     }
-    stop.send(true).expect("the writers listen");
-    load.join().expect("no writer gives up");
-    cluster.until_whole();
 
-    // Every node, asked alone, has every message; every key made one instance, and all of them come to their end.
-    let acks = acks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    fn count(&self) -> usize {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Ends. Returns all that was acknowledged.
+    fn end(self) -> Vec<Ack> {
+        self.stop.send(true).expect("the writers listen");
+        self.thread.join().expect("no writer gives up");
+        std::mem::take(&mut self.acks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Every node, asked alone, has every message; every key made one instance, and all of them come to their end.
+#[track_caller]
+fn check(acks: &[Ack], addresses: &[String]) {
     let promised: BTreeSet<Uuid> = acks.iter().flat_map(|ack| ack.instances.iter().copied()).collect();
     assert_eq!(promised.len(), acks.len(), "each key made one instance");
-    for address in &addresses {
+    for address in addresses {
         let missing: Vec<&str> = with_client(std::slice::from_ref(address), async |client| {
             let mut missing = Vec::new();
-            for ack in &acks {
+            for ack in acks {
                 match client.query(Query::new(QueryKind::Message).id(ack.message)).await {
                     Ok(_) => {}
                     Err(Error::Rejected(rejection)) if rejection.code == distric_sdk::Code::NotFound => missing.push(ack.key.as_str()),
@@ -386,8 +384,75 @@ fn nothing_acknowledged_is_lost_whatever_happens() {
             promised.len()
         );
     }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_happens() {
+    let rounds = number("ROUNDS").unwrap_or(ROUNDS_DEFAULT);
+    let mut draw = Draw(number("ROUNDS_SEED").unwrap_or(1));
+    let only = std::env::var("ROUNDS_FAULT").ok();
+    let faults: Vec<_> = FAULTS.iter().filter(|(_, name)| only.as_deref().is_none_or(|only| only == *name)).collect();
+    assert!(!faults.is_empty(), "ROUNDS_FAULT={only:?}: expected one of {:?}", FAULTS.map(|(_, name)| name));
+
+    let mut cluster = Cluster::start(None);
+    let addresses = cluster.addresses();
+    let load = Load::begin(&addresses, 0);
+    let (acks, count) = (Arc::clone(&load.acks), || load.count());
+    let mut fail_overs = Vec::new();
+    let mut played: BTreeMap<&str, u32> = BTreeMap::new();
+    for round in 0..rounds {
+        let (fault, name) = *faults[round as usize % faults.len()];
+        let (began, before) = (Instant::now(), count());
+        let died_at = cluster.play(fault, &mut draw);
+        cluster.until_whole();
+        let healed = count();
+        wait_until("acknowledgements come again", WHOLE_WITHIN, || (count() > healed).then_some(()));
+        *played.entry(name).or_default() += 1;
+        if let Some(died_at) = died_at {
+            let acks = acks.lock().unwrap_or_else(PoisonError::into_inner);
+            // Messages of the other group have another leader.
+            let of_its_group = |ack: &&Ack| MessageId::from_uuid(ack.message).is_ok_and(|id| group_of(id.slot(), 2).0 == 1);
+            fail_overs.extend(acks.iter().filter(|ack| ack.sent_at > died_at).filter(of_its_group).map(|ack| ack.at - died_at).min());
+        }
+        println!("round {round:>4}  {name:<20} {:>6} ms  {:>5} acknowledged", began.elapsed().as_millis(), count() - before);
+    }
+    let acks = load.end();
+    cluster.until_whole();
+    check(&acks, &addresses);
     fail_overs.sort_unstable();
     let quantile = |q: f64| fail_overs.get(((fail_overs.len() as f64 * q) as usize).min(fail_overs.len().saturating_sub(1)));
     println!("{rounds} rounds, {} acknowledged, none missing on any of {NODES} nodes, none doubled; {played:?}", acks.len());
     println!("leader killed to next acknowledgement, {} times: p50 {:?}, p99 {:?}", fail_overs.len(), quantile(0.5), quantile(0.99));
+}
+
+/// What a node needs at its start, and a little for its log, mebibytes.
+const SMALL_DISK_MIB: u64 = 80;
+/// Room for all that the others have, mebibytes.
+const LARGE_DISK_MIB: u64 = 600;
+
+#[test]
+fn a_full_disk_stops_its_node_with_a_word_and_loses_nothing() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let disk = match SmallDisk::mount(&home.path().join("small"), SMALL_DISK_MIB) {
+        Ok(disk) => disk,
+        Err(reason) => return eprintln!("!!! SKIPPED: full disk: no small file system can be had here: {reason}"),
+    };
+    let mut cluster = Cluster::start(Some(disk.path().to_owned()));
+    cluster.until_whole();
+    let addresses = cluster.addresses();
+    let load = Load::begin(&addresses, 200_000);
+    let full = NODES - 1;
+    let ended = cluster.seats[full].node.take().expect("it runs").process.wait().expect(9);
+    assert!(ended.stderr.contains("the node cannot go on"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);
+    let before = load.count();
+    wait_until("the others go on", WHOLE_WITHIN, || (load.count() > before + 10).then_some(()));
+    let acks = load.end();
+    check(&acks, &addresses[..full]);
+    // With room again it starts from what it has and catches up.
+    disk.resize(LARGE_DISK_MIB);
+    cluster.begin(full);
+    cluster.until_whole();
+    check(&acks, &addresses);
+    println!("{} acknowledged, none missing after a full disk", acks.len());
 }

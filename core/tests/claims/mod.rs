@@ -6,6 +6,7 @@ mod catalog;
 mod catalog_changes;
 mod checkpoints;
 mod definitions;
+mod joining;
 mod leads;
 mod liveness;
 mod queries;

@@ -46,6 +46,8 @@ const JUMPS_PER_SECOND_MAX: u64 = 20_000;
 pub struct Setup {
     pub seed: u64,
     pub nodes: usize,
+    /// Nodes besides, which are not started with the others and may join.
+    pub spares: usize,
     pub shards: usize,
     pub work_groups: u32,
     /// Letters go in order of arrival instead of at random.
@@ -65,6 +67,7 @@ impl Setup {
         Self {
             seed,
             nodes: 1,
+            spares: 0,
             shards,
             work_groups: 4,
             is_fifo: false,
@@ -147,6 +150,8 @@ pub struct World {
     pub loss_percent: u64,
     /// Links between nodes that lose everything.
     pub cut: Vec<(usize, usize)>,
+    /// From, to: what goes this way is lost, and neither end notices.
+    pub swallowed: Vec<(usize, usize)>,
     draws: Draws,
     conns: BTreeMap<u64, Link>,
     next_conn: u64,
@@ -171,19 +176,21 @@ impl World {
     /// Nodes that run, elected and ready.
     pub fn new(setup: Setup) -> Self {
         let mut world = Self::still(setup);
-        for node in 0..world.nodes.len() {
+        let founders = world.setup.nodes;
+        for node in 0..founders {
             world.start(node);
         }
-        world.until(10_000, "all nodes are ready", |world| world.nodes.iter().all(Node::is_ready));
+        world.until(10_000, "all nodes are ready", |world| world.nodes[..founders].iter().all(Node::is_ready));
         world
     }
 
     /// Nodes that do not run yet.
     pub fn still(setup: Setup) -> Self {
-        let voters: Vec<NodeId> =
-            (0..setup.nodes).map(|number| NodeId::new(Timestamp::from_us(START_US), Slot::truncate(0), number as u64 + 1)).collect();
+        let everybody: Vec<NodeId> = (0..setup.nodes + setup.spares)
+            .map(|number| NodeId::new(Timestamp::from_us(START_US), Slot::truncate(0), number as u64 + 1))
+            .collect();
         Self {
-            nodes: (0..setup.nodes).map(|number| Node::new(number, voters.clone())).collect(),
+            nodes: (0..everybody.len()).map(|number| Node::new(number, setup.nodes, everybody.clone())).collect(),
             clients: Vec::new(),
             workers: Vec::new(),
             mono: Instant::from_us(1_000_000),
@@ -193,6 +200,7 @@ impl World {
             meddle: None,
             loss_percent: 0,
             cut: Vec::new(),
+            swallowed: Vec::new(),
             draws: Draws::new(setup.seed),
             conns: BTreeMap::new(),
             next_conn: 1,
@@ -256,7 +264,8 @@ impl World {
     pub fn step(&mut self) -> bool {
         self.on_due();
         let mut fronts: Vec<(usize, Lane, u64)> = Vec::new();
-        for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.life.is_some()) {
+        let now = self.mono;
+        for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.life.is_some() && node.letter_at <= now) {
             let may_flush = !node.hold_flush;
             let ready = node.lanes.fronts().filter(|(_, _, letter)| may_flush || !matches!(letter, Letter::Flush));
             fronts.extend(ready.map(|(lane, arrival, _)| (number, lane, arrival)));
@@ -273,6 +282,8 @@ impl World {
         self.mono = self.mono.plus_us(passed_us);
         self.steps += 1;
         assert!(self.steps < STEPS_MAX, "the world does not come to rest");
+        let slow = &mut self.nodes[chosen.0];
+        slow.letter_at = if slow.letter_us > 0 { self.mono.plus_us(slow.letter_us) } else { Instant::from_us(0) };
         self.deliver(chosen.0, chosen.1);
         true
     }
@@ -317,7 +328,8 @@ impl World {
     /// Goes to the next moment at which anybody wants to be called.
     fn jump(&mut self, end: Instant) {
         let nodes = self.nodes.iter().filter_map(|node| Some(node.clock.world_at(node.next_wake()?)));
-        let next = nodes.chain(self.workers.iter().filter_map(Worker::next_wake)).min().unwrap_or(end).min(end);
+        let slow = self.nodes.iter().filter(|node| node.letter_at > self.mono).map(|node| node.letter_at);
+        let next = nodes.chain(slow).chain(self.workers.iter().filter_map(Worker::next_wake)).min().unwrap_or(end).min(end);
         self.mono = self.mono.plus_us(1).max(next);
         let second = self.mono.as_us() / 1_000_000;
         self.jumps = if self.jumps.0 == second { (second, self.jumps.1 + 1) } else { (second, 1) };
@@ -355,7 +367,13 @@ impl World {
         for node in 0..self.nodes.len() {
             let now = self.now_of(node);
             let linked: Vec<usize> = (0..self.nodes.len()).filter(|other| self.is_linked(node, *other)).collect();
+            // Whoever calls says who it is; with spares, each pair does so in both directions.
+            let news = if self.setup.spares > 0 { self.nodes[node].not_linked(&linked) } else { Vec::new() };
             self.nodes[node].on_links(now, linked);
+            for other in news {
+                let member = self.nodes[other].record();
+                self.nodes[node].on_announced(member);
+            }
         }
     }
 
@@ -384,13 +402,15 @@ impl World {
                 // What is said besides raft is lost with a connection only.
                 let may_be_lost = self.loss_percent > 0 && matches!(letter, PeerLetter::Raft(..));
                 let is_lost = may_be_lost && self.draw(100) < self.loss_percent;
-                if !is_lost && self.is_linked(node, peer) {
+                if !is_lost && self.is_linked(node, peer) && !self.swallowed.contains(&(node, peer)) {
                     let its_now = self.now_of(peer);
                     self.nodes[peer].on_peer(its_now, from, letter);
                 }
             }
             (Actor::State, Letter::Fetch(group, install)) => {
-                let from = (0..self.nodes.len()).find(|other| self.nodes[*other].id == install.from && self.is_linked(node, *other));
+                let from = (0..self.nodes.len()).find(|other| {
+                    self.nodes[*other].id == install.from && self.is_linked(node, *other) && !self.swallowed.contains(&(*other, node))
+                });
                 let is_lost = self.loss_percent > 0 && self.draw(100) < self.loss_percent;
                 let copy = from.filter(|_| !is_lost).and_then(|from| self.nodes[from].exported.get(&group).cloned());
                 self.nodes[node].on_fetched(group, install, copy);

@@ -10,7 +10,7 @@ use distric_core::node::letters::{CompilerLetter, ConnId, ConsensusLetter, Shard
 use distric_core::node::machine_clock::Now;
 use distric_core::node::meta::Init;
 use distric_core::node::owner_of;
-use distric_core::node::peer::PeerLetter;
+use distric_core::node::peer::{Member, PeerLetter};
 use distric_core::node::rule_sets::RuleSets;
 use distric_core::node::shard::{Note, Shard, ShardOptions, ShardOutputs, own_record};
 use distric_model::{GroupId, Instant, NodeId};
@@ -147,17 +147,28 @@ pub struct Node {
     pub clock: Clock,
     unreported: Vec<(GroupId, LogReport)>,
     boots: u64,
+    /// Who founds the cluster.
     voters: Vec<NodeId>,
+    /// Everybody who ever takes part, by number.
+    everybody: Vec<NodeId>,
+    /// One letter of this node travels in so many microseconds; 0: as fast as the others'.
+    pub letter_us: u64,
+    /// When the next letter of a slow node may travel.
+    pub letter_at: Instant,
     out: ShardOutputs,
     raft_out: ConsensusOutputs,
     sets: RuleSets,
 }
 
 impl Node {
-    pub fn new(number: usize, voters: Vec<NodeId>) -> Self {
+    /// The first `founders` of `everybody` found the cluster; the others join it.
+    pub fn new(number: usize, founders: usize, everybody: Vec<NodeId>) -> Self {
         Self {
-            id: voters[number],
-            voters,
+            id: everybody[number],
+            voters: everybody[..founders].to_vec(),
+            everybody,
+            letter_us: 0,
+            letter_at: Instant::from_us(0),
             number,
             life: None,
             store: MemoryStore::new(),
@@ -183,6 +194,10 @@ impl Node {
         self.sets = RuleSets::default();
         let boot = setup.seed.wrapping_mul(31).wrapping_add(self.boots * 1_000 + self.number as u64);
         let mut groups = self.store.recover().expect("memory does not rot");
+        if groups.is_empty() && !self.voters.contains(&self.id) {
+            // It has found a cluster to join, and waits to be filled.
+            groups.push((GroupId::META, Recovered::default()));
+        }
         if groups.is_empty() {
             let founding = Recovered::founding(&Membership::new(self.voters.clone(), Vec::new()).expect("distinct voters"));
             let write = GroupWrite {
@@ -235,9 +250,9 @@ impl Node {
                         cluster: setup.cluster(),
                         work_groups: setup.work_groups,
                         voters: self.voters.clone(),
-                        members: vec![own_record(self.id, "world", "127.0.0.1:1", "127.0.0.1:2")],
+                        members: vec![self.record()],
                     },
-                    member: own_record(self.id, "world", "127.0.0.1:1", "127.0.0.1:2"),
+                    member: self.record(),
                     settings: setup.settings.clone(),
                     stopwatch: || 0,
                 })
@@ -259,6 +274,29 @@ impl Node {
         self.raft_out = ConsensusOutputs::default();
         self.hold_flush = false;
         life.conns.into_keys().collect()
+    }
+
+    /// What it says of itself.
+    pub fn record(&self) -> Member {
+        own_record(self.id, "world", "127.0.0.1:1", "127.0.0.1:2")
+    }
+
+    /// Another node said who it is, as the one that calls does.
+    pub fn on_announced(&mut self, member: Member) {
+        let Some(life) = &mut self.life else { return };
+        life.consensus.on_announced(member, &mut self.raft_out);
+        self.after_raft();
+    }
+
+    /// The members in force of a group as the replica here knows them; `None`: it runs none.
+    pub fn members(&self, group: GroupId) -> Option<Membership> {
+        self.status(group).map(|status| status.membership)
+    }
+
+    /// A replica here; `None`: there is none.
+    pub fn status(&self, group: GroupId) -> Option<distric_raft::Status> {
+        let life = self.life.as_ref()?;
+        life.consensus.statuses().find(|(found, _)| *found == group).map(|(_, status)| status)
     }
 
     pub fn is_ready(&self) -> bool {
@@ -444,10 +482,16 @@ impl Node {
         self.after_raft();
     }
 
+    /// Those of these nodes that this one was not connected to.
+    pub fn not_linked(&self, linked: &[usize]) -> Vec<usize> {
+        let Some(life) = &self.life else { return Vec::new() };
+        linked.iter().filter(|other| !life.linked.contains(other)).copied().collect()
+    }
+
     /// The nodes that this one is connected to now.
     pub fn on_links(&mut self, now: Now, linked: Vec<usize>) {
         let Some(life) = self.life.as_mut().filter(|life| life.linked != linked) else { return };
-        for (number, node) in self.voters.iter().enumerate() {
+        for (number, node) in self.everybody.iter().enumerate() {
             let (is, was) = (linked.contains(&number), life.linked.contains(&number));
             if is != was {
                 life.consensus.on_link(now, *node, is);
@@ -541,7 +585,7 @@ impl Node {
     }
 
     fn after_raft(&mut self) {
-        let Self { raft_out, lanes, voters, .. } = self;
+        let Self { raft_out, lanes, everybody, .. } = self;
         for write in raft_out.writes.drain(..) {
             lanes.push(Actor::Raft, Actor::Log, 0, Letter::Write(write));
         }
@@ -559,7 +603,7 @@ impl Node {
             lanes.push(Actor::Raft, Actor::Shard(shard), class as u8, Letter::Shard(letter));
         }
         for (to, letter) in raft_out.sends.drain(..) {
-            let peer = voters.iter().position(|voter| *voter == to).expect("replicas talk to voters only");
+            let peer = everybody.iter().position(|node| *node == to).expect("replicas talk to those that there are");
             lanes.push(Actor::Raft, Actor::Peer(peer), 0, Letter::Peer(letter));
         }
         self.purge();

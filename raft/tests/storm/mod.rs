@@ -83,6 +83,8 @@ enum Event {
     Resume(NodeAt, u64),
     Awake(NodeAt, u64),
     CutFor(Vec<(NodeAt, NodeAt)>, u64),
+    /// An operator moves every lead to this node, which is beyond help.
+    Mislead(NodeAt),
     Heal,
 }
 
@@ -376,6 +378,14 @@ impl Storm {
                     self.plan(pause, Event::Insist(at, group, times - 1));
                 }
             }
+            Event::Mislead(target) => {
+                let target = self.world.nodes[target].id;
+                for group in self.world.groups.clone() {
+                    if let Some(leader) = self.world.leader_of(group) {
+                        self.world.step(leader, group, Input::Transfer { target });
+                    }
+                }
+            }
             Event::Heal => {
                 self.cuts.clear();
                 self.clogged.clear();
@@ -582,6 +592,10 @@ impl Storm {
         }
         let Some((at, what)) = lasting else { return };
         self.faults.lasting += 1;
+        if what != Lasting::Slow {
+            // A transfer that cannot end is given up, and its leader serves again.
+            self.plan(MISLEAD_AFTER_US, Event::Mislead(at));
+        }
         if self.world.traces {
             self.world.trace.push(format!("n{} is {what:?} for ever", at + 1));
         }
@@ -649,6 +663,8 @@ impl Random {
     }
 }
 
+/// The leads are moved to a node beyond help so long after healing: there are leaders by then, and their successors have time.
+const MISLEAD_AFTER_US: u64 = 4_500_000;
 /// So long a process that goes on reads what waits.
 const UNREAD_US: u64 = 3_000;
 /// So many commands and reads at least are served in two elections' time once everything is well.

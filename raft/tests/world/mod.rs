@@ -353,14 +353,17 @@ impl World {
         self.step(at, group, input);
     }
 
-    /// Fetches the snapshot that was asked for first and makes it the durable state. Returns the input that says so.
+    /// Fetches the snapshot that was asked for first and makes it the durable state, unless the log has brought the state as far
+    /// meanwhile. Returns the input that says so.
     pub fn fetch_snapshot(&mut self, at: NodeAt, reaches: bool) -> Option<(GroupId, Input)> {
         let (group, Install { from, snapshot }) = self.nodes[at].installs.pop_front()?;
         let source = self.nodes.iter().find(|node| node.id == from && node.rafts.is_some());
         let found = source.and_then(|source| source.checkpoints.get(&group)).filter(|(held, _)| reaches && *held == snapshot).cloned();
-        let node = &mut self.nodes[at];
-        let is_ahead = node.applied[&group].len() as u64 >= snapshot.position.index.0;
-        let Some((held, state)) = found.filter(|_| !is_ahead) else { return Some((group, Input::SnapshotFailed { peer: from })) };
+        let Some((held, state)) = found else { return Some((group, Input::SnapshotFailed { peer: from })) };
+        // As when the log caught up while the file was made durable: the driver says that it has it, and the replica wants it no more.
+        if self.nodes[at].applied[&group].len() as u64 >= snapshot.position.index.0 {
+            return Some((group, Input::SnapshotInstalled { snapshot }));
+        }
         self.oracle.on_installed(group, &held, &state);
         let node = &mut self.nodes[at];
         node.applied.insert(group, state.clone());

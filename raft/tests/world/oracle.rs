@@ -21,6 +21,8 @@ pub struct Oracle {
     members_seen: BTreeMap<(NodeAt, GroupId), Membership>,
     /// For whom each replica voted, in every term. A vote is one per term whatever happens in between (Raft section 5.2).
     votes: BTreeMap<(NodeId, GroupId, Term), NodeId>,
+    /// How far the log of each candidate went that asked for votes.
+    candidacies: BTreeMap<(NodeId, GroupId, Term), Position>,
     /// The hard state that each replica handed to its disk last; since a restart, what the disk held then.
     saved: BTreeMap<(NodeAt, GroupId), HardState>,
     /// No command is ever proposed a second time: then each is committed at most once, and not at all if it was refused.
@@ -39,6 +41,7 @@ impl Oracle {
             commit_seen: BTreeMap::new(),
             members_seen: BTreeMap::new(),
             votes: BTreeMap::new(),
+            candidacies: BTreeMap::new(),
             saved: BTreeMap::new(),
             serials_are_unique: false,
             serials: BTreeSet::new(),
@@ -107,7 +110,10 @@ impl Oracle {
     fn check_votes(&mut self, id: NodeId, group: GroupId, out: &Outputs) {
         for (to, message) in &out.sends {
             let vote = match message.body {
-                Body::Vote { .. } | Body::VoteByLeave { .. } => id,
+                Body::Vote { last } | Body::VoteByLeave { last } => {
+                    self.candidacies.insert((id, group, message.term), last);
+                    id
+                }
                 Body::VoteReply { granted: true } => *to,
                 _ => continue,
             };
@@ -124,6 +130,7 @@ impl Oracle {
             assert!(hard.term >= before.term, "n{} {group}: term {} is written over {}", at + 1, hard.term, before.term);
             let keeps_vote = hard.term > before.term || before.vote.is_none() || hard.vote == before.vote;
             assert!(keeps_vote, "n{} {group}: the vote in term {} is taken back", at + 1, hard.term);
+            self.check_choice(at, group, before, hard, nodes);
             assert!(hard.commit >= before.commit, "n{} {group}: commit {} is written over {}", at + 1, hard.commit, before.commit);
             self.saved.insert((at, group), hard);
         }
@@ -137,12 +144,25 @@ impl Oracle {
             "n{} {group}: a leader cuts its own log",
             at + 1
         );
+        let was = self.commit_seen.get(&(at, group)).copied().unwrap_or_default();
+        if let Some(anew) = persist.reset_to {
+            assert!(anew.index > was, "n{} {group}: the log begins anew behind {anew}, committed here up to {was}", at + 1);
+        }
         let known = self.committed[&group].len() as u64;
         let cut = persist.truncate_from.filter(|cut| cut.0 <= known);
         if let Some(cut) = cut {
             // What is committed somewhere may still be cut from a disk that held something else there.
-            let was = self.commit_seen.get(&(at, group)).copied().unwrap_or_default();
             assert!(cut > was, "n{} {group}: cut from {cut}, committed here up to {was}", at + 1);
+        }
+    }
+
+    /// A vote goes to a log that lacks nothing of the voter's own (Raft section 5.4.1).
+    fn check_choice(&self, at: NodeAt, group: GroupId, before: HardState, now: HardState, nodes: &[Node]) {
+        let chosen = now.vote.filter(|chosen| (now.term, Some(*chosen)) != (before.term, before.vote) && *chosen != nodes[at].id);
+        let asked = chosen.and_then(|chosen| self.candidacies.get(&(chosen, group, now.term)));
+        let own = nodes[at].rafts.as_ref().and_then(|rafts| rafts.get(&group)).map(|raft| raft.status().last);
+        if let (Some(asked), Some(own)) = (asked, own) {
+            assert!(own <= *asked, "n{} {group}: a log up to {own} votes for one up to {asked} in term {}", at + 1, now.term);
         }
     }
 

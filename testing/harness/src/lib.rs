@@ -5,11 +5,13 @@
 //! Every wait has a named maximum, and a failure shows the log lines of the process.
 //! Start reading at [`Node::start`].
 
+pub mod disk;
 pub mod http;
 pub mod outside;
 pub mod process;
 pub mod proxy;
 
+pub use disk::SmallDisk;
 pub use http::{HttpReply, http};
 pub use outside::Outside;
 pub use process::{Finished, Node, Program, Running, wait_until};

@@ -11,7 +11,7 @@ const USAGE: &str = "usage: sim [--seeds N | --seed S | --minutes M] [--from SEE
 /// Every so many seeds one is run a second time, and has to tell the same story.
 const TWICE_EVERY: u64 = 100;
 /// A batch of so many seeds has to meet every kind of fault.
-const COVERAGE_FROM: u64 = 50;
+const COVERAGE_FROM: u64 = 100;
 
 /// What to run.
 enum Batch {

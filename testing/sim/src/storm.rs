@@ -1,19 +1,23 @@
-//! One storm over three nodes: clients, workers, links, disks, clocks and nodes fail as the seed wants; then everything heals, or one
-//! node stays down for ever, and nothing acknowledged may be lost, doubled or invisible.
+//! One storm over three nodes: clients, workers, links, disks, clocks and nodes fail as the seed wants, and in a part of the seeds one
+//! node joins and another is removed or lost for ever; then everything heals, or one node stays down, deaf, mute or slow for ever,
+//! and nothing acknowledged may be lost, doubled or invisible.
+
+mod calm;
+mod met;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use distric_core::node::consensus::CheckpointPolicy;
 use distric_core::node::draw::Draws;
 use distric_model::{GroupId, NodeId};
-use distric_raft_store::{GroupWrite, LogStore};
 use distric_wire::Code;
 use distric_wire::client::{Command, CommandKind, Query, QueryKind, Submit};
 
+pub use self::met::Met;
 use crate::diary::Diary;
-use crate::linear::{self, Operation, is_linearizable};
+use crate::linear::{self, Operation};
 use crate::world::said::Response;
-use crate::world::{ClientId, Ending, Habit, Said, Setup, World, catalog_body, diligent, hello, keyed};
+use crate::world::{ClientId, Ending, Habit, Said, Setup, World, catalog_body, hello, keyed};
 
 const RULES: &str = "
 rules:
@@ -37,57 +41,6 @@ const CLOCK_RATES_PERMILLE: [u64; 5] = [1_000, 900, 990, 1_010, 1_100];
 /// A calm cluster has a leader of every group, and everything applied everywhere, within this.
 const CALM_MS: u64 = 30_000;
 
-/// How often each kind of fault and of outcome was met; a batch in which one never was is red.
-#[derive(Clone, Debug, Default)]
-pub struct Met(BTreeMap<&'static str, u64>);
-
-/// Everything that a batch has to meet.
-const KINDS: [&str; 24] = [
-    "acknowledged",
-    "all nodes crash",
-    "calendar jumps",
-    "checkpoint",
-    "clock drifts",
-    "lead moves",
-    "client leaves",
-    "connection lost",
-    "crash",
-    "disk rots",
-    "histories checked",
-    "cut",
-    "disk stands still",
-    "loss",
-    "node down for ever",
-    "outcome unknown",
-    "read",
-    "refused for now",
-    "restart",
-    "worker crashes",
-    "worker falls silent",
-    "worker dials again",
-    "write torn",
-    "write kept over a crash",
-];
-
-impl Met {
-    fn note(&mut self, kind: &'static str) {
-        debug_assert!(KINDS.contains(&kind), "{kind} is not listed");
-        *self.0.entry(kind).or_default() += 1;
-    }
-
-    /// Adds what another storm met.
-    pub fn add(&mut self, other: &Self) {
-        for (kind, count) in &other.0 {
-            *self.0.entry(kind).or_default() += count;
-        }
-    }
-
-    /// Each kind with its count, those never met too.
-    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        KINDS.iter().map(|kind| (*kind, self.0.get(kind).copied().unwrap_or_default()))
-    }
-}
-
 /// What a storm came to.
 pub struct Outcome {
     /// Equal for two runs of a seed.
@@ -106,6 +59,7 @@ pub fn run(seed: u64) -> Outcome {
         storm.calm();
     }));
     if let Err(panic) = ran {
+        storm.nodes_in_the_end().iter().for_each(|line| eprintln!("{line}"));
         eprintln!("{}\nreplay with: cargo xtask sim --seed {seed}", storm.diary.tail(DIARY_LINES));
         std::panic::resume_unwind(panic);
     }
@@ -135,6 +89,19 @@ struct Storm {
     /// Who led a group in a term.
     leaders: BTreeMap<(GroupId, u64), NodeId>,
     met: Met,
+    change: Option<Change>,
+}
+
+/// A change of members in the midst of a storm: the spare joins, then a founder goes.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    /// Who goes.
+    leaver: usize,
+    has_joined: bool,
+    /// An operator has asked for its removal at least once.
+    is_asked: bool,
+    /// Its machine is gone with its disk, before anybody removed it.
+    is_lost: bool,
 }
 
 /// Mostly done, sometimes late, failed or given back.
@@ -154,7 +121,11 @@ impl Storm {
         let shards = [1, 1, 2, 3][(draws.draw() % 4) as usize];
         let often = CheckpointPolicy { entries: 30 + draws.draw() % 50, bytes: 1 << 20, keep_entries: draws.draw() % 10 };
         let checkpoints = if draws.draw().is_multiple_of(2) { often } else { CheckpointPolicy::default() };
-        let setup = Setup { nodes: NODES, work_groups: GROUPS, checkpoints, traces: true, ..Setup::of(seed, shards) };
+        let changes = draws.draw().is_multiple_of(4);
+        let change =
+            changes.then(|| Change { leaver: (draws.draw() % NODES as u64) as usize, has_joined: false, is_asked: false, is_lost: false });
+        let setup =
+            Setup { nodes: NODES, spares: usize::from(changes), work_groups: GROUPS, checkpoints, traces: true, ..Setup::of(seed, shards) };
         let mut world = World::new(setup);
         let body = catalog_body(Some(RULES), Some(WORKFLOWS));
         let client = world.client_of(0, 0);
@@ -165,7 +136,7 @@ impl Storm {
         }
         // Until every node has it, a message may find the catalog before this one.
         world.run_ms(1_000);
-        for worker in 0..NODES as u64 {
+        for worker in 0..world.nodes.len() as u64 {
             let number = world.worker(0, &["job"], moody(seed ^ (worker + 1)));
             world.workers[number].node = (draws.draw() % NODES as u64) as usize;
         }
@@ -180,6 +151,7 @@ impl Storm {
             acknowledged: BTreeMap::new(),
             leaders: BTreeMap::new(),
             met: Met::default(),
+            change,
         }
     }
 
@@ -202,18 +174,19 @@ impl Storm {
     }
 
     fn act(&mut self) {
-        let node = self.draw(NODES as u64) as usize;
+        let nodes = NODES + usize::from(self.change.is_some_and(|change| change.has_joined));
+        let node = self.draw(nodes as u64) as usize;
         let worker = self.draw(self.world.workers.len() as u64) as usize;
-        match self.draw(100) {
+        match self.draw(if self.change.is_some() { 106 } else { 100 }) {
             0..=2 => self.crash(node),
             3 if self.draw(4) == 0 => {
                 self.note("all nodes crash", "the power fails");
-                (0..NODES).for_each(|node| self.crash(node));
+                (0..nodes).for_each(|node| self.crash(node));
             }
             3..=8 => self.restart(node),
             9..=11 => {
-                let other = (node + 1) % NODES;
-                let links = if self.draw(2) == 0 { vec![(node, other)] } else { vec![(node, other), (node, (node + 2) % NODES)] };
+                let other = (node + 1) % nodes;
+                let links = if self.draw(2) == 0 { vec![(node, other)] } else { vec![(node, other), (node, (node + 2) % nodes)] };
                 self.world.cut = links;
                 self.note("cut", &format!("n{} is cut off from some", node + 1));
             }
@@ -263,6 +236,9 @@ impl Storm {
                 let steps = self.draw(80);
                 self.world.steps(steps);
             }
+            100 | 101 => self.join(),
+            102..=104 => self.remove(),
+            105 => self.lose(),
             _ => {
                 let pause = self.draw(400);
                 self.world.run_ms(pause);
@@ -287,8 +263,36 @@ impl Storm {
         self.note("crash", &format!("n{} crashes; {kept} of {staged} writes are kept", node + 1));
     }
 
+    /// The spare starts with an empty disk and finds the cluster.
+    fn join(&mut self) {
+        if let Some(change) = self.change.as_mut().filter(|change| !change.has_joined) {
+            change.has_joined = true;
+            self.world.start(NODES);
+            self.note("node joins", &format!("n{} joins", NODES + 1));
+        }
+    }
+
+    /// An operator removes a founder, once there is somebody in its place.
+    fn remove(&mut self) {
+        let Some(change) = self.change.filter(|change| change.has_joined) else { return };
+        let Some(client) = self.someone() else { return };
+        self.change = Some(Change { is_asked: true, ..change });
+        let id = Some(self.world.nodes[change.leaver].id.uuid());
+        self.world.send(client, &Command { kind: CommandKind::RemoveNode.number(), id, ..Command::default() });
+        self.note("node removed", &format!("n{} is to be removed", change.leaver + 1));
+    }
+
+    /// A founder's machine is gone for ever; an operator will replace it.
+    fn lose(&mut self) {
+        let Some(change) = self.change.filter(|change| change.has_joined && !change.is_lost) else { return };
+        self.crash(change.leaver);
+        self.change = Some(Change { is_lost: true, ..change });
+        self.note("node is lost for ever", &format!("n{} is lost for ever", change.leaver + 1));
+    }
+
     fn restart(&mut self, node: usize) {
-        if self.world.nodes[node].life.is_none() {
+        let is_lost = self.change.is_some_and(|change| change.is_lost && change.leaver == node);
+        if self.world.nodes[node].life.is_none() && !is_lost {
             self.world.start(node);
             self.note("restart", &format!("n{} starts", node + 1));
         }
@@ -392,7 +396,7 @@ impl Storm {
     /// Hands a lead to another node, as an operator would.
     fn move_lead(&mut self) {
         let group = 1 + self.draw(u64::from(GROUPS)) as u32;
-        let target = self.draw(NODES as u64) as usize;
+        let target = self.draw(self.world.nodes.len() as u64) as usize;
         let Some(client) = self.someone() else { return };
         let (name, id) = (group.to_string(), self.world.nodes[target].id.uuid());
         self.world
@@ -418,117 +422,6 @@ impl Storm {
                 let leader = *self.leaders.entry((group, term)).or_insert(node.id);
                 assert_eq!(leader, node.id, "two leaders of {group} in term {term}");
             }
-        }
-    }
-
-    /// The storm is over; in a part of the seeds one node stays down for ever.
-    fn calm(&mut self) {
-        self.world.cut.clear();
-        self.world.loss_percent = 0;
-        let lost = (self.draw(3) == 0).then(|| self.draw(NODES as u64) as usize);
-        let checkpoints = (0..NODES).flat_map(|node| (1..=GROUPS).map(move |group| (node, group)));
-        let stored = |(node, group): &(usize, u32)| {
-            distric_raft_store::StateStore::snapshot(&self.world.nodes[*node].states, GroupId(*group)).is_some()
-        };
-        for _ in 0..checkpoints.filter(stored).count() {
-            self.met.note("checkpoint");
-        }
-        let living: Vec<usize> = (0..NODES).filter(|node| Some(*node) != lost).collect();
-        for node in 0..NODES {
-            self.world.nodes[node].hold_flush = false;
-            self.world.set_clock_rate(node, 1_000);
-            if Some(node) == lost {
-                self.crash(node);
-                self.rot(node);
-                self.note("node down for ever", &format!("n{} stays down", node + 1));
-            } else {
-                self.restart(node);
-            }
-        }
-        let now = self.world.mono;
-        // A worker is served by the leaders on the node that it is connected to.
-        for (number, worker) in self.world.workers.iter_mut().enumerate() {
-            worker.silent = false;
-            worker.habit = diligent(1);
-            worker.node = living[number % living.len()];
-            worker.dial_again(now);
-        }
-        let awake = living.clone();
-        self.world.until(CALM_MS, "the nodes are ready", move |world| awake.iter().all(|node| world.nodes[*node].is_ready()));
-        self.world.run_ms(CALM_MS);
-        self.collect();
-        self.check_leaders();
-        // Whatever became of a message, said again it is in, once.
-        let client = self.world.client_of(living[1], 0);
-        for key in self.sent.clone() {
-            for turn in 0.. {
-                assert!(turn < 50, "key {key} is not taken by a calm cluster");
-                self.send(client, key);
-                self.world.run_ms(20);
-                self.collect();
-                if self.acknowledged.contains_key(&key) && self.open.is_empty() {
-                    break;
-                }
-                self.world.run_ms(200);
-            }
-        }
-        self.world.run_ms(CALM_MS);
-        self.collect();
-        self.check_agreement(&living);
-        self.diary.note(&self.world, self.sent.len(), self.acknowledged.len(), "calm");
-    }
-
-    /// The disk of a node that is down loses what it had promised to keep: the node must not start with that. Whole clusters of it do not lie.
-    fn rot(&mut self, node: usize) {
-        let group = GroupId(self.draw(u64::from(GROUPS) + 1) as u32);
-        let store = &mut self.world.nodes[node].store;
-        let Some((hard_state, last)) = store.durable(group) else { return };
-        let base = store.base(group).unwrap_or_default().index;
-        if !(hard_state.commit > base && hard_state.commit <= last.index) {
-            return;
-        }
-        let cut = GroupWrite { group, truncate_from: Some(hard_state.commit), ..GroupWrite::default() };
-        store.write(&[cut]).expect("memory takes every write");
-        let refused = store.recover().expect_err("a log without a committed entry is no log to start with");
-        self.note("disk rots", &format!("n{} would not start: {refused}", node + 1));
-    }
-
-    /// Nothing is lost, doubled or left over, and the replicas are equal.
-    fn check_agreement(&mut self, living: &[usize]) {
-        assert_eq!(self.acknowledged.len(), self.sent.len(), "everything that was sent is in");
-        let mut instances: BTreeSet<uuid::Uuid> = BTreeSet::new();
-        for (key, response) in &self.acknowledged {
-            assert!(instances.insert(response.instances[0]), "key {key} shares its instance with another");
-        }
-        let client = self.world.client_of(living[0], 0);
-        let rows = self.world.instances_of(client, "ship");
-        assert_eq!(rows.len(), instances.len(), "an instance for every key, and none besides");
-        let unfinished: Vec<&serde_json::Value> = rows.iter().filter(|row| row["ended_at_us"].is_null()).collect();
-        if let Some(one) = unfinished.first() {
-            let id = one["id"].as_str().and_then(|id| id.parse().ok());
-            let view = self.world.look(client, QueryKind::Instance, id);
-            let workers = self.world.look(client, QueryKind::Workers, None);
-            panic!("{} of {} instances have not ended, as this one: {view:#}\nworkers: {workers:#}", unfinished.len(), rows.len());
-        }
-        for group in 1..=GROUPS {
-            let digests: Vec<(u64, u64)> = living
-                .iter()
-                .map(|node| {
-                    let machine = self.world.machine(*node, group);
-                    (machine.applied_index(), machine.digest())
-                })
-                .collect();
-            assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "the replicas of group {group} differ: {digests:?}");
-            let leaders = living.iter().filter(|node| self.world.nodes[**node].leads().contains(&GroupId(group))).count();
-            assert_eq!(leaders, 1, "group {group} has {leaders} leaders");
-        }
-        for (key, history) in &self.histories {
-            assert!(is_linearizable(history), "no order explains what was told about key {key}: {history:#?}");
-        }
-        self.met.note("histories checked");
-        let mut effects: BTreeMap<uuid::Uuid, u64> = BTreeMap::new();
-        for (task, token) in self.world.workers.iter().flat_map(|worker| &worker.confirmed) {
-            assert_eq!(*effects.entry(*task).or_insert(*token), *token, "two results of one task are accepted");
         }
     }
 }

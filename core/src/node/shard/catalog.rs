@@ -27,6 +27,7 @@ use crate::node::letters::{
 };
 use crate::node::machine_clock::Now;
 use crate::node::meta::{CatalogSource, META_COMMAND_BYTES_MAX, Meta, MetaCommand, MetaReply, TrialName, TrialRefusal, TrialState};
+use crate::node::peer::Member;
 use crate::node::question::{Answer, CatalogQuestion};
 use crate::node::refusal::Refusal;
 
@@ -59,6 +60,10 @@ pub(super) struct MetaSeat {
     waiting: BTreeMap<u64, Vec<(AskId, Answer)>>,
     /// When this node looks again whether group 0 knows it as it is.
     pub(super) announce_at: Option<Instant>,
+    /// Nodes that said who they are and that group 0 does not know so yet, with the tries that are left for each.
+    pub(super) guests: BTreeMap<NodeId, (Member, u32)>,
+    /// When they are proposed again.
+    pub(super) guests_at: Option<Instant>,
 }
 
 impl MetaSeat {

@@ -14,12 +14,14 @@ use super::proposals::{Proposal, Waiting};
 use super::{Shard, ShardOutputs};
 use crate::node::letters::{Class, ConsensusLetter, ShardLetter};
 use crate::node::machine_clock::Now;
-use crate::node::meta::{MetaCommand, MetaReply};
+use crate::node::meta::{COORDINATORS_MAX, MetaCommand, MetaReply};
 use crate::node::peer::Member;
 use crate::node::refusal::Refusal;
 
 /// Between two tries to make this node known to group 0, milliseconds.
 pub const ANNOUNCE_RETRY_MS: u64 = 2_000;
+/// So often a node that said who it is is proposed to group 0, until it is known there. Beyond it has to call again.
+pub const GUEST_TRIES_MAX: u32 = 30;
 
 impl Shard {
     /// Tells the raft core who shall vote, and everybody where everybody is.
@@ -45,22 +47,42 @@ impl Shard {
     }
 
     pub(super) fn announce_again(&mut self, now: Now, out: &mut ShardOutputs) {
-        if self.next_announcement().is_some_and(|at| at <= now.mono) {
+        if self.meta.as_ref().and_then(|seat| seat.announce_at).is_some_and(|at| at <= now.mono) {
             self.announce(now, out);
         }
+        self.put_guests(now, out);
     }
 
-    /// When [`Self::announce`] looks again.
+    /// When [`Self::announce_again`] looks again.
     pub(super) fn next_announcement(&self) -> Option<Instant> {
-        self.meta.as_ref().and_then(|seat| seat.announce_at)
+        let seat = self.meta.as_ref()?;
+        seat.announce_at.into_iter().chain(seat.guests_at).min()
     }
 
-    /// Another node said who it is.
+    /// Another node said who it is. It says so once for each connection, perhaps while group 0 has no leader: so it is remembered until group 0
+    /// knows it.
     pub(super) fn on_announced(&mut self, now: Now, member: Member, out: &mut ShardOutputs) {
-        let Some(seat) = &self.meta else { return };
-        let is_news = seat.meta().cluster().is_some() && seat.meta().member(member.node) != Some(&member);
-        if is_news && seat.is_caught_up() && !seat.meta().is_removed(member.node) {
-            self.put_member(now, member, out);
+        let Some(seat) = &mut self.meta else { return };
+        if seat.guests.len() < COORDINATORS_MAX || seat.guests.contains_key(&member.node) {
+            seat.guests.insert(member.node, (member, GUEST_TRIES_MAX));
+            seat.guests_at = Some(now.mono);
+        }
+        self.put_guests(now, out);
+    }
+
+    fn put_guests(&mut self, now: Now, out: &mut ShardOutputs) {
+        let Some(seat) = self.meta.as_mut().filter(|seat| seat.guests_at.is_some_and(|at| at <= now.mono)) else { return };
+        let may_judge = seat.is_caught_up() && seat.meta().cluster().is_some();
+        let mut guests = std::mem::take(&mut seat.guests);
+        guests.retain(|node, (member, tries)| {
+            *tries -= 1;
+            let is_settled = may_judge && (seat.meta().member(*node) == Some(&*member) || seat.meta().is_removed(*node));
+            !is_settled && *tries > 0
+        });
+        seat.guests_at = (!guests.is_empty()).then(|| now.mono.plus_ms(ANNOUNCE_RETRY_MS));
+        seat.guests.clone_from(&guests);
+        if may_judge {
+            guests.into_values().for_each(|(member, _)| self.put_member(now, member, out));
         }
     }
 
