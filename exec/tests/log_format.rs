@@ -126,6 +126,7 @@ fn one_of_each() -> Vec<Command> {
         relay(OutBody::Told(Box::new(told(Word::EnterWith(Octets::from("[1]")))))),
         relay(OutBody::Told(Box::new(told(Word::Skip { code: Arc::from("c"), reason: Arc::from("r") })))),
         Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3) }),
+        Command::WorkerLoad(WorkerLoad { worker: worker(1), generation: 2, level: 1 }),
     ]
 }
 

@@ -7,7 +7,7 @@ use distric_gossip::{Config, KEY_BYTES, KeyChoice, KeyId, KeyRing};
 use crate::world::{S, World};
 
 /// More machines than this do not join one by one: each begins with a copy of the view of the first.
-const JOINED_MAX: usize = 2_000;
+const JOINED_MAX: usize = 500;
 
 /// The options of all experiments.
 pub const OPTIONS: &str = "[--n N] [--trials T] [--worlds W] [--threads P] [--kill K] [--loss PERMILLE] [--gray PERMILLE] [--hz HZ] \

@@ -442,6 +442,7 @@ fn worker_of(record: WorkerRecord) -> Worker {
         in_use: 0,
         since: record.since,
         tokens: BTreeSet::new(),
+        busy: record.busy,
         load: None,
     }
 }
