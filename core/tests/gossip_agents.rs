@@ -77,6 +77,22 @@ impl Metronome {
     }
 }
 
+/// The bar: what an agent takes of one core, per cent.
+const CPU_PERCENT_MAX: f64 = 1.0;
+/// How long agents at rest are measured.
+const MEASURED_FOR: Duration = Duration::from_secs(4);
+
+/// The processor time that the threads of a name have had (`/proc/PID/task/TID/schedstat`, first number, nanoseconds).
+fn cpu_of(thread: &str) -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is_wanted = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == thread);
+    let nanos = |task: std::path::PathBuf| {
+        let text = std::fs::read_to_string(task.join("schedstat")).unwrap();
+        text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).expect("nanoseconds come first")
+    };
+    Duration::from_nanos(tasks.filter(is_wanted).map(nanos).sum())
+}
+
 /// The bar.
 const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// Attempts: a machine that is busy with other things may spoil one in ways that no metronome hears.
@@ -121,6 +137,14 @@ fn ten_of_a_hundred_die() -> (Duration, Duration) {
     // The last newcomers are still being talked about.
     std::thread::sleep(Duration::from_secs(2));
     while inbox.try_recv().is_ok() {}
+
+    // What an agent at rest takes, system calls included. The bar is for a thousand members; the packets of a member are as many there.
+    let before = cpu_of("survivors");
+    std::thread::sleep(MEASURED_FOR);
+    let took = cpu_of("survivors") - before;
+    let percent = took.as_secs_f64() / MEASURED_FOR.as_secs_f64() / (COUNT - VICTIMS) as f64 * 100.0;
+    println!("an agent at rest takes {percent:.4} % of a core");
+    assert!(took > Duration::ZERO && percent < CPU_PERCENT_MAX, "an agent at rest takes {percent} % of a core");
 
     let metronome = Metronome::start();
     let died = Instant::now();

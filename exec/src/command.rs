@@ -12,6 +12,7 @@ use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Wor
 use distric_rules::RetryPolicy;
 use serde::{Deserialize, Serialize};
 
+pub use crate::machine::busy::WorkerLoad;
 use crate::machine::effects::says_nothing;
 use crate::machine::{OutBody, Settings};
 use crate::octets::Octets;
@@ -59,6 +60,8 @@ pub enum Command {
     Operate(Box<Operate>),
     /// The schedules of a workflow whose home is here are those of this version.
     Schedule(Schedule),
+    /// The computer under a worker is busy, or no longer.
+    WorkerLoad(WorkerLoad),
 }
 
 /// A workflow definition for this group. Immutable: a second one for the same version must have the same body.
@@ -490,6 +493,7 @@ impl Command {
             Self::Relay(_) => "relay",
             Self::Operate(_) => "operate",
             Self::Schedule(_) => "schedule",
+            Self::WorkerLoad(_) => "worker_load",
         }
     }
 }

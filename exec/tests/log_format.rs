@@ -137,6 +137,7 @@ fn one_of_each() -> Vec<Command> {
         Command::Start(Box::new(Start { pins: pins(), ..start.clone() })),
         operate(Operation::Retry { from: None, input: None, version: Some(2), pins: pins() }),
         Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3), pins: pins() }),
+        Command::WorkerLoad(WorkerLoad { worker: worker(1), generation: 2, level: 1 }),
     ]
 }
 

@@ -20,6 +20,9 @@ const WITNESSES_MAX: usize = 64;
 /// Greatest local health score: probes are then slowed down 33 times.
 const LOCAL_HEALTH_MAX: u32 = 32;
 
+/// Most further probe intervals for a member that is slow.
+const PATIENCE_MAX: u32 = 16;
+
 /// Settings of one machine. All nodes of a cluster should have equal times.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,6 +56,11 @@ pub struct Config {
     pub witnesses: usize,
     /// Greatest distrust of ourselves (S of Lifeguard): waits are stretched up to one more than this; 0: never.
     pub local_health_max: u32,
+    /// Whether each relay that says nothing counts against ourselves, as in the paper. Otherwise one counts when most are silent: one
+    /// silent relay may itself be dead.
+    pub counts_each_silent_relay: bool,
+    /// Most probe intervals that a member gets on top which was suspected and spoke up again and again; 0: none.
+    pub patience_max: u32,
     /// Dissemination tick of the normal and the load lane, milliseconds.
     pub gossip_interval_ms: u64,
     /// Targets of a dissemination tick.
@@ -123,6 +131,8 @@ impl Config {
             confirmations: 3,
             witnesses: 6,
             local_health_max: 8,
+            counts_each_silent_relay: false,
+            patience_max: 3,
             gossip_interval_ms: 1_000,
             gossip_fan_out: 4,
             load_bytes_max: 512,
@@ -152,6 +162,7 @@ impl Config {
             ("confirmations", self.confirmations as u64, 0, CONFIRMATIONS_MAX as u64),
             ("witnesses", self.witnesses as u64, 0, WITNESSES_MAX as u64),
             ("local_health_max", u64::from(self.local_health_max), 0, u64::from(LOCAL_HEALTH_MAX)),
+            ("patience_max", u64::from(self.patience_max), 0, u64::from(PATIENCE_MAX)),
             ("gossip_interval_ms", self.gossip_interval_ms, 10, HOUR_MS),
             ("gossip_fan_out", self.gossip_fan_out as u64, 1, 64),
             ("urgent_packets_per_s", u64::from(self.urgent_packets_per_s), 0, 1_000_000),

@@ -9,16 +9,18 @@ use crate::door::{Event, Leg, Outputs, Stream};
 use crate::endpoint::{Endpoint, Target};
 use crate::judge::Via;
 use crate::machine::Gossip;
+use crate::member::Member;
 use crate::packet::{Header, KIND_STREAM, Rumour};
 use crate::refusal::Refusal;
 use crate::standing::{Incarnation, Standing, State};
 use crate::stream::{Message, STREAM_RUMOURS_MAX};
-use crate::table::Member;
 
 /// Comparisons that one node serves in a second: a thousand joiners at one seed must not drown it.
 const SYNCS_PER_S_MAX: u32 = 128;
 /// A view that moved within this time is still on its way round: differences are no reason yet, milliseconds.
 const QUIET_MS: u64 = 2_000;
+/// How often the pause between comparisons that bring nothing is doubled at most.
+const FRUITLESS_DOUBLINGS_MAX: u32 = 4;
 /// How many in the whole cluster knock in one interval.
 const KNOCKS: u64 = 3;
 /// Attempts after which a node that others have joined no longer waits for a seed.
@@ -74,8 +76,8 @@ impl Gossip {
             return;
         }
         let dead = self.table.iter().filter(|(_, member)| member.standing.state == State::Dead);
-        let doors: Vec<(Endpoint, Option<NodeId>)> = dead.map(|(node, member)| (member.profile.endpoint, Some(node))).collect();
-        let is_known = |seed: &Endpoint| self.table.iter().any(|(_, member)| member.profile.endpoint == *seed);
+        let doors: Vec<(Endpoint, Option<NodeId>)> = dead.map(|(node, member)| (member.profile().endpoint, Some(node))).collect();
+        let is_known = |seed: &Endpoint| self.table.iter().any(|(_, member)| member.profile().endpoint == *seed);
         let strangers = self.config.seeds.iter().filter(|seed| !is_known(seed)).map(|seed| (*seed, None));
         let doors: Vec<(Endpoint, Option<NodeId>)> = strangers.chain(doors).collect();
         if doors.is_empty() {
@@ -92,17 +94,19 @@ impl Gossip {
         let is_quiet = now.since_us(self.moved_at) >= QUIET_MS * 1_000;
         if view != self.view() && is_quiet && self.sync_allowed_at <= now && self.timers.join_at.is_none() {
             let Some(member) = self.table.of(with) else { return };
-            let to = member.profile.endpoint;
-            let pause_ms = self.config.sync_pause_ms / 2 + self.random.below(self.config.sync_pause_ms);
+            let to = member.profile().endpoint;
+            // Views can stay apart on purpose, as when one is taken back here and not yet there: asking again brings nothing then.
+            let longest_ms = self.config.sync_pause_ms << self.fruitless_syncs.min(FRUITLESS_DOUBLINGS_MAX);
+            let pause_ms = longest_ms / 2 + self.random.below(longest_ms);
             self.sync_allowed_at = now.plus_ms(pause_ms);
             self.open_sync(Target::member(with, to), out);
         }
     }
 
     pub(crate) fn sync_with_anyone(&mut self, now: Instant, out: &mut Outputs) {
-        let picked = self.table.pick(&mut self.random, 1).first().copied();
-        if let Some((node, member)) = picked.and_then(|node| self.table.of(node).map(|member| (node, member))) {
-            let to = Target::member(node, member.profile.endpoint);
+        if self.table.pick(&mut self.random, 1) == 1 {
+            let member = self.table.picked(0);
+            let to = Target::member(member.node(), member.profile().endpoint);
             self.sync_allowed_at = now.plus_ms(self.config.sync_pause_ms);
             self.open_sync(to, out);
         }
@@ -147,7 +151,10 @@ impl Gossip {
                 }
             }
             Message::Answer { news, wanted } => {
+                let before = self.table.version();
                 self.take_news(now, &news, out);
+                let is_fruitless = self.table.version() == before;
+                self.fruitless_syncs = if is_fruitless { self.fruitless_syncs.saturating_add(1) } else { 0 };
                 if self.timers.join_at.take().is_some() {
                     out.events.push(Event::Ready { live_count: self.live_count() });
                 }
@@ -228,8 +235,8 @@ impl Gossip {
 
 /// In a digest, `hops` of 1 says that the profile of this life is lacking.
 fn digest_of(node: NodeId, member: &Member) -> Rumour {
-    let is_whole = member.profile_at.0 == member.standing.generation;
-    let profile_at = if is_whole { member.profile_at.1.min(member.standing.incarnation) } else { Incarnation(0) };
+    let is_whole = member.profile_at().0 == member.standing.generation;
+    let profile_at = if is_whole { member.profile_at().1.min(member.standing.incarnation) } else { Incarnation(0) };
     Rumour { hops: u8::from(!is_whole), ..Rumour::brief(node, member.standing, profile_at) }
 }
 

@@ -9,13 +9,14 @@ use distric_model::{Instant, NodeId};
 use crate::door::{Event, Outputs};
 use crate::endpoint::Target;
 use crate::machine::Gossip;
+use crate::member::Member;
 use crate::packet::Rumour;
+use crate::partition::Verdict;
 use crate::probe::{QUESTIONS_MAX, Question};
 use crate::random::mix;
 use crate::returning::Returns;
 use crate::standing::{Generation, Incarnation, State};
 use crate::suspicion::{Suspicion, suspicion_ms_min};
-use crate::table::Member;
 
 /// A word further ahead than this many incarnations is no honest one: it would poison the member for ever.
 const INCARNATION_JUMP_MAX: u32 = 1 << 20;
@@ -136,12 +137,12 @@ impl Gossip {
             return;
         }
         let standing = if is_live { rumour.standing.with(State::Alive) } else { rumour.standing };
-        self.table.insert(node, Member::new(now, standing, Arc::clone(profile), rumour.profile_at));
+        self.table.insert(Member::new(now, node, standing, Arc::clone(profile), rumour.profile_at));
         self.hear_choice(profile, out);
         if !is_live {
             return;
         }
-        self.ring.insert(&mut self.random, node);
+        self.put_in_ring(node);
         self.moved_at = now;
         out.events.push(Event::Joined { node, generation: standing.generation, profile: Arc::clone(profile) });
         let record = self.record_of(node);
@@ -154,6 +155,11 @@ impl Gossip {
         if rumour.standing.state == State::Suspect {
             self.on_known(now, rumour, via, out);
         }
+    }
+
+    fn put_in_ring(&mut self, node: NodeId) {
+        let place = self.table.place_of(node).expect("it was entered");
+        self.ring.insert(&mut self.random, place);
     }
 
     /// Gives up the oldest tombstone for a newcomer.
@@ -170,20 +176,17 @@ impl Gossip {
         let Some(member) = self.table.of(rumour.node) else { return };
         let Some(profile) = &rumour.profile else { return };
         let version = (rumour.standing.generation, rumour.profile_at);
-        if version == member.profile_at && profile.endpoint != member.profile.endpoint {
+        if version == member.profile_at() && profile.endpoint != member.profile().endpoint {
             out.events.push(Event::Conflict { node: rumour.node, refused: profile.endpoint });
         }
-        if version <= member.profile_at || rumour.standing.generation < member.standing.generation {
+        if version <= member.profile_at() || rumour.standing.generation < member.standing.generation {
             return;
         }
-        let role_changed = member.profile.role != profile.role;
+        let role_changed = member.profile().role != profile.role;
         let same_life = member.standing.generation == rumour.standing.generation;
         let is_live = member.standing.state.is_live();
         let is_stale = rumour.standing <= member.standing;
-        self.table.change(rumour.node, |member| {
-            member.profile = Arc::clone(profile);
-            member.profile_at = version;
-        });
+        self.table.change(rumour.node, |member| member.set_profile(Arc::clone(profile), version));
         self.hear_choice(profile, out);
         if !(same_life && is_live) {
             return;
@@ -227,12 +230,12 @@ impl Gossip {
             return;
         }
         let is_return = old.state == State::Dead && new.state.is_live() && new.generation == old.generation;
-        if is_return && !member.returns.may_return(member.since, now) {
+        if is_return && !member.returns().may_return(member.since, now) {
             // It says so in every packet; the first one after the pause is heard.
             self.stats.returns_put_off_count += 1;
             return;
         }
-        if new.state == State::Dead && old.state.is_live() && !member.suspicion.as_ref().is_some_and(|suspicion| suspicion.is_ripe(now)) {
+        if new.state == State::Dead && old.state.is_live() && !member.suspicion().is_some_and(|suspicion| suspicion.is_ripe(now)) {
             return self.on_death_out_of_the_blue(now, rumour, out);
         }
         match new.state {
@@ -247,16 +250,17 @@ impl Gossip {
         let node = rumour.node;
         let member = self.table.of(node).expect("on_known looked it up");
         let (old, generation) = (member.standing, rumour.standing.generation);
-        let profile = Arc::clone(&member.profile);
+        let profile = Arc::clone(member.profile());
         let was_wronged = old.state != State::Alive && old.generation == generation;
         self.enter(now, rumour);
         if !old.state.is_live() {
-            self.ring.insert(&mut self.random, node);
+            self.put_in_ring(node);
             out.events.push(Event::Joined { node, generation, profile });
         } else if old.generation < generation {
             self.table.note(node, |member| member.load = crate::profile::Load::default());
             out.events.push(Event::Restarted { node, generation, profile });
         } else if was_wronged {
+            self.table.note(node, |member| member.rare().patience.on_refutation(now));
             self.stats.refutations_count += 1;
             out.events.push(Event::Refuted { node, incarnation: rumour.standing.incarnation });
         }
@@ -273,7 +277,7 @@ impl Gossip {
         if doubt.standing > held {
             self.become_suspect(now, &doubt, true, out);
         } else {
-            self.table.change(rumour.node, |member| member.suspicion.iter_mut().for_each(Suspicion::settle));
+            self.table.change(rumour.node, |member| member.suspicion_mut().into_iter().for_each(Suspicion::settle));
         }
     }
 
@@ -283,7 +287,7 @@ impl Gossip {
         let was_live = self.table.is_live(node);
         self.enter(now, rumour);
         if !was_live {
-            self.ring.insert(&mut self.random, node);
+            self.put_in_ring(node);
         }
         let members = self.live_count();
         // Nobody but the accused, the accuser and us: then nobody else can confirm.
@@ -293,7 +297,7 @@ impl Gossip {
         if is_settled {
             suspicion.settle();
         }
-        self.table.change(node, |member| member.suspicion = Some(suspicion));
+        self.table.change(node, |member| member.rare().suspicion = Some(suspicion));
         self.stats.suspicions_count += 1;
         out.events.push(Event::Suspected { node, generation: rumour.standing.generation, accuser });
         if accuser != self.own.node && self.is_solicited(node, rumour.standing.generation, rumour.standing.incarnation) {
@@ -321,30 +325,34 @@ impl Gossip {
     /// The one place where a standing changes.
     fn enter(&mut self, now: Instant, rumour: &Rumour) {
         self.moved_at = now;
+        self.fruitless_syncs = 0;
+        // Who is lost with many others in a cut is not one that is lost again and again.
+        let is_alone = self.detector.verdict() == Verdict::None;
         self.table.change(rumour.node, |member| {
             assert!(rumour.standing > member.standing, "{:?} does not follow {:?}", rumour.standing, member.standing);
             let (was_live, is_live) = (member.standing.state.is_live(), rumour.standing.state.is_live());
             match rumour.standing.generation == member.standing.generation {
-                false => member.returns = Returns::new(now),
-                true if was_live && rumour.standing.state == State::Dead => member.returns.on_death(now),
-                true if !was_live && is_live => member.returns.on_return(now),
+                false if member.returns().are_free() => {}
+                false => member.rare().returns = Returns::default(),
+                true if was_live && rumour.standing.state == State::Dead && is_alone => member.rare().returns.on_death(now),
+                true if !was_live && is_live && !member.returns().are_free() => member.rare().returns.on_return(now),
                 true => {}
             }
             member.standing = rumour.standing;
             member.since = now;
-            member.suspicion = None;
+            member.clear();
         });
     }
 
     /// Counts an independent accuser; the word goes on only while it shortens the suspicion.
     fn confirm(&mut self, now: Instant, node: NodeId, accuser: NodeId, hops: u8) {
         let Some(member) = self.table.of(node) else { return };
-        if !member.suspicion.as_ref().is_some_and(|suspicion| suspicion.wants(accuser)) {
+        if !member.suspicion().is_some_and(|suspicion| suspicion.wants(accuser)) {
             return;
         }
-        let word = Rumour { accuser: Some(accuser), hops, ..Rumour::brief(node, member.standing, member.profile_at.1) };
+        let word = Rumour { accuser: Some(accuser), hops, ..Rumour::brief(node, member.standing, member.profile_at().1) };
         self.table.change(node, |member| {
-            if let Some(suspicion) = &mut member.suspicion {
+            if let Some(suspicion) = member.suspicion_mut() {
                 suspicion.confirm(accuser);
             }
         });
@@ -355,11 +363,11 @@ impl Gossip {
     pub(crate) fn accuse(&mut self, now: Instant, node: NodeId, out: &mut Outputs) {
         let Some(member) = self.table.of(node) else { return };
         let standing = member.standing.with(State::Suspect);
-        let endpoint = member.profile.endpoint;
+        let endpoint = member.profile().endpoint;
         let word = Rumour {
             accuser: Some(self.own.node),
             hops: crate::urgent::HOPS + 1,
-            ..Rumour::brief(node, standing, member.profile_at.1.min(standing.incarnation))
+            ..Rumour::brief(node, standing, member.profile_at().1.min(standing.incarnation))
         };
         match member.standing.state {
             State::Alive => {
@@ -379,7 +387,7 @@ impl Gossip {
             let word = Rumour {
                 accuser: Some(self.own.node),
                 hops: crate::urgent::HOPS + 1,
-                ..Rumour::brief(node, member.standing.with(State::Dead), member.profile_at.1.min(member.standing.incarnation))
+                ..Rumour::brief(node, member.standing.with(State::Dead), member.profile_at().1.min(member.standing.incarnation))
             };
             self.stats.failures_declared_count += 1;
             self.become_dead(now, &word, out);
@@ -407,9 +415,9 @@ impl Gossip {
     /// The full record of a member, for those who lack it.
     pub(crate) fn record_of(&self, node: NodeId) -> Rumour {
         let member = self.table.of(node).expect("the caller looked it up");
-        let is_whole = member.profile_at.0 == member.standing.generation;
-        let accuser = member.suspicion.as_ref().map(Suspicion::accuser);
-        let profile_at = if is_whole { member.profile_at.1.min(member.standing.incarnation) } else { Incarnation(0) };
-        Rumour { accuser, profile: is_whole.then(|| Arc::clone(&member.profile)), ..Rumour::brief(node, member.standing, profile_at) }
+        let is_whole = member.profile_at().0 == member.standing.generation;
+        let accuser = member.suspicion().map(Suspicion::accuser);
+        let profile_at = if is_whole { member.profile_at().1.min(member.standing.incarnation) } else { Incarnation(0) };
+        Rumour { accuser, profile: is_whole.then(|| Arc::clone(member.profile())), ..Rumour::brief(node, member.standing, profile_at) }
     }
 }

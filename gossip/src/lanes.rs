@@ -21,7 +21,9 @@ type Rank = (u32, bool, u64, NodeId);
 
 #[derive(Clone, Debug)]
 struct Slot {
-    rumour: Rumour,
+    standing: Standing,
+    /// The rumour as a part of a packet: it is sent a dozen times and written once.
+    part: Box<[u8]>,
     rank: Rank,
     sends_left: u32,
 }
@@ -32,6 +34,9 @@ pub(crate) struct NormalLane {
     slots: BTreeMap<NodeId, Slot>,
     order: BTreeSet<Rank>,
     seq: u64,
+    /// Lent for the writing of a part.
+    part: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 impl NormalLane {
@@ -46,8 +51,11 @@ impl NormalLane {
         rumour.hops = 0;
         let good = rumour.standing.state == State::Alive;
         let rank = (0, good, u64::MAX - self.seq, rumour.node);
+        let (node, standing) = (rumour.node, rumour.standing);
+        self.part.clear();
+        Part::Rumour(rumour).encode(&mut self.scratch, &mut self.part);
         self.order.insert(rank);
-        self.slots.insert(rumour.node, Slot { rumour, rank, sends_left: sends });
+        self.slots.insert(node, Slot { standing, part: self.part.as_slice().into(), rank, sends_left: sends });
     }
 
     pub(crate) fn remove(&mut self, node: NodeId) {
@@ -59,7 +67,7 @@ impl NormalLane {
     /// Someone told us what waits here: others spread it too, so that much less is left for us (rumour mongering with
     /// feedback and counter; Demers et al. 1987, section 1.4).
     pub(crate) fn heard(&mut self, node: NodeId, standing: Standing) {
-        let Some(slot) = self.slots.get_mut(&node).filter(|slot| slot.rumour.standing == standing) else { return };
+        let Some(slot) = self.slots.get_mut(&node).filter(|slot| slot.standing == standing) else { return };
         slot.sends_left -= 1;
         if slot.sends_left == 0 {
             self.remove(node);
@@ -74,7 +82,7 @@ impl NormalLane {
         let mut sent = [None; TRIES_MAX];
         let mut misfits = 0;
         for (tried, rank) in sent.iter_mut().zip(&self.order) {
-            if packet.push(&Part::Rumour(self.slots[&rank.3].rumour.clone())) {
+            if packet.push_encoded(&self.slots[&rank.3].part) {
                 *tried = Some(*rank);
             } else {
                 misfits += 1;

@@ -39,8 +39,11 @@ mod receive;
 mod spreading;
 
 mod health;
+mod index;
 mod lanes;
+mod member;
 mod partition;
+mod patience;
 mod probe;
 mod random;
 mod returning;

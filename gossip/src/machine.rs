@@ -13,11 +13,12 @@ use crate::door::{Event, Outputs};
 use crate::endpoint::Endpoint;
 use crate::health::LocalHealth;
 use crate::lanes::{LoadLane, NormalLane};
+use crate::member::Member;
 use crate::packet::{Header, Rumour};
 use crate::partition::{Detector, Fate, Seen, Verdict};
 use crate::probe::{Probe, Question, Relay, Ring};
 use crate::profile::{Load, Profile, ProfileError};
-use crate::random::Random;
+use crate::random::{Random, mix};
 use crate::seal::{KeyRing, Sealer};
 use crate::standing::{Generation, Incarnation, Standing, State};
 use crate::stats::Stats;
@@ -90,6 +91,8 @@ pub struct Gossip {
     /// When a live member last came, went or spoke.
     pub(crate) moved_at: Instant,
     pub(crate) sync_allowed_at: Instant,
+    /// Comparisons in a row that brought nothing, since the view last moved.
+    pub(crate) fruitless_syncs: u32,
     pub(crate) joins_tried: u32,
     pub(crate) join_cookie: u64,
     pub(crate) knock_cookie: Option<u64>,
@@ -130,7 +133,7 @@ impl Gossip {
         Ok(Self {
             own,
             born_at: now,
-            table: Table::default(),
+            table: Table::new(mix(seed)),
             ring: Ring::default(),
             probes: Vec::new(),
             questions: VecDeque::new(),
@@ -146,6 +149,7 @@ impl Gossip {
             promised_at: now,
             moved_at: now,
             sync_allowed_at: now,
+            fruitless_syncs: 0,
             joins_tried: 0,
             knock_cookie: None,
             syncs_served: (now, 0),
@@ -236,6 +240,22 @@ impl Gossip {
         }
     }
 
+    /// Takes over what another machine of this process holds of the members, itself included: what a comparison of views brings, without
+    /// its bytes, and with one copy of what the members say of themselves. For worlds of thousands of machines.
+    pub fn copy_view(&mut self, now: Instant, other: &Self) {
+        self.table.reserve(other.table.len() + 1);
+        let itself = Member::new(now, other.own.node, other.own.standing, Arc::clone(&other.own.profile), other.own.profile_at);
+        let others = other.table.iter().map(|(_, member)| member.copied(now));
+        for member in others.chain(std::iter::once(itself)) {
+            let is_news = member.node() != self.own.node && self.table.of(member.node()).is_none();
+            if is_news && member.standing.state == State::Alive && self.table.len() + 1 < self.config.members_max {
+                self.table.insert(member);
+            }
+        }
+        self.timers.join_at = None;
+        self.moved_at = now;
+    }
+
     /// Replaces the nodes to join by, of which the first 64 count. A machine that knows nobody asks them at once; later they are the
     /// doors that a partition heals through.
     pub fn set_seeds(&mut self, now: Instant, mut seeds: Vec<Endpoint>, out: &mut Outputs) {
@@ -253,12 +273,9 @@ impl Gossip {
 
     /// All known members but this node, by id; the dead and the left too, as long as they are remembered.
     pub fn members(&self) -> impl Iterator<Item = MemberView> {
-        self.table.iter().map(|(node, member)| MemberView {
-            node,
-            standing: member.standing,
-            profile: Arc::clone(&member.profile),
-            load: member.load,
-        })
+        let mut views: Vec<MemberView> = self.table.iter().map(|(node, member)| view_of(node, member)).collect();
+        views.sort_unstable_by_key(|view| view.node);
+        views.into_iter()
     }
 
     /// What is held of one other member.
@@ -332,13 +349,8 @@ impl Gossip {
         self.stats.probes_excused_count += self.probes.len() as u64;
         self.probes.clear();
         self.health.worsen(1);
-        let suspects: Vec<NodeId> = self.table.iter().filter(|(_, member)| member.suspicion.is_some()).map(|(node, _)| node).collect();
-        for node in suspects {
-            self.table.change(node, |member| {
-                if let Some(suspicion) = &mut member.suspicion {
-                    suspicion.excuse(now, slept_us);
-                }
-            });
+        for node in self.table.suspects() {
+            self.table.change(node, |member| member.suspicion_mut().into_iter().for_each(|suspicion| suspicion.excuse(now, slept_us)));
         }
     }
 
@@ -411,20 +423,16 @@ impl Gossip {
         self.stats.reaped_count += 1;
     }
 
-    /// Shows all members to the detector; the verdict before when it changed.
+    /// Shows the sums over all members to the detector; the verdict before when it changed.
     fn look_for_cuts(&mut self, now: Instant) -> Option<Verdict> {
-        let own = Seen { node: self.own.node, zone: &self.own.profile.zone, role: self.own.profile.role, fate: Fate::Here };
-        let others = self.table.iter().map(|(node, member)| Seen {
-            node,
-            zone: &member.profile.zone,
-            role: member.profile.role,
-            fate: match member.standing.state {
-                State::Alive => Fate::Here,
-                State::Suspect | State::Dead => Fate::Lost,
-                State::Left => Fate::Gone,
-            },
-        });
-        self.detector.observe(now, self.table.version(), std::iter::once(own).chain(others))
+        let profile = &self.own.profile;
+        let mut tally = self.table.tally().clone();
+        tally.add(Seen { node: self.own.node, zone: &profile.zone, role: profile.role, fate: Fate::Here, is_stable: true });
+        let look = self.detector.observe(now, self.table.version(), &tally);
+        if look.is_new_stable {
+            self.table.take_as_stable();
+        }
+        look.before
     }
 
     /// Speaks up once more than `heard`. When the numbers of this generation are used up, the next generation begins.
@@ -455,4 +463,8 @@ impl Gossip {
         record.profile = Some(Arc::clone(&self.own.profile));
         record
     }
+}
+
+fn view_of(node: NodeId, member: &Member) -> MemberView {
+    MemberView { node, standing: member.standing, profile: Arc::clone(member.profile()), load: member.load }
 }

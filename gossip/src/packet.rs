@@ -264,6 +264,15 @@ impl Packet {
         self.push_within(part, DATAGRAM_BYTES_MAX)
     }
 
+    /// Adds a part that was encoded before; false when it does not fit.
+    pub(crate) fn push_encoded(&mut self, part: &[u8]) -> bool {
+        let fits = part.len() <= self.room();
+        if fits {
+            self.parts.extend_from_slice(part);
+        }
+        fits
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }

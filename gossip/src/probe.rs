@@ -3,6 +3,7 @@
 use distric_model::{Instant, NodeId};
 
 use crate::endpoint::Target;
+use crate::index::Place;
 use crate::packet::Rumour;
 use crate::random::Random;
 use crate::standing::Standing;
@@ -18,15 +19,15 @@ pub(crate) const RELAYS_MAX: usize = 256;
 /// member is probed by a given observer at least every `2n - 1` intervals (SWIM, section 4.3).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ring {
-    order: Vec<NodeId>,
+    order: Vec<Place>,
     next: usize,
 }
 
 impl Ring {
-    pub(crate) fn insert(&mut self, random: &mut Random, node: NodeId) {
-        if !self.order.contains(&node) {
+    pub(crate) fn insert(&mut self, random: &mut Random, place: Place) {
+        if !self.order.contains(&place) {
             let at = random.below(self.order.len() as u64 + 1) as usize;
-            self.order.insert(at, node);
+            self.order.insert(at, place);
             if at < self.next {
                 self.next += 1;
             }
@@ -34,12 +35,12 @@ impl Ring {
     }
 
     /// The next live member; `live` refills the round when it is through.
-    pub(crate) fn next(&mut self, random: &mut Random, live: &[NodeId], is_live: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+    pub(crate) fn next(&mut self, random: &mut Random, live: &[Place], is_live: impl Fn(Place) -> bool) -> Option<Place> {
         for _ in 0..2 {
-            while let Some(node) = self.order.get(self.next) {
+            while let Some(place) = self.order.get(self.next) {
                 self.next += 1;
-                if is_live(*node) {
-                    return Some(*node);
+                if is_live(*place) {
+                    return Some(*place);
                 }
             }
             self.order.clear();
@@ -95,17 +96,11 @@ pub(crate) struct Relay {
 
 #[cfg(test)]
 mod tests {
-    use distric_model::{Slot, Timestamp};
-
     use super::*;
-
-    fn nodes(count: u64) -> Vec<NodeId> {
-        (0..count).map(|n| NodeId::new(Timestamp::from_us(0), Slot::truncate(0), n)).collect()
-    }
 
     #[test]
     fn every_member_is_asked_once_in_a_round_in_another_order_each_time() {
-        let (mut ring, mut random, live) = (Ring::default(), Random::new(1), nodes(20));
+        let (mut ring, mut random, live) = (Ring::default(), Random::new(1), (0..20).collect::<Vec<Place>>());
         let mut rounds = Vec::new();
         for _ in 0..3 {
             let mut round: Vec<_> = (0..20).filter_map(|_| ring.next(&mut random, &live, |_| true)).collect();
@@ -119,9 +114,9 @@ mod tests {
 
     #[test]
     fn the_dead_are_passed_over_and_an_empty_cluster_is_no_loop() {
-        let (mut ring, mut random, live) = (Ring::default(), Random::new(1), nodes(3));
+        let (mut ring, mut random, live) = (Ring::default(), Random::new(1), [0, 1, 2]);
         assert_eq!(ring.next(&mut random, &[], |_| true), None);
         assert_eq!(ring.next(&mut random, &live, |_| false), None);
-        assert_eq!(ring.next(&mut random, &live[..1], |node| node == live[0]), Some(live[0]));
+        assert_eq!(ring.next(&mut random, &live[..1], |place| place == live[0]), Some(live[0]));
     }
 }

@@ -6,6 +6,7 @@ use distric_model::{Instant, NodeId};
 use crate::door::Outputs;
 use crate::endpoint::{Endpoint, Target};
 use crate::machine::Gossip;
+use crate::member::Member;
 use crate::packet::{Part, Rumour};
 use crate::probe::{PROBES_MAX, Probe, RELAYS_MAX, Relay};
 use crate::standing::State;
@@ -31,7 +32,8 @@ impl Gossip {
             let since = if now.since_us(self.timers.probe_at) < interval_us { self.timers.probe_at } else { now };
             self.timers.probe_at = since.plus_us(interval_us);
             let table = &self.table;
-            if let Some(target) = self.ring.next(&mut self.random, table.live(), |node| table.is_live(node)) {
+            let place = self.ring.next(&mut self.random, table.live(), |place| table.is_live_at(place));
+            if let Some(target) = place.and_then(|place| table.at(place)).map(Member::node) {
                 self.start_probe(now, target, None, out);
             }
         } else if self.own.gone_at.is_some() {
@@ -60,7 +62,8 @@ impl Gossip {
             rtt => u64::from(rtt) + 4 * u64::from(member.rtt_deviation_us),
         };
         let direct_us = expected.clamp(shortest, longest) * stretch;
-        let (standing, endpoint) = (member.standing, member.profile.endpoint);
+        let intervals = stretch + member.patience().intervals(now, self.config.patience_max);
+        let (standing, endpoint) = (member.standing, member.profile().endpoint);
         let cookie = self.random.draw();
         self.probes.push(Probe {
             target,
@@ -68,7 +71,7 @@ impl Gossip {
             cookie,
             sent_at: now,
             again_at: Some(now.plus_us(direct_us)),
-            deadline: now.plus_us(self.config.probe_interval_ms * 1_000 * stretch),
+            deadline: now.plus_us(self.config.probe_interval_ms * 1_000 * intervals),
             relays: Vec::new(),
             nacks: Vec::new(),
         });
@@ -91,8 +94,8 @@ impl Gossip {
     /// What is said about a member that it should know of.
     pub(crate) fn word_to_tell(&self, node: NodeId) -> Option<Rumour> {
         let member = self.table.of(node).filter(|member| member.standing.state != State::Alive)?;
-        let accuser = member.suspicion.as_ref().map(|suspicion| suspicion.accuser());
-        Some(Rumour { accuser, ..Rumour::brief(node, member.standing, member.profile_at.1.min(member.standing.incarnation)) })
+        let accuser = member.suspicion().map(|suspicion| suspicion.accuser());
+        Some(Rumour { accuser, ..Rumour::brief(node, member.standing, member.profile_at().1.min(member.standing.incarnation)) })
     }
 
     /// The direct answer did not come in time: once more directly, for one lost packet is no sign, and through others.
@@ -101,16 +104,17 @@ impl Gossip {
         probe.again_at = None;
         let (target, cookie) = (probe.target, probe.cookie);
         let Some(member) = self.table.of(target) else { return };
-        let endpoint = member.profile.endpoint;
+        let endpoint = member.profile().endpoint;
         // One more than needed, in case the target is among them.
         let picked = self.table.pick(&mut self.random, self.config.indirect_probes + 1);
-        let relays: Vec<NodeId> = picked.iter().copied().filter(|node| *node != target).take(self.config.indirect_probes).collect();
+        let relays = (0..picked).map(|at| self.table.picked(at).node()).filter(|node| *node != target);
+        let relays: Vec<NodeId> = relays.take(self.config.indirect_probes).collect();
         self.stats.probes_indirect_count += 1;
         self.send_ping(endpoint, Some(target), cookie, None, out);
         for relay in &relays {
             let mut packet = self.packet();
             packet.push(&Part::PingReq { cookie, target });
-            let to = self.table.of(*relay).expect("picked from the table").profile.endpoint;
+            let to = self.table.of(*relay).expect("picked from the table").profile().endpoint;
             self.send(Target::member(*relay, to), &packet, out);
         }
         self.probes[at].relays = relays;
@@ -119,9 +123,12 @@ impl Gossip {
     fn judge_silence(&mut self, now: Instant, probe: &Probe, out: &mut Outputs) {
         self.stats.probes_failed_count += 1;
         // The fault may be ours when most of the relays are silent as well. One silent relay may itself be dead, so unlike
-        // the paper we do not count each.
+        // the paper we do not count each, unless told to.
         let missing = probe.relays.len() - probe.nacks.len();
-        if missing * 2 > probe.relays.len() || probe.relays.is_empty() && self.table.live().len() > 1 {
+        let is_alone = probe.relays.is_empty() && self.table.live().len() > 1;
+        if self.config.counts_each_silent_relay {
+            self.health.worsen(if is_alone { 1 } else { missing as u32 });
+        } else if missing * 2 > probe.relays.len() || is_alone {
             self.health.worsen(1);
         }
         // The target left, restarted or spoke up meanwhile: this silence is about somebody else.
@@ -172,7 +179,7 @@ impl Gossip {
         if self.relays.len() >= RELAYS_MAX {
             return;
         }
-        let endpoint = member.profile.endpoint;
+        let endpoint = member.profile().endpoint;
         let cookie = self.random.draw();
         // At four fifths of what is left of the interval, so that the nack is there before the verdict.
         let wait_us = (self.config.probe_interval_ms - self.config.direct_timeout_ms_max) * 800;

@@ -128,7 +128,7 @@ impl Gossip {
     }
 
     fn endpoint_of(&self, node: NodeId) -> Option<Endpoint> {
-        self.table.of(node).map(|member| member.profile.endpoint)
+        self.table.of(node).map(|member| member.profile().endpoint)
     }
 
     fn take_load(&mut self, node: NodeId, generation: Generation, load: Load) {
@@ -145,12 +145,12 @@ impl Gossip {
     /// older one hears it at the place that it spoke from, and no more than it sent.
     fn tell_older_life(&mut self, now: Instant, to: Endpoint, node: NodeId, received_bytes: usize, out: &mut Outputs) {
         let Some(member) = self.table.of(node) else { return };
-        let is_due = member.told_at.is_none_or(|at| at.plus_ms(TELL_PAUSE_MS) <= now);
+        let is_due = member.told_at().is_none_or(|at| at.plus_ms(TELL_PAUSE_MS) <= now);
         let word = Rumour::brief(node, member.standing, Incarnation(0));
         let mut packet = self.packet();
         packet.push(&Part::Rumour(word));
         if is_due && packet.finished_bytes() <= received_bytes {
-            self.table.note(node, |member| member.told_at = Some(now));
+            self.table.note(node, |member| member.rare().told_at = Some(now));
             self.send(Target::member(node, to), &packet, out);
         }
     }
@@ -165,9 +165,9 @@ impl Gossip {
 
     fn answer_member(&mut self, now: Instant, sender: NodeId, asked: &Asked, out: &mut Outputs) {
         let Some(member) = self.table.of(sender) else { return };
-        let to = member.profile.endpoint;
+        let to = member.profile().endpoint;
         // It speaks, and yet it is held dead or suspected here: it should know, to refute.
-        let tell_due = member.told_at.is_none_or(|at| at.plus_ms(TELL_PAUSE_MS) <= now);
+        let tell_due = member.told_at().is_none_or(|at| at.plus_ms(TELL_PAUSE_MS) <= now);
         let is_wronged = matches!(member.standing.state, State::Suspect | State::Dead);
         let word = self.word_to_tell(sender).filter(|_| is_wronged && (tell_due || asked.ping.is_some()));
         if asked.ping.is_none() && !asked.own_record && word.is_none() {
@@ -182,7 +182,7 @@ impl Gossip {
         }
         if let Some(word) = word {
             packet.push(&Part::Rumour(word));
-            self.table.note(sender, |member| member.told_at = Some(now));
+            self.table.note(sender, |member| member.rare().told_at = Some(now));
         }
         if asked.ping.is_some() {
             self.load_up(&mut packet);

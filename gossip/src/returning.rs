@@ -3,39 +3,40 @@
 //! move work each time.
 //!
 //! The first return is free. After the second death of one life there is none for [`PAUSE_MS_MIN`], after each further one for
-//! twice as long, up to [`PAUSE_MS_MAX`]. After [`FORGET_MS`] of life all is forgotten. A restart is a new life and owes nothing.
+//! twice as long, up to [`PAUSE_MS_MAX`]. Deaths while a cut is suspected do not count: many are lost then, and come back together. After [`FORGET_MS`] of life all is forgotten. A restart is a new life and owes nothing.
 //! Source: route flap damping (RFC 2439); Suresh et al. 2018 (Rapid), section 7, for what happens without it.
 
 use distric_model::Instant;
 
 /// The first pause between a death and a return, milliseconds.
-const PAUSE_MS_MIN: u64 = 20_000;
+const PAUSE_MS_MIN: u64 = 600_000;
 /// The longest.
-const PAUSE_MS_MAX: u64 = 300_000;
+const PAUSE_MS_MAX: u64 = 3_600_000;
 /// A member that lived for so long since its return has no deaths behind it, milliseconds.
 const FORGET_MS: u64 = 600_000;
 
 /// The deaths of one member in one life, as one observer saw them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Returns {
     deaths: u8,
-    back_at: Instant,
+    back_at: Option<Instant>,
 }
 
 impl Returns {
-    pub(crate) const fn new(now: Instant) -> Self {
-        Self { deaths: 0, back_at: now }
+    /// Whether nothing is held against the member.
+    pub(crate) const fn are_free(self) -> bool {
+        self.deaths == 0
     }
 
     pub(crate) fn on_death(&mut self, now: Instant) {
-        if self.back_at.plus_ms(FORGET_MS) <= now {
+        if self.back_at.is_some_and(|at| at.plus_ms(FORGET_MS) <= now) {
             self.deaths = 0;
         }
         self.deaths = self.deaths.saturating_add(1);
     }
 
     pub(crate) const fn on_return(&mut self, now: Instant) {
-        self.back_at = now;
+        self.back_at = Some(now);
     }
 
     /// Whether one that died at `died_at` is taken back now.
@@ -56,9 +57,9 @@ mod tests {
 
     #[test]
     fn the_first_return_is_free_and_each_later_one_waits_longer() {
-        let mut returns = Returns::new(at(0));
+        let mut returns = Returns::default();
         let mut now = 100;
-        for pause in [0, 20, 40, 80, 160, 300, 300] {
+        for pause in [0, 600, 1_200, 2_400, 3_600, 3_600] {
             returns.on_death(at(now));
             let back = (now..).find(|s| returns.may_return(at(now), at(*s))).unwrap();
             assert_eq!(back - now, pause);
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn after_ten_minutes_of_life_all_is_forgotten() {
-        let mut returns = Returns::new(at(0));
+        let mut returns = Returns::default();
         returns.on_death(at(1));
         returns.on_death(at(2));
         assert!(!returns.may_return(at(2), at(3)));

@@ -122,11 +122,11 @@ impl Gossip {
 
     /// The same words to some members: one packet when it is plain, one for each when it is sealed.
     fn send_to_some(&mut self, packet: &Packet, count: usize, out: &mut Outputs) {
-        self.table.pick(&mut self.random, count);
+        let picked = self.table.pick(&mut self.random, count);
         let plain = if self.sealer.is_none() { Some(self.wrap(KIND_DATAGRAM, None, &packet.header, packet.inside())) } else { None };
-        for at in 0..count.min(self.table.live().len()) {
-            let node = self.table.live()[at];
-            let to = self.table.of(node).expect("the live are in the table").profile.endpoint;
+        for at in 0..picked {
+            let member = self.table.picked(at);
+            let (node, to) = (member.node(), member.profile().endpoint);
             match &plain {
                 Some(bytes) => self.send_bytes(to, bytes.clone(), out),
                 None => self.send(Target::member(node, to), packet, out),

@@ -1,77 +1,33 @@
 //! The table: every member that is known, live, dead or left, and the graves of those that were forgotten.
 //!
+//! Members stand at places, which are numbers: whoever keeps an order of members keeps places. A place that became free is taken by
+//! the next newcomer.
+//!
 //! Invariant: `live` holds exactly the members whose state is live.   Invariant: `deadlines` holds exactly one entry per
 //! running suspicion.   Invariant: `tombstones` holds exactly the members whose state is not live, by the time of their end.
-//! Invariant: `view` is the XOR of the fingerprints of the live members.
-//! O(log n) to look up, O(n) to lose a live member, which is rare.
+//! Invariant: `view` is the XOR of the fingerprints of the live members.   Invariant: `tally` is the sum over all members.
+//! O(1) to look up, O(n) to lose a live member, which is rare. 64 bytes a member and some 12 for its place in the orders.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use distric_model::{Instant, NodeId};
 
-use crate::profile::{Load, Profile};
+use crate::index::{Index, Place};
+use crate::member::Member;
+use crate::partition::{Fate, Seen, Tally};
 use crate::random::{Random, mix};
-use crate::returning::Returns;
-use crate::standing::{Generation, Incarnation, Standing};
-use crate::suspicion::Suspicion;
+use crate::standing::{Generation, Incarnation, Standing, State};
 
 /// Most graves; the oldest are forgotten. A grave is 48 bytes.
 const GRAVES_MAX: usize = 8_192;
 
-/// What is known of one member.
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) standing: Standing,
-    pub(crate) profile: Arc<Profile>,
-    /// The word of which the profile is: it may lag behind the standing until the views are compared.
-    pub(crate) profile_at: (Generation, Incarnation),
-    pub(crate) load: Load,
-    /// When the standing last changed here.
-    pub(crate) since: Instant,
-    pub(crate) suspicion: Option<Suspicion>,
-    pub(crate) returns: Returns,
-    /// Smoothed round trip and its deviation, microseconds (RFC 6298); zero when unknown.
-    pub(crate) rtt_us: u32,
-    pub(crate) rtt_deviation_us: u32,
-    /// When it was last told what is said about it.
-    pub(crate) told_at: Option<Instant>,
-}
-
-impl Member {
-    pub(crate) fn new(now: Instant, standing: Standing, profile: Arc<Profile>, profile_at: Incarnation) -> Self {
-        Self {
-            standing,
-            profile,
-            profile_at: (standing.generation, profile_at),
-            load: Load::default(),
-            since: now,
-            suspicion: None,
-            returns: Returns::new(now),
-            rtt_us: 0,
-            rtt_deviation_us: 0,
-            told_at: None,
-        }
-    }
-
-    /// Takes in one round trip, with the weights of RFC 6298.
-    pub(crate) fn measure(&mut self, rtt_us: u64) {
-        let rtt = u32::try_from(rtt_us).unwrap_or(u32::MAX).max(1);
-        if self.rtt_us == 0 {
-            (self.rtt_us, self.rtt_deviation_us) = (rtt, rtt / 2);
-            return;
-        }
-        let (old, deviation) = (u64::from(self.rtt_us), u64::from(self.rtt_deviation_us));
-        self.rtt_deviation_us = ((3 * deviation + old.abs_diff(u64::from(rtt))) / 4) as u32;
-        self.rtt_us = ((7 * old + u64::from(rtt)) / 8) as u32;
-    }
-}
-
 /// All members but this node itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Table {
-    members: BTreeMap<NodeId, Member>,
-    live: Vec<NodeId>,
+    places: Vec<Option<Member>>,
+    free: Vec<Place>,
+    index: Index,
+    live: Vec<Place>,
     deadlines: BTreeSet<(Instant, NodeId)>,
     tombstones: BTreeSet<(Instant, NodeId)>,
     /// Grows with every change but those of [`Self::note`].
@@ -79,6 +35,9 @@ pub(crate) struct Table {
     graves: BTreeMap<NodeId, Standing>,
     graves_by_age: VecDeque<NodeId>,
     view: u64,
+    /// Which places belong to the last stable view, one bit each.
+    stable: Vec<u64>,
+    tally: Tally,
 }
 
 /// The fingerprint of a live member: two nodes with equal views agree on who lives, in which word, with which profile.
@@ -88,20 +47,68 @@ pub(crate) fn fingerprint(node: NodeId, standing: Standing, profile_at: (Generat
     words.into_iter().fold(0, |hash, word| mix(hash ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
+fn print_of(member: &Member) -> u64 {
+    fingerprint(member.node(), member.standing, member.profile_at())
+}
+
+/// The id at a place that is taken.
+fn id_at(places: &[Option<Member>]) -> impl Fn(Place) -> NodeId + '_ {
+    |place| places[place as usize].as_ref().expect("the index names places that are taken").node()
+}
+
 impl Table {
-    pub(crate) fn of(&self, node: NodeId) -> Option<&Member> {
-        self.members.get(&node)
+    /// An empty one. `salt` spreads the ids.
+    pub(crate) fn new(salt: u64) -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            index: Index::new(salt),
+            live: Vec::new(),
+            deadlines: BTreeSet::new(),
+            tombstones: BTreeSet::new(),
+            version: 0,
+            graves: BTreeMap::new(),
+            graves_by_age: VecDeque::new(),
+            view: 0,
+            stable: Vec::new(),
+            tally: Tally::default(),
+        }
     }
 
+    /// Room for so many members, no more.
+    pub(crate) fn reserve(&mut self, members: usize) {
+        self.places.reserve_exact(members);
+        self.live.reserve_exact(members);
+    }
+
+    pub(crate) fn place_of(&self, node: NodeId) -> Option<Place> {
+        self.index.find(node, id_at(&self.places))
+    }
+
+    pub(crate) fn of(&self, node: NodeId) -> Option<&Member> {
+        self.at(self.place_of(node)?)
+    }
+
+    pub(crate) fn at(&self, place: Place) -> Option<&Member> {
+        self.places.get(place as usize)?.as_ref()
+    }
+
+    fn of_mut(&mut self, node: NodeId) -> Option<&mut Member> {
+        let place = self.place_of(node)?;
+        self.places[place as usize].as_mut()
+    }
+
+    /// All members, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Member)> + Clone {
-        self.members.iter().map(|(node, member)| (*node, member))
+        self.places.iter().flatten().map(|member| (member.node(), member))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.members.len()
+        self.places.len() - self.free.len()
     }
 
-    pub(crate) fn live(&self) -> &[NodeId] {
+    /// The places of the live members, in no particular order.
+    pub(crate) fn live(&self) -> &[Place] {
         &self.live
     }
 
@@ -113,8 +120,16 @@ impl Table {
         self.version
     }
 
+    pub(crate) const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     pub(crate) fn is_live(&self, node: NodeId) -> bool {
         self.of(node).is_some_and(|member| member.standing.state.is_live())
+    }
+
+    pub(crate) fn is_live_at(&self, place: Place) -> bool {
+        self.at(place).is_some_and(|member| member.standing.state.is_live())
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -125,32 +140,41 @@ impl Table {
         self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, node)| *node)
     }
 
+    /// All members under suspicion.
+    pub(crate) fn suspects(&self) -> Vec<NodeId> {
+        self.deadlines.iter().map(|(_, node)| *node).collect()
+    }
+
     /// Changes what the view does not depend on: load, round trip, when it was told.
     pub(crate) fn note(&mut self, node: NodeId, change: impl FnOnce(&mut Member)) {
-        if let Some(member) = self.members.get_mut(&node) {
-            let before = (member.standing, member.profile_at, member.since);
+        if let Some(member) = self.of_mut(node) {
+            let before = (member.standing, member.profile_at(), member.since);
             change(member);
-            assert!(before == (member.standing, member.profile_at, member.since), "the view changes through `change` only");
+            assert!(before == (member.standing, member.profile_at(), member.since), "the view changes through `change` only");
         }
     }
 
     /// Changes anything about a member and keeps the indexes true. The member must be known.
     pub(crate) fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Member)) {
         self.version += 1;
-        let member = self.members.get_mut(&node).expect("the caller looked it up");
+        let place = self.place_of(node).expect("the caller looked it up");
+        let is_stable = self.is_stable(place);
+        let member = self.places[place as usize].as_mut().expect("it stands there");
         let was_live = member.standing.state.is_live();
         let was_since = member.since;
-        let old_deadline = member.suspicion.as_ref().map(|suspicion| suspicion.deadline);
+        let old_deadline = member.suspicion().map(|suspicion| suspicion.deadline);
+        self.tally.remove(seen(member, is_stable));
         if was_live {
-            self.view ^= fingerprint(node, member.standing, member.profile_at);
+            self.view ^= print_of(member);
         }
         change(member);
         let is_live = member.standing.state.is_live();
         let since = member.since;
         if is_live {
-            self.view ^= fingerprint(node, member.standing, member.profile_at);
+            self.view ^= print_of(member);
         }
-        let deadline = member.suspicion.as_ref().map(|suspicion| suspicion.deadline);
+        self.tally.add(seen(member, is_stable));
+        let deadline = member.suspicion().map(|suspicion| suspicion.deadline);
         if old_deadline != deadline {
             if let Some(old) = old_deadline {
                 self.deadlines.remove(&(old, node));
@@ -166,31 +190,42 @@ impl Table {
             self.tombstones.insert((since, node));
         }
         match (was_live, is_live) {
-            (false, true) => self.live.push(node),
-            (true, false) => self.live.retain(|other| *other != node),
+            (false, true) => self.live.push(place),
+            (true, false) => self.live.retain(|other| *other != place),
             _ => {}
         }
     }
 
     /// Adds a member that is not known.
-    pub(crate) fn insert(&mut self, node: NodeId, member: Member) {
+    pub(crate) fn insert(&mut self, member: Member) {
         self.version += 1;
+        let node = member.node();
+        assert!(member.suspicion().is_none(), "a suspicion starts on a known member");
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            Place::try_from(self.places.len() - 1).expect("a table is bounded")
+        });
         if member.standing.state.is_live() {
-            self.live.push(node);
-            self.view ^= fingerprint(node, member.standing, member.profile_at);
+            self.live.push(place);
+            self.view ^= print_of(&member);
         } else {
             self.tombstones.insert((member.since, node));
         }
-        assert!(member.suspicion.is_none(), "a suspicion starts on a known member");
-        let before = self.members.insert(node, member);
-        assert!(before.is_none(), "the caller looked it up");
+        self.tally.add(seen(&member, false));
+        self.index.insert(node, place, id_at(&self.places));
+        self.places[place as usize] = Some(member);
     }
 
     /// Forgets a dead or left member but for its grave.
     pub(crate) fn bury(&mut self, node: NodeId) {
-        let Some(member) = self.members.remove(&node) else { return };
+        let Some(place) = self.place_of(node) else { return };
+        self.index.remove(node, id_at(&self.places));
+        let member = self.places[place as usize].take().expect("it stood there");
         assert!(!member.standing.state.is_live(), "the living are not buried");
         self.version += 1;
+        self.tally.remove(seen(&member, self.is_stable(place)));
+        self.set_stable(place, false);
+        self.free.push(place);
         self.tombstones.remove(&(member.since, node));
         if self.graves.insert(node, member.standing).is_none() {
             self.graves_by_age.push_back(node);
@@ -212,54 +247,104 @@ impl Table {
         self.tombstones.first().map(|(since, node)| (*node, *since))
     }
 
-    /// `count` different live members, or as many as there are. The choice is exact: with few members none is missed by
-    /// bad luck.
-    pub(crate) fn pick(&mut self, random: &mut Random, count: usize) -> &[NodeId] {
+    /// Moves `count` different live members, or as many as there are, to the front of [`Self::live`]; how many. The choice is exact:
+    /// with few members none is missed by bad luck.
+    pub(crate) fn pick(&mut self, random: &mut Random, count: usize) -> usize {
         let count = count.min(self.live.len());
         for at in 0..count {
             let other = at + random.below((self.live.len() - at) as u64) as usize;
             self.live.swap(at, other);
         }
-        &self.live[..count]
+        count
     }
+
+    /// The `at`-th of those that were picked.
+    pub(crate) fn picked(&self, at: usize) -> &Member {
+        self.at(self.live[at]).expect("the live stand in the table")
+    }
+
+    /// Who is here now is the stable view.
+    pub(crate) fn take_as_stable(&mut self) {
+        self.stable.clear();
+        self.tally = Tally::default();
+        for place in 0..self.places.len() as Place {
+            let Some(member) = self.at(place) else { continue };
+            let is_here = member.standing.state == State::Alive;
+            if is_here {
+                self.set_stable(place, true);
+            }
+            let member = self.places[place as usize].as_ref().expect("it was there");
+            self.tally.add(seen(member, is_here));
+        }
+    }
+
+    fn is_stable(&self, place: Place) -> bool {
+        self.stable.get(place as usize / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1)
+    }
+
+    fn set_stable(&mut self, place: Place, is_stable: bool) {
+        let word = place as usize / 64;
+        if is_stable && word >= self.stable.len() {
+            self.stable.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.stable.get_mut(word) {
+            *bits = *bits & !(1 << (place % 64)) | u64::from(is_stable) << (place % 64);
+        }
+    }
+}
+
+fn seen(member: &Member, is_stable: bool) -> Seen<'_> {
+    let fate = match member.standing.state {
+        State::Alive => Fate::Here,
+        State::Suspect | State::Dead => Fate::Lost,
+        State::Left => Fate::Gone,
+    };
+    let profile = member.profile();
+    Seen { node: member.node(), zone: &profile.zone, role: profile.role, fate, is_stable }
 }
 
 #[cfg(test)]
 mod tests {
     use distric_model::{Slot, Timestamp};
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::endpoint::Endpoint;
-    use crate::standing::State;
+    use crate::profile::Profile;
 
     fn node(n: u64) -> NodeId {
         NodeId::new(Timestamp::from_us(0), Slot::truncate(0), n)
     }
 
-    fn member(state: State) -> Member {
+    fn member(n: u64, state: State) -> Member {
         let standing = Standing::new(Generation(1), Incarnation(0), state);
-        Member::new(Instant::from_us(0), standing, Arc::new(Profile::worker(Endpoint::v4([0; 4], 1))), Incarnation(0))
+        Member::new(Instant::from_us(0), node(n), standing, Arc::new(Profile::worker(Endpoint::v4([0; 4], 1))), Incarnation(0))
+    }
+
+    fn live(table: &Table) -> Vec<NodeId> {
+        table.live().iter().map(|place| table.at(*place).unwrap().node()).collect()
     }
 
     #[test]
     fn the_view_depends_on_who_lives_and_not_on_the_order_of_coming() {
-        let (mut a, mut b) = (Table::default(), Table::default());
-        a.insert(node(1), member(State::Alive));
-        a.insert(node(2), member(State::Alive));
-        a.insert(node(3), member(State::Dead));
-        b.insert(node(2), member(State::Alive));
+        let (mut a, mut b) = (Table::new(1), Table::new(2));
+        a.insert(member(1, State::Alive));
+        a.insert(member(2, State::Alive));
+        a.insert(member(3, State::Dead));
+        b.insert(member(2, State::Alive));
         assert_ne!(a.view(), b.view());
-        b.insert(node(1), member(State::Alive));
+        b.insert(member(1, State::Alive));
         assert_eq!(a.view(), b.view());
         a.change(node(1), |member| member.standing.state = State::Dead);
         assert_ne!(a.view(), b.view());
-        assert_eq!(a.live(), [node(2)]);
+        assert_eq!(live(&a), [node(2)]);
     }
 
     #[test]
     fn the_oldest_tombstone_is_the_one_that_ended_first() {
-        let mut table = Table::default();
-        (1..=3).for_each(|n| table.insert(node(n), member(State::Alive)));
+        let mut table = Table::new(1);
+        (1..=3).for_each(|n| table.insert(member(n, State::Alive)));
         assert_eq!(table.oldest_tombstone(), None);
         for (n, at) in [(2, 20), (3, 10)] {
             table.change(node(n), |member| (member.standing.state, member.since) = (State::Dead, Instant::from_us(at)));
@@ -276,10 +361,11 @@ mod tests {
 
     #[test]
     fn picking_from_few_misses_nobody() {
-        let mut table = Table::default();
-        (1..=3).for_each(|n| table.insert(node(n), member(State::Alive)));
+        let mut table = Table::new(1);
+        (1..=3).for_each(|n| table.insert(member(n, State::Alive)));
         for seed in 0..100 {
-            let mut picked = table.pick(&mut Random::new(seed), 3).to_vec();
+            let count = table.pick(&mut Random::new(seed), 3);
+            let mut picked: Vec<_> = (0..count).map(|at| table.picked(at).node()).collect();
             picked.sort_unstable();
             assert_eq!(picked, [node(1), node(2), node(3)]);
         }
@@ -287,13 +373,47 @@ mod tests {
 
     #[test]
     fn graves_are_bounded() {
-        let mut table = Table::default();
+        let mut table = Table::new(1);
         for n in 0..GRAVES_MAX as u64 + 10 {
-            table.insert(node(n), member(State::Dead));
+            table.insert(member(n, State::Dead));
             table.bury(node(n));
         }
         assert_eq!(table.graves.len(), GRAVES_MAX);
         assert_eq!(table.graves_by_age.len(), GRAVES_MAX);
         assert!(table.grave(node(0)).is_none() && table.grave(node(GRAVES_MAX as u64)).is_some());
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_the_orders_are_true() {
+        let (mut table, mut random) = (Table::new(3), Random::new(5));
+        for step in 1..=5_000 {
+            let (n, now) = (random.below(60), Instant::from_us(step));
+            match table.of(node(n)).map(|member| member.standing.state) {
+                None => table.insert(member(n, State::Alive)),
+                Some(State::Dead) if random.below(2) == 0 => table.bury(node(n)),
+                Some(_) => {
+                    let state = [State::Alive, State::Suspect, State::Dead, State::Left][random.below(4) as usize];
+                    table.change(node(n), |member| (member.standing.state, member.since) = (state, now));
+                }
+            }
+            if random.below(100) == 0 {
+                table.take_as_stable();
+            }
+            let mut fresh = Tally::default();
+            let stands = |place: &Place| table.at(*place);
+            for place in 0..table.places.len() as Place {
+                table.at(place).into_iter().for_each(|member| fresh.add(seen(member, table.is_stable(place))));
+            }
+            assert_eq!(table.tally, fresh);
+            assert_eq!(table.len(), table.iter().count());
+            let mut live: Vec<_> = table.live().iter().filter_map(stands).map(Member::node).collect();
+            live.sort_unstable();
+            let mut expected: Vec<_> = table.iter().filter(|(_, member)| member.standing.state.is_live()).map(|(node, _)| node).collect();
+            expected.sort_unstable();
+            assert_eq!(live, expected);
+            assert!(table.iter().all(|(node, member)| table.of(node).is_some_and(|found| std::ptr::eq(found, member))));
+            assert_eq!(table.view(), table.iter().filter(|(_, m)| m.standing.state.is_live()).fold(0, |view, (_, m)| view ^ print_of(m)));
+        }
+        assert!(table.places.len() <= 60, "places are taken again: {}", table.places.len());
     }
 }

@@ -217,7 +217,7 @@ fn datagrams_blocked_while_streams_pass_hurt_nobody_but_the_blocked() {
         // Comparisons of views would bring it back each time; it waits longer and longer instead.
         assert!((19..=19 * 7).contains(&removed), "{name}: it is found by all, and does not flap: {removed}");
         world.loses = Box::new(|_, _| 0);
-        world.converge(400 * S);
+        world.converge(700 * S);
     }
 }
 
@@ -238,7 +238,7 @@ fn one_way_loss_that_flips_does_not_make_a_member_flap() {
         assert!((19..=19 * 7).contains(&removed), "deaf {is_deaf}: {removed}");
         let wrong: Vec<_> = world.failed_since(since).into_iter().filter(|(_, by, node)| *by != 7 && *node != node_id(7)).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
-        world.converge(400 * S);
+        world.converge(700 * S);
     }
 }
 

@@ -393,10 +393,12 @@ pub enum ConsensusLetter {
     },
     /// The meta group says which keys of gossip count.
     GossipKeys(KeyChoice),
-    /// Where live coordinators say that they are called, by gossip. Hints: who is a member the meta group says.
+    /// Where live coordinators say that they are called, and which ones are in doubt, by gossip. Hints: who is a member the meta group says.
     Found {
         /// Node and `host:port`.
         peers: Vec<(NodeId, Arc<str>)>,
+        /// Coordinators that are suspected, or failed.
+        doubted: Vec<NodeId>,
     },
     /// An operator wants a group's lead on a node.
     MoveLeader {

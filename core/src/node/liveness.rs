@@ -93,6 +93,18 @@ impl GossipView {
         }
     }
 
+    /// The newest samples of all live workers: who, in which gossip generation, and what.
+    pub fn worker_loads(&self) -> impl Iterator<Item = (WorkerId, u64, Load)> {
+        let live = self.members.iter().filter(|(_, seat)| seat.standing.state.is_live() && seat.role == Role::Worker);
+        live.filter_map(|(node, seat)| Some((WorkerId::from_uuid(node.uuid()).ok()?, seat.standing.generation.0, seat.load)))
+    }
+
+    /// The coordinators that are suspected or failed, ascending.
+    pub fn doubted_coordinators(&self) -> Vec<NodeId> {
+        let is_doubted = |seat: &MemberSeat| matches!(seat.standing.state, State::Suspect | State::Dead) && seat.role != Role::Worker;
+        self.members.iter().filter(|(_, seat)| is_doubted(seat)).map(|(node, _)| *node).collect()
+    }
+
     /// Where live coordinators say that they are called.
     pub fn peers(&self) -> Vec<(NodeId, Arc<str>)> {
         let live = self.members.iter().filter(|(_, seat)| seat.standing.state.is_live() && seat.role != Role::Worker);

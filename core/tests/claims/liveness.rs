@@ -1,7 +1,7 @@
 //! Liveness: what gossip says about a worker counts only together with its stream, and nothing counts but through the log.
 
-use distric_core::node::shard::{WORKER_GRACE_LIVE_MS, WORKER_GRACE_MS};
-use distric_gossip::State;
+use distric_core::node::shard::{WORKER_GRACE_LIVE_MS, WORKER_GRACE_MS, WORKER_LOAD_LASTS_MS};
+use distric_gossip::{Load, State};
 use distric_wire::task::Verdict;
 
 use crate::world::{ClientId, Ending, RULES, Setup, WORKFLOWS, World, diligent, holding, message};
@@ -89,6 +89,33 @@ fn a_stream_that_speaks_outweighs_gossip() {
         }
         for instance in &instances {
             assert_eq!(world.ended(client, *instance, 5_000)["tasks"][0]["attempt"], 1);
+        }
+    }
+}
+
+/// Gossip samples loads all the time; the log hears of a level that lasts, once, and of its end.
+#[test]
+fn a_computer_that_stays_busy_is_told_to_the_log_once_and_a_peak_is_not() {
+    for setup in setups() {
+        let (mut world, _, held, other, _) = holding_five(setup);
+        let for_a_while = |world: &mut World, ms: u64, cpu: u16| {
+            for _ in 0..ms / 1_000 {
+                let load = |cpu_permille| Load { cpu_permille, ..Load::default() };
+                world.gossip_with_loads(&[(held, State::Alive, load(cpu)), (other, State::Alive, load(100))]);
+                world.run_ms(1_000);
+            }
+            world.logged("worker_load")
+        };
+        let groups = world.setup.work_groups as usize;
+        assert_eq!(for_a_while(&mut world, WORKER_LOAD_LASTS_MS - 2_000, 990), 0, "it may be a peak");
+        assert_eq!(for_a_while(&mut world, 2_000, 100), 0, "it was one");
+        assert_eq!(for_a_while(&mut world, WORKER_LOAD_LASTS_MS + 2_000, 990), groups, "each group hears of it");
+        assert_eq!(for_a_while(&mut world, 3 * WORKER_LOAD_LASTS_MS, 970), groups, "nothing is new about that");
+        assert_eq!(for_a_while(&mut world, WORKER_LOAD_LASTS_MS + 2_000, 100), 2 * groups, "it is quiet again");
+        for group in 1..=world.setup.work_groups {
+            let machine = world.machine(0, group);
+            let generation = machine.worker_generation(world.workers[held].id).expect("it is up");
+            assert_eq!(machine.worker_busy(world.workers[held].id, generation), Some(0));
         }
     }
 }

@@ -513,19 +513,26 @@ impl World {
 
     /// Gossip says this about the present run of each of these workers.
     pub fn gossip(&mut self, words: &[(usize, State)]) {
-        let seat = |worker: &Worker, state| MemberSeat {
+        let words: Vec<_> = words.iter().map(|(at, state)| (*at, *state, Load::default())).collect();
+        self.gossip_with_loads(&words);
+    }
+
+    /// As [`Self::gossip`], with samples of load.
+    pub fn gossip_with_loads(&mut self, words: &[(usize, State, Load)]) {
+        let seat = |worker: &Worker, state, load| MemberSeat {
             standing: Standing::new(Generation(gossip_generation(worker.generation)), Incarnation(0), state),
             name: String::new(),
             role: Role::Worker,
             endpoint: Endpoint::v4([127, 0, 0, 1], 1),
             zone: String::new(),
             capacity: 1,
-            load: Load::default(),
+            load,
             version: String::new(),
             peer: None,
             keys: distric_gossip::KeyWord::default(),
         };
-        let members = words.iter().map(|(at, state)| (node_of_worker(self.workers[*at].id).unwrap(), seat(&self.workers[*at], *state)));
+        let members =
+            words.iter().map(|(at, state, load)| (node_of_worker(self.workers[*at].id).unwrap(), seat(&self.workers[*at], *state, *load)));
         let view = Arc::new(GossipView {
             node: self.nodes[0].id,
             endpoint: Endpoint::v4([127, 0, 0, 1], 2),

@@ -6,6 +6,7 @@
 //! Start reading at [`Machine::apply`]: it only directs traffic. Then `ingest`, `instances`, `tasks`, in the order of a message's life.
 
 pub mod admission;
+pub mod busy;
 mod checkpoint;
 mod compensation;
 mod control;
@@ -234,6 +235,7 @@ impl Machine {
                     self.errands.push_back(Errand::Serve(drain.worker));
                 }
             }
+            Command::WorkerLoad(load) => self.stats.commands_ignored_count += u64::from(!self.workers.set_busy(load)),
             Command::Tick => self.is_tick_unfinished = true,
             Command::Continue | Command::Noop => {}
             Command::In(record) => self.apply_in(turn, *record),
@@ -343,6 +345,11 @@ impl Machine {
     /// Which run of a worker's process this group knows.
     pub fn worker_generation(&self, worker: WorkerId) -> Option<u64> {
         self.workers.get(worker).map(|known| known.generation)
+    }
+
+    /// How busy this group holds the computer of a run of a worker to be; `None`: that run is not up.
+    pub fn worker_busy(&self, worker: WorkerId, generation: u64) -> Option<u8> {
+        self.workers.get(worker).filter(|known| known.is_up && known.generation == generation).map(|known| known.busy)
     }
 
     /// Tasks that are ready and have no worker: what a leader reports to workers as its backlog.

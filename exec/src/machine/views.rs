@@ -218,6 +218,8 @@ pub struct WorkerView {
     pub slots: u32,
     /// Tasks it takes beyond that.
     pub prefetch: u32,
+    /// How busy its computer is held to be: 0, 1 (from 85 % of processors or memory on) or 2 (from 95 %).
+    pub computer_busy: u8,
     /// Credit leased to this group, in use included.
     pub credit_granted: u32,
     /// Credit in use in this group.

@@ -46,6 +46,8 @@ pub(super) struct Worker {
     /// When the session opened, or ended.
     pub since: Timestamp,
     pub tokens: BTreeSet<u64>,
+    /// How busy its computer is, 0 to [`super::busy::BUSY_LEVEL_MAX`].
+    pub busy: u8,
     /// Its key in `by_load`, when it has free credit.
     pub load: Option<u64>,
 }
@@ -66,6 +68,7 @@ impl Worker {
             in_use: 0,
             since: now,
             tokens: BTreeSet::new(),
+            busy: 0,
             load: None,
         }
     }
@@ -134,7 +137,7 @@ pub(super) struct Workers {
     leases: Tracked<u64, Lease>,
     /// Workers that may get a task now.
     free: BTreeSet<WorkerId>,
-    /// The same, by share of credit in use.
+    /// The same, by [`Worker::weight_ppm`].
     by_load: BTreeSet<(u64, WorkerId)>,
     /// The workers that are up, each at [`RING_POINTS`] points: where keys find their worker (Karger et al. 1997).
     #[serde(skip)]
@@ -182,6 +185,10 @@ impl Workers {
         self.table.get(&worker)
     }
 
+    pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Worker> {
+        self.table.get_mut(&worker)
+    }
+
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = (&WorkerId, &Worker)> {
         self.table.iter()
@@ -225,6 +232,9 @@ impl Workers {
         let worker = self.table.get_mut(&up.worker)?;
         // A drain outlives reconnects, not the process: a worker that drained to restart comes back to work.
         worker.is_draining &= !is_new_process;
+        if is_new_process {
+            worker.busy = 0;
+        }
         self.up_count += usize::from(!worker.is_up);
         worker.is_up = true;
         worker.generation = up.generation;
@@ -347,6 +357,7 @@ impl Workers {
             },
             slots: worker.slots,
             prefetch: worker.prefetch,
+            computer_busy: worker.busy,
             credit_granted: worker.granted,
             credit_in_use: worker.in_use,
             task_types: worker.task_types.iter().cloned().collect(),
@@ -373,7 +384,7 @@ impl Workers {
     }
 
     /// Brings the two indexes of workers with free credit up to date with one worker.
-    fn reindex(&mut self, id: WorkerId) {
+    pub(super) fn reindex(&mut self, id: WorkerId) {
         let Some(worker) = self.table.get_mut(&id) else { return };
         let points = (0..RING_POINTS).map(|number| (ring_place(&id.to_bytes(), number), id));
         if worker.is_up && !self.ring.contains(&(ring_place(&id.to_bytes(), 0), id)) {
@@ -382,8 +393,8 @@ impl Workers {
             points.for_each(|point| _ = self.ring.remove(&point));
         }
         let may_get_tasks = worker.is_up && !worker.is_draining && worker.free() > 0;
-        // Thousandths of a thousandth: whole numbers, so that all replicas round alike.
-        let load = may_get_tasks.then(|| u64::from(worker.in_use) * 1_000_000 / u64::from(worker.granted));
+        // Millionths: whole numbers, so that all replicas round alike.
+        let load = may_get_tasks.then(|| worker.weight_ppm());
         if let Some(old) = std::mem::replace(&mut worker.load, load) {
             self.by_load.remove(&(old, id));
         }

@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use distric_gossip::Config;
+use distric_gossip::{Config, KEY_BYTES, KeyChoice, KeyId, KeyRing};
 
 use crate::world::{S, World};
 
+/// More machines than this do not join one by one: each begins with a copy of the view of the first.
+const JOINED_MAX: usize = 500;
+
 /// The options of all experiments.
 pub const OPTIONS: &str = "[--n N] [--trials T] [--worlds W] [--threads P] [--kill K] [--loss PERMILLE] [--gray PERMILLE] [--hz HZ] \
-                           [--backlog UPDATES] [--reps R] [--every K] [--factor PERCENT] [--seed S] [--config NAME] [--style hold|pause|freeze]";
+                           [--backlog UPDATES] [--reps R] [--every K] [--factor PERCENT] [--seed S] [--sealed 0|1] [--config NAME] [--style hold|pause|freeze]";
 
 /// Parsed, with defaults.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct Asked {
     /// `suspicion_factor` in hundredths; 0: the default.
     pub factor_percent: usize,
     pub seed: u64,
+    /// Whether packets are sealed.
+    pub sealed: bool,
     pub config: String,
     pub style: Style,
 }
@@ -70,6 +75,7 @@ impl Asked {
             every: 1,
             factor_percent: 0,
             seed: 1,
+            sealed: false,
             config: "ours".to_owned(),
             style: Style::Pause,
         };
@@ -90,6 +96,7 @@ impl Asked {
                 "--reps" => asked.reps = number()?.max(1),
                 "--every" => asked.every = number()?.max(1),
                 "--factor" => asked.factor_percent = number()?,
+                "--sealed" => asked.sealed = number()? == 1,
                 "--seed" => asked.seed = number()? as u64,
                 "--config" => asked.config.clone_from(value),
                 "--style" => {
@@ -111,6 +118,10 @@ impl Asked {
     pub fn tune(&self, n: usize, config: &mut Config) -> Result<(), String> {
         config.profile.zone = format!("zone-{}", n % 3);
         config.profile.capacity = 8;
+        if self.sealed {
+            config.keys = Some(KeyRing::new([(KeyId(1), [7; KEY_BYTES])]).expect("one key is a ring"));
+            config.key_choice = KeyChoice { version: 1, primary: KeyId(1), floor: KeyId(0) };
+        }
         if self.factor_percent > 0 {
             config.suspicion_factor = self.factor_percent as f64 / 100.0;
         }
@@ -130,13 +141,15 @@ impl Asked {
         config.probe_interval_ms = 1_000;
         (config.direct_timeout_ms_min, config.direct_timeout_ms_max) = (333, 333);
         config.witnesses = 0;
+        (config.counts_each_silent_relay, config.patience_max) = (true, 0);
         (config.urgent_packets_per_s, config.gossip_interval_ms, config.gossip_fan_out) = (0, 200, 3);
         Ok(())
     }
 
     /// A world in which all see all and have been at rest for ten seconds.
     pub fn formed(&self, seed: u64) -> World {
-        let mut world = World::formed(seed, self.n, |n, config| self.tune(n, config).expect("the name was checked"));
+        let tune = |n: usize, config: &mut Config| self.tune(n, config).expect("the name was checked");
+        let mut world = if self.n > JOINED_MAX { World::copied(seed, self.n, tune) } else { World::formed(seed, self.n, tune) };
         world.weather.loss_permille = self.loss_permille;
         world.run_for(10 * S);
         world

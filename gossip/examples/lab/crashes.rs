@@ -8,7 +8,7 @@ use crate::asked::Asked;
 use crate::report;
 use crate::world::{MS, S, World, endpoint, node_id};
 
-/// How long each crash is looked at.
+/// How long each crash is looked at, at most.
 const WITHIN: u64 = 8 * S;
 /// How often the loads change at most.
 const STEP: u64 = 50 * MS;
@@ -46,7 +46,7 @@ fn crashes(asked: &Asked, meanwhile: impl Fn(&mut World, u64) + Sync) -> u64 {
     let tallies = asked.worlds(|world, trials| {
         let mut tally = Tally::default();
         world.wants = |event| matches!(event, Event::Failed { .. });
-        (0..trials).for_each(|_| one(asked, world, &meanwhile, &mut tally));
+        (0..trials).for_each(|trial| one(asked, world, &meanwhile, &mut tally, trial + 1 == trials));
         tally.packets = world.packets_sent;
         tally
     });
@@ -65,7 +65,7 @@ fn crashes(asked: &Asked, meanwhile: impl Fn(&mut World, u64) + Sync) -> u64 {
     sum.packets
 }
 
-fn one(asked: &Asked, world: &mut World, meanwhile: &impl Fn(&mut World, u64), tally: &mut Tally) {
+fn one(asked: &Asked, world: &mut World, meanwhile: &impl Fn(&mut World, u64), tally: &mut Tally, is_last: bool) {
     let pause = S + world.random.below(S);
     world.run_for(pause);
     let since = world.now;
@@ -73,13 +73,18 @@ fn one(asked: &Asked, world: &mut World, meanwhile: &impl Fn(&mut World, u64), t
     let before: Vec<u64> = world.seats.iter().map(|seat| seat.bytes_sent).collect();
     let victims = world.random.choose(asked.kill, 0, asked.n);
     victims.iter().for_each(|victim| world.crash(*victim));
-    while world.now < since + WITHIN {
+    let mut until = since + WITHIN;
+    while world.now < until {
         let at = world.now - since;
         meanwhile(world, at);
         world.run_for(STEP);
+        // All know of all: nothing more is to be seen but what would be wrong, for another second.
+        let are_known = world.events.len() >= victims.len() * (asked.n - victims.len());
+        until = if are_known { until.min(world.now + S) } else { until };
     }
+    let took = world.now - since;
     let running = world.seats.iter().zip(before).filter(|(seat, _)| seat.gossip.is_some());
-    tally.bytes_per_s.extend(running.map(|(seat, before)| (seat.bytes_sent - before) * S / WITHIN));
+    tally.bytes_per_s.extend(running.map(|(seat, before)| (seat.bytes_sent - before) * S / took));
     let dead: BTreeSet<_> = victims.iter().map(|victim| node_id(*victim)).collect();
     let mut times: BTreeMap<_, Vec<u64>> = BTreeMap::new();
     for (at, _, event) in &world.events {
@@ -94,6 +99,9 @@ fn one(asked: &Asked, world: &mut World, meanwhile: &impl Fn(&mut World, u64), t
         if times.len() == asked.n - victims.len() {
             tally.full.extend(times.last());
         }
+    }
+    if is_last {
+        return;
     }
     for victim in victims {
         world.history.forget(victim);

@@ -27,8 +27,8 @@ pub fn paused_observers(asked: &Asked) -> u64 {
                 let sleepers: BTreeSet<_> = paused.iter().map(|at| node_id(*at)).collect();
                 wrong += world.failed_since(since).iter().filter(|(.., node)| !sleepers.contains(node)).count();
                 suspected += world.count(since, |event| matches!(event, Event::Suspected { node, .. } if !sleepers.contains(node)));
-                // Who is lost again and again is taken back later each time, five minutes at most.
-                world.converge(600 * S);
+                // Who is lost again and again is taken back later each time, an hour at most.
+                world.converge(2 * 3_600 * S);
             }
             (wrong, suspected, world.packets_sent)
         });

@@ -185,6 +185,28 @@ impl World {
         world
     }
 
+    /// As [`Self::formed`], without the joining: each takes over the view of the first. For more machines than can join in good time.
+    pub fn copied(seed: u64, count: usize, tune: impl Fn(usize, &mut Config)) -> Self {
+        let mut world = Self::empty(seed);
+        world.checks = false;
+        for n in 0..count {
+            let mut config = Self::config(n, vec![]);
+            tune(n, &mut config);
+            world.add(config);
+        }
+        let now = Instant::from_us(world.now);
+        let (first, others) = world.seats.split_at_mut(1);
+        let first = first[0].gossip.as_mut().expect("it was added");
+        for seat in &*others {
+            first.copy_view(now, seat.gossip.as_ref().expect("it was added"));
+        }
+        for seat in others {
+            seat.gossip.as_mut().expect("it was added").copy_view(now, first);
+        }
+        assert!(world.agrees(), "seed {seed}: copies differ: {:?}", world.counts());
+        world
+    }
+
     pub fn config(n: usize, seeds: Vec<Endpoint>) -> Config {
         let mut config = Config::new(cluster_id(1), node_id(n), Generation(1_000_000), Profile::worker(endpoint(n)));
         config.seeds = seeds;

@@ -36,6 +36,8 @@ pub(super) struct Members {
     pub records: BTreeMap<NodeId, Member>,
     /// Where live coordinators say that they are called, by gossip.
     pub found: Vec<(NodeId, Arc<str>)>,
+    /// Coordinators that gossip suspects or holds failed, ascending: none of them is handed a lead.
+    pub doubted: Vec<NodeId>,
     reconcile_at: Option<Instant>,
     spread_at: Option<Instant>,
     spread_rounds: u32,
@@ -96,8 +98,13 @@ impl Consensus {
         self.tell_found(out);
     }
 
-    /// Gossip says where live coordinators are called now.
-    pub(super) fn on_found(&mut self, peers: Vec<(NodeId, Arc<str>)>, out: &mut ConsensusOutputs) {
+    /// Gossip says where live coordinators are called now, and whom it doubts. Who is doubted no more gets its leads back.
+    pub(super) fn on_found(&mut self, now: Now, peers: Vec<(NodeId, Arc<str>)>, doubted: Vec<NodeId>, out: &mut ConsensusOutputs) {
+        let is_back = self.members.doubted.iter().any(|node| !doubted.contains(node));
+        self.members.doubted = doubted;
+        if is_back {
+            self.members.spread_soon(now.mono);
+        }
         self.members.found = peers;
         self.tell_found(out);
     }
@@ -172,7 +179,8 @@ impl Consensus {
                 let peer = status.peers.iter().find(|peer| peer.id == target);
                 let keeps_up = peer.is_some_and(|peer| peer.streaming && last.since(peer.matched) <= LEAD_LAG_ENTRIES_MAX);
                 let is_paused = self.members.paused.get(&group).is_some_and(|until| *until > now.mono);
-                Some((group, target, votes && keeps_up && !is_paused && self.links.contains(&target)))
+                let is_well = self.links.contains(&target) && !self.members.doubted.contains(&target);
+                Some((group, target, votes && keeps_up && !is_paused && is_well))
             })
             .collect();
         for (group, target, _) in misplaced.iter().filter(|(.., ready)| *ready).take(MOVES_PER_ROUND_MAX) {

@@ -244,7 +244,7 @@ impl Consensus {
             ConsensusLetter::OpenGroups { work_groups, voters } => self.open_groups(now, work_groups, &voters, out),
             ConsensusLetter::Members { voters, members } => self.on_members(now, &voters, members, out),
             ConsensusLetter::GossipKeys(choice) => out.gossip_keys = Some(choice),
-            ConsensusLetter::Found { peers } => self.on_found(peers, out),
+            ConsensusLetter::Found { peers, doubted } => self.on_found(now, peers, doubted, out),
             ConsensusLetter::MoveLeader { group, target } => self.move_leader(now, group, target, out),
             ConsensusLetter::Status { from } => self.answer_status(from, out),
         }

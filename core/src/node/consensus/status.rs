@@ -39,6 +39,7 @@ impl Consensus {
                 json!({
                     "node": member.node, "name": &*member.name, "peer_address": &*member.peer_address, "wire_address": &*member.wire_address,
                     "self": member.node == self.options.node, "linked": self.links.contains(&member.node),
+                    "doubted": self.members.doubted.contains(&member.node),
                 })
             })
             .collect();

@@ -67,7 +67,7 @@ use super::peer::Member;
 
 pub(crate) use catalog_answers::named;
 pub use connections::Phase;
-pub use liveness::{WORKER_GRACE_LIVE_MS, WORKER_SILENCE_GONE_MS};
+pub use liveness::{WORKER_GRACE_LIVE_MS, WORKER_LOAD_LASTS_MS, WORKER_SILENCE_GONE_MS};
 pub use members::own_record;
 pub use outputs::{Note, ShardOutputs};
 pub use partition::{OUT_RETRY_MS, WORKER_GRACE_MS};

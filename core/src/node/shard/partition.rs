@@ -44,6 +44,8 @@ pub struct Partition {
     pub out_retry_at: Option<Instant>,
     /// Workers of this group without a stream.
     pub absent: BTreeMap<WorkerId, Absent>,
+    /// Workers whose computer is at another level of load than the group holds, by gossip: at which, and since when.
+    pub busy: BTreeMap<WorkerId, (u8, Instant)>,
 }
 
 /// A run of a worker whose stream broke.
@@ -97,6 +99,7 @@ impl Partition {
             tick_at: None,
             out_retry_at: None,
             absent: BTreeMap::new(),
+            busy: BTreeMap::new(),
         }
     }
 
@@ -160,6 +163,7 @@ impl Partition {
         self.tick_at = None;
         self.out_retry_at = None;
         self.absent.clear();
+        self.busy.clear();
         led
     }
 

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use distric_exec::Reply;
 use distric_exec::machine::TaskFilter;
 use distric_exec::machine::admission::GateKey;
-use distric_gossip::Verdict;
 use distric_model::{GroupId, InstanceId, Instant, MessageId, TaskId};
 use distric_wire::Code;
 use distric_wire::client::{Query, QueryKind, Submit};
@@ -23,7 +22,6 @@ use super::follow::Follower;
 use super::pages::{finish_list, finish_nodes, finish_status, finish_workers, merge, merge_rows, rows_of};
 use super::{Shard, ShardOutputs, rule_counts, trial_report};
 use crate::node::letters::{AskId, Class, ConsensusLetter, ShardIndex, ShardLetter};
-use crate::node::liveness::GossipView;
 use crate::node::machine_clock::Now;
 use crate::node::owner_of;
 use crate::node::question::{Answer, CatalogQuestion, PageRequest, Question, Rows};
@@ -470,9 +468,7 @@ impl Shard {
         let raft = if self.is_ready() { "UP" } else { "DOWN" };
         let storage = if halted { "DEGRADED" } else { "UP" };
         let workers = if self.workers.cards().is_empty() { "DEGRADED" } else { "UP" };
-        // Where gossip is switched off it has nothing against the node.
-        let is_cut_off = |view: &GossipView| matches!(view.verdict, Verdict::Minority | Verdict::Even);
-        let gossip = if self.gossip.as_deref().is_some_and(is_cut_off) { "DEGRADED" } else { "UP" };
+        let gossip = self.gossip_check();
         let checks = json!({ "raft": raft, "gossip": gossip, "workers_available": workers, "storage": storage });
         let status = match (raft, workers, (storage, gossip), self.draining) {
             ("DOWN", ..) | (.., true) => "DOWN",

@@ -97,6 +97,7 @@ impl Machine {
                     labels: worker.labels.clone(),
                     granted: worker.granted,
                     since: worker.since,
+                    busy: worker.busy,
                 })
             },
             |token| Tag::Lease.numbered(*token),

@@ -318,6 +318,8 @@ pub(in crate::machine) struct WorkerRecord {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub granted: u32,
     pub since: Timestamp,
+    #[serde(default)]
+    pub busy: u8,
 }
 
 /// The bytes of a record.

@@ -70,6 +70,7 @@ pub(super) fn worker_of(record: WorkerRecord) -> Worker {
         granted: record.granted,
         in_use: 0,
         since: record.since,
+        busy: record.busy,
         tokens: BTreeSet::new(),
         load: None,
     }
