@@ -49,9 +49,13 @@ pub fn next_generation(data_dir: &Path) -> io::Result<Generation> {
         Err(error) => return Err(error),
     };
     let next = (clock::wall().as_us() / 1_000).max(last.saturating_add(1));
-    let mut file = fs::File::create(&path)?;
+    // Beside it and then in its place: a full disk must not leave it empty.
+    let beside = path.with_extension("new");
+    let mut file = fs::File::create(&beside)?;
     writeln!(file, "{next}")?;
     file.sync_all()?;
+    fs::rename(&beside, &path)?;
+    fs::File::open(data_dir)?.sync_all()?;
     Ok(Generation(next))
 }
 

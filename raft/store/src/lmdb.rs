@@ -353,8 +353,12 @@ impl LogStore for LmdbStore {
         }
         let has_room = self.guarded(|store| match store.prepare(store.prepared_bytes) {
             Ok(()) => Ok(true),
-            // Nothing needs the room yet: what is being written still fits, and the write that no longer does will say so.
-            Err(DeviceError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => Ok(false),
+            // Nothing needs the room yet: what is being written still fits, and the write that no longer does will say so. It is not tried again
+            // in this run: each try would write megabytes to give them back.
+            Err(DeviceError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                store.options.ahead_bytes = 0;
+                Ok(false)
+            }
             Err(error) => Err(error),
         })?;
         Ok(has_room && is_short(self))

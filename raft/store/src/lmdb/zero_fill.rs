@@ -10,21 +10,29 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Appends zeros until the file is `upto_bytes` long, and flushes them. Returns the file's length. Never writes
-/// before the present end, where LMDB's pages are.
+/// before the present end, where LMDB's pages are. Errors: what the file system said; room taken by this call is given back then, so that
+/// zeros which nobody needs yet do not leave others without any.
 pub(super) fn extend_with_zeros(path: &Path, upto_bytes: u64) -> io::Result<u64> {
     let mut file = File::options().write(true).open(path)?;
     let mut at = file.seek(SeekFrom::End(0))?;
     if at >= upto_bytes {
         return Ok(at);
     }
+    let before = at;
     let zeros = vec![0_u8; CHUNK_BYTES];
-    while at < upto_bytes {
-        let count = usize::try_from(upto_bytes - at).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
-        file.write_all(&zeros[..count])?;
-        at += count as u64;
+    let mut append = || {
+        while at < upto_bytes {
+            let count = usize::try_from(upto_bytes - at).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
+            file.write_all(&zeros[..count])?;
+            at += count as u64;
+        }
+        file.sync_all()
+    };
+    let appended = append();
+    if appended.is_err() {
+        file.set_len(before)?;
     }
-    file.sync_all()?;
-    Ok(at)
+    appended.map(|()| at)
 }
 
 const CHUNK_BYTES: usize = 1 << 20;
