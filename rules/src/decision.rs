@@ -102,10 +102,10 @@ impl PayloadFormat {
             suffix @ [b'+', ..] => essence.len() > suffix.len() && essence[essence.len() - suffix.len()..].eq_ignore_ascii_case(suffix),
             whole => essence.eq_ignore_ascii_case(whole),
         };
-        if JSON.iter().any(|name| is(name)) {
+        if JSON.iter().any(is) {
             return Some(Self::Json);
         }
-        PACKED.iter().any(|name| is(name)).then_some(Self::MessagePack)
+        PACKED.iter().any(is).then_some(Self::MessagePack)
     }
 
     /// The payload as JSON text: as it is when it is JSON, which is not checked, else written anew.

@@ -104,13 +104,13 @@ impl Class {
             None => true,
             Some(Err(_)) => false,
             // A label that the worker has not makes no match, and so does every other error.
-            Some(Ok(condition)) => worker.with_scope(id, |scope| condition.evaluate_bool(scope, &mut BUDGET.clone())).unwrap_or(false),
+            Some(Ok(condition)) => worker.with_scope(id, |scope| condition.evaluate_bool(scope, &mut { BUDGET })).unwrap_or(false),
         }
     }
 
     /// How much a worker is wanted; least when the expression gives no number.
     fn value_of(&self, id: WorkerId, worker: &Worker) -> f64 {
-        let value = self.prefer.as_ref().and_then(|prefer| worker.with_scope(id, |scope| prefer.evaluate(scope, &mut BUDGET.clone())).ok());
+        let value = self.prefer.as_ref().and_then(|prefer| worker.with_scope(id, |scope| prefer.evaluate(scope, &mut { BUDGET })).ok());
         value.and_then(|value| value.as_f64()).unwrap_or(f64::NEG_INFINITY)
     }
 }

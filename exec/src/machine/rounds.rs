@@ -150,7 +150,10 @@ impl Machine {
                 Move::Stop(stop) => self.stop_run(at, stop),
                 Move::Close => {
                     let stop = self.loops.run_mut(at).and_then(|run| run.stop.take());
-                    return if let Some(stop) = stop { self.end_run(turn, at, Err(stop)) } else { () };
+                    if let Some(stop) = stop {
+                        self.end_run(turn, at, Err(stop));
+                    }
+                    return;
                 }
             }
         }
