@@ -318,8 +318,13 @@ pub(in crate::machine) struct WorkerRecord {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub granted: u32,
     pub since: Timestamp,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_idle")]
     pub busy: u8,
+}
+
+/// A worker that is not known to be busy is written as it was before there were levels.
+fn is_idle(busy: &u8) -> bool {
+    *busy == 0
 }
 
 /// The bytes of a record.
