@@ -17,6 +17,9 @@ use crate::machine::effects::says_nothing;
 use crate::machine::{OutBody, Settings};
 use crate::octets::Octets;
 
+/// Workflows that may come to be called, by id, each with the version that is called.
+pub type Pins = Vec<(Arc<str>, u64)>;
+
 /// One entry of a work group's log. Applied by [`crate::Machine::apply`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -144,7 +147,7 @@ pub struct StartAction {
     pub concurrency: Option<(Arc<str>, u32)>,
     /// Versions of the workflows that it may come to call, directly or not, at most [`crate::definition::CALLED_WORKFLOWS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pins: Vec<(Arc<str>, u64)>,
+    pub pins: Pins,
 }
 
 /// A retry policy in whole numbers, as the log carries it.
@@ -211,7 +214,7 @@ pub struct Start {
     pub received_us: u64,
     /// Versions of the workflows that it may come to call, directly or not, at most [`crate::definition::CALLED_WORKFLOWS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pins: Vec<(Arc<str>, u64)>,
+    pub pins: Pins,
 }
 
 /// What became of one attempt at a task.
@@ -383,7 +386,7 @@ pub enum Operation {
         version: Option<u64>,
         /// Other versions of workflows that it calls; those that are not named stay as they were pinned.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        pins: Vec<(Arc<str>, u64)>,
+        pins: Pins,
     },
 }
 
@@ -398,7 +401,7 @@ pub struct Schedule {
     pub version: Option<u64>,
     /// Versions of the workflows that its runs may come to call; they must be defined here as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pins: Vec<(Arc<str>, u64)>,
+    pub pins: Pins,
 }
 
 /// The end of one outbox record.

@@ -28,6 +28,7 @@ pub const BODY_DEPTH_MAX: usize = 3;
 
 /// What a task with a body runs.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a body always stands in a box of its task")]
 pub enum Body {
     /// Tasks of its own. The definition has no id and no version; it fails and compensates as the one around it.
     Tasks(Definition),

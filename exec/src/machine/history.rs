@@ -286,7 +286,7 @@ mod tests {
             to: State::Assigned,
             attempt: 1,
             worker: None,
-            reason: (number % 7 == 0).then(|| Arc::from("because")),
+            reason: number.is_multiple_of(7).then(|| Arc::from("because")),
         };
         let mut history = History::default();
         let count = 3 * HISTORY_ENTRIES_MAX as u64 + 5;

@@ -91,7 +91,7 @@ impl Schedules {
 
 impl Machine {
     /// The workflows that are scheduled here, each with the version by which it is, and those of what it may come to call.
-    pub fn scheduled(&self) -> BTreeMap<(Namespace, Arc<str>), (u64, Vec<(Arc<str>, u64)>)> {
+    pub fn scheduled(&self) -> BTreeMap<(Namespace, Arc<str>), (u64, command::Pins)> {
         let of = |one: &Schedule| ((one.namespace.clone(), one.workflow.clone()), (one.version, one.pins.clone()));
         self.schedules.table.values().map(of).collect()
     }
