@@ -66,6 +66,8 @@ pub struct LmdbStore {
     map_bytes: u64,
     /// Length of the data file, all of it written once.
     prepared_bytes: u64,
+    /// There was no room to make ahead.
+    is_disk_full: bool,
     failed: bool,
     /// One record, reused.
     scratch: Vec<u8>,
@@ -105,6 +107,7 @@ impl LmdbStore {
             options,
             map_bytes,
             prepared_bytes,
+            is_disk_full: false,
             failed: false,
             scratch: Vec::new(),
             _lock: lock,
@@ -348,7 +351,7 @@ impl LogStore for LmdbStore {
 
     fn upkeep(&mut self) -> Result<bool, DeviceError> {
         let is_short = |store: &Self| store.prepared_bytes < (store.used_bytes() + store.options.ahead_bytes).min(store.map_bytes);
-        if self.options.ahead_bytes == 0 || !is_short(self) {
+        if self.options.ahead_bytes == 0 || self.is_disk_full || !is_short(self) {
             return Ok(false);
         }
         let has_room = self.guarded(|store| match store.prepare(store.prepared_bytes) {
@@ -356,7 +359,7 @@ impl LogStore for LmdbStore {
             // Nothing needs the room yet: what is being written still fits, and the write that no longer does will say so. It is not tried again
             // in this run: each try would write megabytes to give them back.
             Err(DeviceError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
-                store.options.ahead_bytes = 0;
+                store.is_disk_full = true;
                 Ok(false)
             }
             Err(error) => Err(error),
