@@ -102,10 +102,12 @@ impl Machine {
                     self.note_completed(at, id);
                     return Ok(());
                 }
-                if child.status.is_end() {
+                let has_ended = child.status.is_end();
+                // Noted first: one in which nothing is left to do ends as it begins again.
+                self.note_begun(at, place, id);
+                if has_ended {
                     self.rerun(turn, id, is_automatic);
                 }
-                self.note_begun(at, place, id);
                 return Ok(());
             }
             self.replace_round(key, id);
