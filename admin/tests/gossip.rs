@@ -1,11 +1,10 @@
 //! `distric-admin members` and `distric-admin gossip keys` against real processes: keys change under three coordinators and a worker; and
 //! coordinators that have all moved find each other by gossip.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use distric_harness::{Finished, Node, Program, Running, http, wait_until};
+use distric_harness::{Finished, Node, Program, Running, free_address, http, wait_until};
 use serde_json::Value;
 
 /// Longest wait for anything.
@@ -103,22 +102,11 @@ fn keys_are_rotated_under_a_running_cluster_and_its_worker() {
     [worker, late, keyless].iter_mut().for_each(Running::kill);
 }
 
-/// A port that is free for UDP and TCP; its probability of being taken meanwhile is that of any fixed port.
-fn free_port() -> u16 {
-    loop {
-        let udp = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let port = udp.local_addr().unwrap().port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 #[test]
 fn coordinators_that_have_all_moved_find_each_other_by_gossip() {
     let dir = tempfile::tempdir().unwrap();
     let names = ["alpha", "beta", "gamma"];
-    let settings: Vec<[String; 1]> = names.iter().map(|_| [format!("gossip.bind=127.0.0.1:{}", free_port())]).collect();
+    let settings: Vec<[String; 1]> = names.iter().map(|_| [format!("gossip.bind={}", free_address())]).collect();
     let mut nodes = vec![coordinator(names[0], dir.path(), None, &settings[0])];
     for n in 1..3 {
         nodes.push(coordinator(names[n], dir.path(), Some(&nodes[0]), &settings[n]));

@@ -18,7 +18,7 @@ use crate::machine::{OutBody, Settings};
 use crate::octets::Octets;
 
 /// Workflows that may come to be called, by id, each with the version that is called.
-pub type Pins = Vec<(Arc<str>, u64)>;
+pub type PinList = Vec<(Arc<str>, u64)>;
 
 /// One entry of a work group's log. Applied by [`crate::Machine::apply`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ pub struct StartAction {
     pub concurrency: Option<(Arc<str>, u32)>,
     /// Versions of the workflows that it may come to call, directly or not, at most [`crate::definition::CALLED_WORKFLOWS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pins: Pins,
+    pub pins: PinList,
 }
 
 /// A retry policy in whole numbers, as the log carries it.
@@ -214,7 +214,7 @@ pub struct Start {
     pub received_us: u64,
     /// Versions of the workflows that it may come to call, directly or not, at most [`crate::definition::CALLED_WORKFLOWS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pins: Pins,
+    pub pins: PinList,
 }
 
 /// What became of one attempt at a task.
@@ -386,7 +386,7 @@ pub enum Operation {
         version: Option<u64>,
         /// Other versions of workflows that it calls; those that are not named stay as they were pinned.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        pins: Pins,
+        pins: PinList,
     },
 }
 
@@ -401,7 +401,7 @@ pub struct Schedule {
     pub version: Option<u64>,
     /// Versions of the workflows that its runs may come to call; they must be defined here as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pins: Pins,
+    pub pins: PinList,
 }
 
 /// The end of one outbox record.

@@ -2,23 +2,11 @@
 
 mod support;
 
+use distric_exec::Settings;
 use distric_exec::command::Command;
 use distric_exec::machine::{HISTORY_ENTRIES_MAX, InstanceFilter, TRANSITIONS_PER_ENTRY_MAX, TaskFilter};
-use distric_exec::{Machine, Settings};
 use serde_json::json;
 use support::*;
-
-/// The most transitions that any entry of a world made.
-fn most_transitions(world: &World) -> u64 {
-    let mut machine = Machine::new(world.machine.group(), Settings::default());
-    let mut most = 0;
-    for (at, bytes) in &world.log {
-        let before = machine.stats().transitions_count;
-        machine.apply(*at, Command::decode(bytes).unwrap(), &mut Vec::new());
-        most = most.max(machine.stats().transitions_count - before);
-    }
-    most
-}
 
 #[test]
 fn ten_thousand_timers_at_once_are_fired_over_several_entries() {
@@ -37,7 +25,7 @@ fn ten_thousand_timers_at_once_are_fired_over_several_entries() {
     }
     assert_eq!(world.machine.stats().instances_open, 0);
     assert!(world.log.len() - entries_before > 5, "{} entries", world.log.len() - entries_before);
-    let most = most_transitions(&world);
+    let most = world.most_transitions(Settings::default());
     assert!(most < 2 * TRANSITIONS_PER_ENTRY_MAX as u64, "{most}");
 }
 
@@ -52,7 +40,7 @@ fn a_wide_workflow_and_a_great_credit_are_worked_off_in_steps() {
     world.cancel(ids[0]);
     world.worker_down(1, 1);
     assert_eq!(world.machine.ready_backlog(), 2 * 1_024);
-    let most = most_transitions(&world);
+    let most = world.most_transitions(Settings::default());
     assert!(most < 3 * TRANSITIONS_PER_ENTRY_MAX as u64, "{most}");
     world.assert_replays(Settings::default());
 }

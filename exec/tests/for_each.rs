@@ -4,7 +4,7 @@ mod support;
 
 use distric_exec::command::{Command, Operate, Operation, TaskOutcome};
 use distric_exec::machine::TRANSITIONS_PER_ENTRY_MAX;
-use distric_exec::{Machine, Reply, Settings, Verdict};
+use distric_exec::{Reply, Settings, Verdict};
 use distric_model::InstanceId;
 use serde_json::{Value, json};
 use support::*;
@@ -289,14 +289,7 @@ fn ten_thousand_items_take_many_entries_and_each_is_bounded() {
     let id = instances[0].1;
     assert_eq!(world.output(id, "each"), json!(items));
     assert!(world.log.len() - entries_before > 30, "{} entries", world.log.len() - entries_before);
-    let mut machine = Machine::new(world.machine.group(), Settings::default());
-    let mut most = 0;
-    for (at, bytes) in &world.log {
-        let before = machine.stats().transitions_count;
-        machine.apply(*at, Command::decode(bytes).unwrap(), &mut Vec::new());
-        most = most.max(machine.stats().transitions_count - before);
-    }
-    assert_eq!(machine.digest(), world.machine.digest());
+    let most = world.most_transitions(Settings::default());
     assert!(most < 2 * TRANSITIONS_PER_ENTRY_MAX as u64, "{most}");
 }
 

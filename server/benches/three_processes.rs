@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use distric_harness::http::http;
-use distric_harness::{Node, Program, wait_until};
+use distric_harness::{Node, Program, free_address, wait_until};
 use distric_loadgen::{MessageOptions, Options, Pace, run_blocking};
 use distric_sdk::{Client, ClientOptions, Command, CommandKind, Query, QueryKind, Submission};
 use serde_json::Value;
@@ -120,7 +120,7 @@ impl Cluster {
         std::fs::write(&rules, RULES).context("the rules")?;
         let program = Program::new(env!("CARGO_BIN_EXE_distric"));
         let mut cluster = Self { nodes: Vec::new() };
-        let peers = free_addresses()?;
+        let peers: Vec<String> = (0..NODES).map(|_| free_address().to_string()).collect();
         for (number, peer) in peers.iter().enumerate() {
             let name = format!("n{number}");
             let mut more: Vec<String> =
@@ -176,12 +176,6 @@ impl Cluster {
         let line = text.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name} in the metrics"))?;
         line.rsplit(' ').next().context("a value")?.parse().with_context(|| line.to_owned())
     }
-}
-
-/// Addresses of loopback that nobody listens on now.
-fn free_addresses() -> Result<Vec<String>> {
-    let listeners = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>().context("free ports")?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
 }
 
 fn cell(cluster: &Cluster, store: &str, in_flight: u32, seconds: u64, dir: &Path) -> Result<()> {

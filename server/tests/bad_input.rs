@@ -5,7 +5,7 @@ mod support;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use distric_harness::{Finished, Node};
+use distric_harness::{Finished, Node, SmallDisk};
 use support::{RULES, WORKFLOWS, dir_with, program};
 
 fn dev(dir: &tempfile::TempDir, more: &[&str]) -> Finished {
@@ -99,43 +99,16 @@ fn a_reachable_listener_is_refused_without_so_many_words() {
     assert!(text.contains("--data-dir"), "{text}");
 }
 
-/// A small file system of its own; gone at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// Mounts one of so many MiB; `None` where that is not permitted.
-    fn mount(mib: u32) -> Option<Self> {
-        let dir = dir_with(&[]);
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
-            .arg(dir.path())
-            .stderr(std::process::Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        mounted.then_some(Self(dir))
-    }
-
-    fn resize(&self, mib: u32) {
-        let resized = std::process::Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(self.0.path()).status();
-        assert!(resized.is_ok_and(|status| status.success()), "what was mounted can be made larger");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_stops_the_node_in_so_many_words_and_loses_nothing() {
-    let Some(disk) = SmallDisk::mount(40) else {
-        eprintln!("SKIPPED: a full disk needs the right to mount a small one");
-        return;
+    let home = dir_with(&[]);
+    let disk = match SmallDisk::mount(&home.path().join("small"), 40) {
+        Ok(disk) => disk,
+        Err(reason) => return eprintln!("!!! SKIPPED: full disk: no small file system can be had here: {reason}"),
     };
     let files = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
     let path = |name: &str| files.path().join(name).display().to_string();
-    let data = disk.0.path().join("data");
+    let data = disk.path().join("data");
     let catalog = ["--rules".to_owned(), path("rules.yaml"), "--workflows".to_owned(), path("workflows.yaml"), "--no-worker".to_owned()];
     let node = Node::start(&program(), "dev", &data, catalog);
     let load = ["bench", "ingest", "--addr", &node.addr(), "--event-type", "greeting", "--payload-bytes", "4000", "--warm-up-ms", "0"];

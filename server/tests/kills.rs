@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use distric_harness::{Node, Outside, Running, http, wait_until};
+use distric_harness::{Node, Outside, Running, free_address, http, wait_until};
 use distric_sdk::{Client, ClientOptions, Submission};
 use serde_json::{Value, json};
-use support::{Draw, compile, dir_with, free_address, program, runtime};
+use support::{Draw, compile, dir_with, program, runtime};
 
 const NODES: usize = 3;
 const WORKERS: usize = 3;

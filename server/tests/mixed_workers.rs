@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use distric_harness::{Node, Running, http, wait_until};
+use distric_harness::{Node, Running, free_address, http, wait_until};
 use distric_sdk::worker::{WorkerBuilder, WorkerOptions};
 use serde_json::{Value, json};
 use support::{compile, dir_with, program, root};
@@ -127,8 +127,9 @@ fn tasks_of_a_python_worker_that_is_killed_go_to_another_and_a_coordinator_that_
     let path = |name: &str| dir.path().join(name);
     let sdk = root().join("sdk/python").display().to_string();
     let workflows = ["--workflows".to_owned(), path("workflows.yaml").display().to_string()];
-    let node = Node::start(&program(), "coordinator", &path("data"), &workflows);
-    let (wire, address) = (node.wire, node.addr());
+    let wire = free_address();
+    let node = Node::start_at(&program(), "coordinator", wire, &path("data"), &workflows);
+    let address = node.addr();
     let start = || {
         let mut worker = python(&path("sleeper.py"), &[&address, &sdk]);
         worker.wait_for_event("started", Duration::from_secs(20));

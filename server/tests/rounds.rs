@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use distric_core::node::group_of;
 use distric_harness::proxy::{Fate, Fates, Proxy};
-use distric_harness::{Node, SmallDisk, wait_until};
+use distric_harness::{Node, SmallDisk, free_address, wait_until};
 use distric_model::MessageId;
 use distric_sdk::{Client, ClientOptions, Command, CommandKind, Error, Query, QueryKind, Submission};
 use serde_json::Value;
-use support::{Draw, RULES, WORKFLOWS, dir_with, free_address, program, runtime};
+use support::{Draw, RULES, WORKFLOWS, dir_with, program, runtime};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -94,10 +94,9 @@ impl Cluster {
     fn start(disk: Option<PathBuf>) -> Self {
         let home = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
         let fates = Fates::default();
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let seat = |number: usize| {
             let disk = disk.clone().filter(|_| number == NODES - 1);
-            let seat = Seat { proxy: Proxy::start(number, &fates), wire: free, peer: free_address(), disk, life: 0, node: None };
+            let seat = Seat { proxy: Proxy::start(number, &fates), wire: free_address(), peer: free_address(), disk, life: 0, node: None };
             seat.proxy.lead_to(seat.peer);
             seat
         };
@@ -131,9 +130,7 @@ impl Cluster {
         }
         let dir: PathBuf = seat.disk.as_deref().unwrap_or(self.home.path()).join(&name);
         let node = Node::start_at(&program(), "dev", seat.wire, &dir, more);
-        let seat = &mut self.seats[position];
-        seat.wire = node.wire;
-        seat.node = Some(node);
+        self.seats[position].node = Some(node);
     }
 
     fn node(&self, position: usize) -> &Node {

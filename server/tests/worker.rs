@@ -4,20 +4,18 @@ mod support;
 
 use std::time::Duration;
 
-use distric_harness::{Node, http, wait_until};
+use distric_harness::{Node, free_address, http, wait_until};
 use support::{RULES, WORKFLOWS, dir_with, program};
 
 #[test]
 fn a_worker_process_reconnects_to_a_coordinator_that_comes_back() {
     let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
     let path = |name: &str| dir.path().join(name).display().to_string();
-    // A fixed port, so that the worker finds the coordinator again.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let bind = format!("wire.bind=127.0.0.1:{port}");
+    // A fixed address, so that the worker finds the coordinator again.
+    let wire = free_address();
     let start = || {
-        let more =
-            ["--rules".to_owned(), path("rules.yaml"), "--workflows".to_owned(), path("workflows.yaml"), "--set".to_owned(), bind.clone()];
-        Node::start(&program(), "coordinator", &dir.path().join("data"), more)
+        let more = ["--rules".to_owned(), path("rules.yaml"), "--workflows".to_owned(), path("workflows.yaml")];
+        Node::start_at(&program(), "coordinator", wire, &dir.path().join("data"), more)
     };
     let node = start();
     let first = send(&node);

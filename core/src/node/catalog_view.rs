@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use distric_exec::command::PinList;
 use distric_exec::definition::pins_of;
 use distric_model::{Namespace, Timestamp};
 
@@ -65,7 +66,7 @@ pub struct WorkflowView {
     /// The canonical JSON of every version.
     pub bodies: BTreeMap<u64, Arc<str>>,
     /// What the latest version may come to call, with the versions that a start pins.
-    pub pins: Vec<(Arc<str>, u64)>,
+    pub pins: PinList,
 }
 
 impl CatalogView {
@@ -79,7 +80,7 @@ impl CatalogView {
     }
 
     /// The workflows that a version of a workflow may come to call, with the versions that a start pins: the latest of those in service.
-    pub fn pins(&self, namespace: &Namespace, workflow: &str, version: u64) -> Vec<(Arc<str>, u64)> {
+    pub fn pins(&self, namespace: &Namespace, workflow: &str, version: u64) -> PinList {
         let Some(part) = self.namespaces.get(namespace) else { return Vec::new() };
         match part.workflows.get(workflow) {
             Some(view) if view.latest == version => view.pins.clone(),

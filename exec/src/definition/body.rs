@@ -60,11 +60,16 @@ const SUB_WORKFLOW_KEYS: [&str; 1] = ["workflow"];
 /// Members of a config that are the body.
 const BODY_MEMBERS: [&str; 3] = ["tasks", "workflow", "output"];
 
+/// What a `for_each` calls its value and the value's number.
+pub(crate) const FOR_EACH_NAMES: [&str; 2] = ["item", "index"];
+/// What a `while` calls its value and the value's number.
+pub(crate) const WHILE_NAMES: [&str; 2] = ["state", "iteration"];
+
 /// The names that the expressions of a body see beside those around it.
 pub(super) fn loop_names(task_type: &str) -> &'static [&'static str] {
     match task_type {
-        "for_each" => &["item", "index"],
-        "while" => &["state", "iteration"],
+        "for_each" => &FOR_EACH_NAMES,
+        "while" => &WHILE_NAMES,
         _ => &[],
     }
 }

@@ -10,6 +10,7 @@ use distric_rules::document::{Node, NodeValue, Position, Problems, parse_documen
 use serde_json::Value;
 
 use super::check::workflows_of;
+use crate::command::PinList;
 
 /// Most workflows that one may call, directly or not.
 pub const CALLED_WORKFLOWS_MAX: usize = 32;
@@ -149,7 +150,7 @@ fn reached(start: &Arc<str>, calls_of: impl Fn(&Arc<str>) -> Vec<Arc<str>>) -> B
 /// The workflows that a start may come to call, with the versions that it pins: `latest` says the version of an id and its canonical JSON.
 ///
 /// A workflow that is not there is left out: the call of it fails. Shape: parses the bodies that call something.
-pub fn pins_of<'a>(body: &str, latest: impl Fn(&str) -> Option<(u64, &'a str)>) -> Vec<(Arc<str>, u64)> {
+pub fn pins_of<'a>(body: &str, latest: impl Fn(&str) -> Option<(u64, &'a str)>) -> PinList {
     let mut pins: BTreeMap<Arc<str>, u64> = BTreeMap::new();
     let mut open: Vec<Arc<str>> = calls_in(body).into_iter().map(|(_, called)| called).collect();
     while let Some(called) = open.pop() {

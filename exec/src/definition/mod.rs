@@ -34,6 +34,7 @@ pub use aggregate::{AGGREGATE_ITEMS_MAX, Aggregate, MEASURES_MAX};
 pub use body::{
     Body, FOR_EACH_ITEMS_MAX, FOR_EACH_PARALLEL_DEFAULT, FOR_EACH_PARALLEL_MAX, ItemFailure, WHILE_ITERATIONS_DEFAULT, WHILE_ITERATIONS_MAX,
 };
+pub(crate) use body::{FOR_EACH_NAMES, WHILE_NAMES};
 pub use calls::{CALL_DEPTH_MAX, CALLED_WORKFLOWS_MAX, CallProblem, check_calls, pins_of, place_of_call};
 pub use check::{CheckedWorkflows, check_workflows};
 pub use compile::{BranchCase, CompileError, Compiled, CompiledBody, CompiledTask, Wait, Work};

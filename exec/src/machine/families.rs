@@ -16,6 +16,7 @@ use super::programs::{Body, Program};
 use super::state::State;
 use super::turn::Turn;
 use super::{Errand, Machine};
+use crate::command::PinList;
 use crate::definition::{CALL_DEPTH_MAX, Work};
 use crate::octets::Octets;
 
@@ -70,7 +71,7 @@ impl Family {
     }
 
     /// The family of a start with these pins; most have none, and no family.
-    pub fn of_start(pins: Vec<(Arc<str>, u64)>) -> Option<Box<Self>> {
+    pub fn of_start(pins: PinList) -> Option<Box<Self>> {
         (!pins.is_empty()).then(|| Box::new(Self::of_root(Arc::from(pins))))
     }
 }

@@ -146,7 +146,7 @@ impl Serialize for History {
         struct Entries<'a>(&'a History);
         impl Serialize for Entries<'_> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_seq(self.0.iter().collect::<Vec<_>>())
+                serializer.collect_seq(self.0.iter())
             }
         }
         let mut fields = serializer.serialize_struct("History", 2)?;

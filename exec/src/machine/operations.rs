@@ -23,7 +23,7 @@ use super::tasks::default_key;
 use super::timers::Timer;
 use super::turn::Turn;
 use super::{Errand, Machine};
-use crate::command::{Operate, Operation};
+use crate::command::{Operate, Operation, PinList};
 use crate::definition::CALLED_WORKFLOWS_MAX;
 use crate::octets::Octets;
 
@@ -263,7 +263,7 @@ fn renewed_loops(instance: &Instance, keeps: &[bool], from: Option<&str>) -> Vec
 }
 
 /// The pins of an instance with others beside them, or in their place. `None` when there are no others.
-fn merged_pins(instance: &Instance, others: Vec<(Arc<str>, u64)>) -> Option<Pins> {
+fn merged_pins(instance: &Instance, others: PinList) -> Option<Pins> {
     if others.is_empty() {
         return None;
     }

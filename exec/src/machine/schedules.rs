@@ -48,7 +48,7 @@ pub(super) struct Schedule {
     pub runs_count: u64,
     pub missed_count: u64,
     #[serde(default)]
-    pub pins: Vec<(Arc<str>, u64)>,
+    pub pins: command::PinList,
 }
 
 /// The schedules of a group, numbered as they came.
@@ -91,7 +91,7 @@ impl Schedules {
 
 impl Machine {
     /// The workflows that are scheduled here, each with the version by which it is, and those of what it may come to call.
-    pub fn scheduled(&self) -> BTreeMap<(Namespace, Arc<str>), (u64, command::Pins)> {
+    pub fn scheduled(&self) -> BTreeMap<(Namespace, Arc<str>), (u64, command::PinList)> {
         let of = |one: &Schedule| ((one.namespace.clone(), one.workflow.clone()), (one.version, one.pins.clone()));
         self.schedules.table.values().map(of).collect()
     }

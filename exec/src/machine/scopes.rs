@@ -11,7 +11,7 @@ use super::ingest::Message;
 use super::instances::{Failure, Instance};
 use super::programs::{Reads, Step, empty_object};
 use super::state::State;
-use crate::definition::{LoopNames, MessageNames, RunNames, TaskNames, Work};
+use crate::definition::{FOR_EACH_NAMES, LoopNames, MessageNames, RunNames, TaskNames, WHILE_NAMES, Work};
 use crate::octets::Octets;
 
 /// A round that is about to begin, for the expressions that decide about it.
@@ -23,16 +23,16 @@ pub(super) struct Round<'a> {
 
 /// One loop around an expression: what its value and its number are called, and what they are.
 struct Loop<'a> {
-    names: (&'static str, &'static str),
+    names: [&'static str; 2],
     value: &'a Octets,
     number: u32,
 }
 
 /// What the names of a loop are called.
-fn names_of(work: &Work) -> Option<(&'static str, &'static str)> {
+fn names_of(work: &Work) -> Option<[&'static str; 2]> {
     match work {
-        Work::ForEach { .. } => Some(("item", "index")),
-        Work::While { .. } => Some(("state", "iteration")),
+        Work::ForEach { .. } => Some(FOR_EACH_NAMES),
+        Work::While { .. } => Some(WHILE_NAMES),
         _ => None,
     }
 }
@@ -143,9 +143,9 @@ impl Machine {
         let loops: Vec<Loop<'_>> = if reads.loops { own.into_iter().chain(self.loops_around(instance)).collect() } else { Vec::new() };
         let values = loops.iter().map(|round| parsed(true, round.value, Value::Null)).collect::<Result<Vec<_>, _>>()?;
         let rounds = loops.iter().zip(&values).map(|(round, value)| LoopNames {
-            value_name: round.names.0,
+            value_name: round.names[0],
             value,
-            number_name: round.names.1,
+            number_name: round.names[1],
             number: u64::from(round.number),
         });
         let names = RunNames {
@@ -207,11 +207,11 @@ impl Machine {
         let mut named: Vec<&str> = Vec::new();
         for round in self.loops_around(instance) {
             // The innermost of a kind hides those around it.
-            if !named.contains(&round.names.0) {
-                named.push(round.names.0);
-                text.extend_from_slice(format!(",\"{}\":", round.names.0).as_bytes());
+            if !named.contains(&round.names[0]) {
+                named.push(round.names[0]);
+                text.extend_from_slice(format!(",\"{}\":", round.names[0]).as_bytes());
                 text.extend_from_slice(&or(round.value, "null"));
-                text.extend_from_slice(format!(",\"{}\":{}", round.names.1, round.number).as_bytes());
+                text.extend_from_slice(format!(",\"{}\":{}", round.names[1], round.number).as_bytes());
             }
         }
         text.extend_from_slice(b",\"tasks\":{");

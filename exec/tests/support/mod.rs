@@ -299,6 +299,19 @@ impl World {
         history.iter().map(word).collect::<Vec<_>>().join(" ")
     }
 
+    /// The most transitions that any entry of the log made, told to a second machine.
+    pub fn most_transitions(&self, settings: Settings) -> u64 {
+        let mut other = Machine::new(self.machine.group(), settings);
+        let mut most = 0;
+        for (at, bytes) in &self.log {
+            let before = other.stats().transitions_count;
+            other.apply(*at, Command::decode(bytes).expect("the log decodes"), &mut Vec::new());
+            most = most.max(other.stats().transitions_count - before);
+        }
+        assert_eq!(other.digest(), self.machine.digest(), "a replica differs after {} entries", self.log.len());
+        most
+    }
+
     /// Tells the whole log to a second machine, which must come to the same state.
     pub fn assert_replays(&self, settings: Settings) {
         let mut other = Machine::new(self.machine.group(), settings);

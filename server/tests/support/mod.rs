@@ -1,7 +1,6 @@
 //! What the black-box tests share: the binary, a small catalog, directories.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,12 +24,6 @@ impl Draw {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) % bound
     }
-}
-
-/// An address of loopback that nobody listens on now.
-pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address")
 }
 
 /// A runtime of this thread.

@@ -8,10 +8,12 @@
 pub mod disk;
 pub mod http;
 pub mod outside;
+pub mod ports;
 pub mod process;
 pub mod proxy;
 
 pub use disk::SmallDisk;
 pub use http::{HttpReply, http};
 pub use outside::Outside;
+pub use ports::free_address;
 pub use process::{Finished, Node, Program, Running, wait_until};
