@@ -115,7 +115,10 @@ fn meaning(raw: &RawConfig) -> Config {
             snapshot_keep_entries: integer(raw, "raft.snapshot_keep_entries"),
         },
         storage: StorageConfig {
-            log: if text(raw, "storage.log") == "segment" { LogStoreKind::Segment } else { LogStoreKind::Lmdb },
+            log: value(raw, "storage.log").map(|_| match text(raw, "storage.log").as_str() {
+                "lmdb" => LogStoreKind::Lmdb,
+                _ => LogStoreKind::Segment,
+            }),
             map_bytes_initial: integer(raw, "storage.map_bytes_initial"),
             map_bytes_max: integer(raw, "storage.map_bytes_max"),
         },

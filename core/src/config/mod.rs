@@ -220,8 +220,8 @@ pub struct RaftConfig {
 /// The durable log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StorageConfig {
-    /// Which log store entries become durable in.
-    pub log: LogStoreKind,
+    /// Which log store entries become durable in; unset: the one the data directory was made with, segment files for a new one.
+    pub log: Option<LogStoreKind>,
     /// First size of the memory map, bytes.
     pub map_bytes_initial: u64,
     /// The memory map, or all segments together, grow up to this, bytes.

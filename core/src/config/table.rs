@@ -291,7 +291,7 @@ pub const KEYS: &[KeyInfo] = &[
     key(
         "storage.log",
         Kind::Choice(&["lmdb", "segment"]),
-        Fallback::Value("lmdb"),
+        Fallback::Unset("the one the data directory was made with; `segment` for a new one"),
         "Store in which log entries become durable. A data directory keeps the one it was made with.",
     ),
     key(

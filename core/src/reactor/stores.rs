@@ -146,7 +146,8 @@ fn open_state(config: &Config, data_dir: &Path) -> Result<Box<dyn StateStore>, S
 fn open_log(config: &Config, data_dir: &Path) -> Result<Box<dyn LogStore>, StartError> {
     let lmdb = (data_dir.join("log"), "lmdb");
     let segment = (data_dir.join("log-segment"), "segment");
-    let ((dir, set), (other_dir, made_with)) = match config.storage.log {
+    let kind = config.storage.log.unwrap_or(if lmdb.0.exists() { LogStoreKind::Lmdb } else { LogStoreKind::Segment });
+    let ((dir, set), (other_dir, made_with)) = match kind {
         LogStoreKind::Lmdb => (lmdb, segment),
         LogStoreKind::Segment => (segment, lmdb),
     };
@@ -155,7 +156,7 @@ fn open_log(config: &Config, data_dir: &Path) -> Result<Box<dyn LogStore>, Start
         return Err(StartError::OtherLog { data_dir: data_dir.to_owned(), set, made_with });
     }
     let bytes_max = config.storage.map_bytes_max;
-    Ok(match config.storage.log {
+    Ok(match kind {
         LogStoreKind::Lmdb => {
             let map_bytes = config.storage.map_bytes_initial;
             Box::new(LmdbStore::open(&dir, LmdbOptions { map_bytes, map_bytes_max: bytes_max, ..LmdbOptions::default() })?)
@@ -173,16 +174,20 @@ mod tests {
     #[test]
     fn a_data_directory_keeps_the_log_store_it_was_made_with() {
         let dir = tempfile::tempdir().unwrap();
-        let config = |store: &str| {
-            let flags = vec![("storage.log".to_owned(), "--set".to_owned(), store.to_owned())];
+        let config = |store: Option<&str>| {
+            let flags = store.map(|store| ("storage.log".to_owned(), "--set".to_owned(), store.to_owned())).into_iter().collect();
             crate::config::load(&crate::config::Sources { flags, ..Default::default() }).unwrap().config
         };
         for (made_with, other) in [("segment", "lmdb"), ("lmdb", "segment")] {
             let data_dir = dir.path().join(made_with);
-            drop(open_log(&config(made_with), &data_dir).unwrap());
-            drop(open_log(&config(made_with), &data_dir).unwrap());
-            let error = open_log(&config(other), &data_dir).err().unwrap().to_string();
+            drop(open_log(&config(Some(made_with)), &data_dir).unwrap());
+            drop(open_log(&config(Some(made_with)), &data_dir).unwrap());
+            drop(open_log(&config(None), &data_dir).unwrap());
+            let error = open_log(&config(Some(other)), &data_dir).err().unwrap().to_string();
             assert!(error.contains("storage.log") && error.contains(made_with), "{error}");
         }
+        let data_dir = dir.path().join("new");
+        drop(open_log(&config(None), &data_dir).unwrap());
+        assert!(data_dir.join("log-segment").exists() && !data_dir.join("log").exists());
     }
 }

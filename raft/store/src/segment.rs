@@ -55,6 +55,8 @@ pub struct SegmentOptions {
     pub opening_bytes: u64,
     /// Whether [`LogStore::upkeep`] prepares the next segment.
     pub prepares_ahead: bool,
+    /// No segment is prepared ahead that would leave others less than this on the disk, bytes. What a write needs is taken all the same.
+    pub reserve_bytes: u64,
     /// All segments together take no more, bytes; then the store is full.
     pub log_bytes_max: u64,
     /// When more segments than this are in use, what little is needed of the oldest is moved.
@@ -71,6 +73,7 @@ impl Default for SegmentOptions {
             segment_bytes: SEGMENT_BYTES,
             opening_bytes: 4 << 20,
             prepares_ahead: true,
+            reserve_bytes: SEGMENT_BYTES,
             log_bytes_max: 256 << 30,
             live_segments_max: 8,
             move_bytes_max: 4 << 20,
@@ -95,6 +98,8 @@ pub struct SegmentStore {
     /// Given up, kept for their blocks.
     free: Vec<PathBuf>,
     preparing: Option<Preparing>,
+    /// The disk had no room to prepare ahead although it said that it had: a quota, perhaps. It is not tried again in this run.
+    is_denied: bool,
     batch: Batch,
     failed: bool,
 }

@@ -91,21 +91,23 @@ pub fn dir_with(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-/// Makes a data directory look as if a later version of the program had written it: the format's number in the log store is raised.
+/// Makes a data directory look as if a later version of the program had written it: the format's number in the header page of each segment of
+/// the log is raised, and the page's checksum made anew.
 pub fn make_newer(data: &std::path::Path) {
-    let (old, new) = (b"format\x01\0\0\0", b"format\x07\0\0\0");
     let mut changed = 0;
-    for entry in std::fs::read_dir(data.join("log")).expect("the log has a directory").flatten() {
+    for entry in std::fs::read_dir(data.join("log-segment")).expect("the log has a directory").flatten() {
         let mut bytes = std::fs::read(entry.path()).expect("it can be read");
-        for at in 0..bytes.len().saturating_sub(old.len()) {
-            if bytes[at..].starts_with(old) {
-                bytes[at..at + new.len()].copy_from_slice(new);
-                changed += 1;
-            }
+        if bytes.starts_with(b"DISTRLOG") {
+            bytes[8..12].copy_from_slice(&7_u32.to_le_bytes());
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&bytes[..12]);
+            crc.update(&bytes[16..4_096]);
+            bytes[12..16].copy_from_slice(&crc.finalize().to_le_bytes());
+            std::fs::write(entry.path(), bytes).expect("it can be written");
+            changed += 1;
         }
-        std::fs::write(entry.path(), bytes).expect("it can be written");
     }
-    assert!(changed > 0, "no format record was found");
+    assert!(changed > 0, "no segment was found");
 }
 
 /// A file with one key of gossip, as `distric-admin gossip keys add` makes them.

@@ -59,6 +59,12 @@ impl Files {
         Ok(found)
     }
 
+    /// What the disk has left for this process.
+    pub fn available_bytes(&self) -> Result<u64, DeviceError> {
+        let found = rustix::fs::statvfs(&self.dir).map_err(|source| io_error("ask for free space", &self.dir, source.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     pub fn segment_path(&self, generation: u32) -> PathBuf {
         self.dir.join(segment_name(generation))
     }
@@ -118,7 +124,7 @@ pub(super) fn write_zeros(file: &File, path: &Path, from: u64, upto: u64) -> Res
     let mut at = from;
     while at < upto {
         let count = usize::try_from(upto - at).map_or(ZEROS_BYTES, |rest| rest.min(ZEROS_BYTES));
-        file.write_all_at(&zeros[..count], at).map_err(|source| io_error("prepare", path, source))?;
+        file.write_all_at(&zeros[..count], at).map_err(|source| io_error(PREPARE, path, source))?;
         at += count as u64;
     }
     seen(Step::Content);
@@ -176,6 +182,8 @@ fn seen(step: Step<'_>) {
     super::tests::crash::observe(step);
 }
 
+/// What [`write_zeros`] says it was doing.
+pub(super) const PREPARE: &str = "prepare";
 const SEGMENT_SUFFIX: &str = ".segment";
 const FREE_SUFFIX: &str = ".free";
 const NEW_PREFIX: &str = "new-";

@@ -35,6 +35,7 @@ impl SegmentStore {
             last_batch_at: HEADER_BYTES,
             free: listing.free,
             preparing: None,
+            is_denied: false,
             batch: Batch::default(),
             failed: false,
         };

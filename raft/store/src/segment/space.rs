@@ -1,5 +1,7 @@
 //! Segments ahead of the writer and behind it: prepared, given up, and cleared of what little is still needed.
 
+use std::io;
+
 use distric_raft::LogIndex;
 
 use super::files;
@@ -152,7 +154,7 @@ impl SegmentStore {
         }
         let is_ahead = self.segments.range(self.current + 1..).next().is_some();
         let has_room = self.bytes_in_use() + self.options.segment_bytes <= self.options.log_bytes_max;
-        if !self.options.prepares_ahead || is_ahead || !has_room {
+        if !self.options.prepares_ahead || self.is_denied || is_ahead || !has_room {
             while self.free.len() > FREE_FILES_MAX {
                 let path = self.free.remove(0);
                 self.files.remove(&path)?;
@@ -161,13 +163,37 @@ impl SegmentStore {
         }
         let zeroed = self.preparing.as_ref().map_or(0, |preparing| preparing.zeroed_bytes);
         let upto = (zeroed + PREPARE_STEP_BYTES).min(self.options.segment_bytes).max(zeroed);
+        // A file that was a segment has its blocks already.
+        let held_bytes = match (&self.preparing, self.free.last()) {
+            (Some(begun), _) => files::length(&begun.file, &begun.path)?,
+            (None, Some(path)) => files::length(&files::open(path)?, path)?,
+            (None, None) => 0,
+        };
+        let takes_bytes = self.options.segment_bytes.saturating_sub(held_bytes);
+        if takes_bytes > 0 && self.files.available_bytes()? < takes_bytes.saturating_add(self.options.reserve_bytes) {
+            self.give_back()?;
+            return Ok(false);
+        }
         if upto > zeroed {
-            self.prepare_part(upto)?;
+            match self.prepare_part(upto) {
+                // Nothing needs the room yet: what is being written still fits, and the write that no longer does will say so.
+                Err(DeviceError::Io { op: files::PREPARE, source, .. }) if is_no_room(&source) => {
+                    self.is_denied = true;
+                    self.give_back()?;
+                    return Ok(false);
+                }
+                prepared => prepared?,
+            }
         }
         if upto >= self.options.segment_bytes {
             self.finish_preparing()?;
         }
         Ok(true)
+    }
+
+    /// Gives back the room of a segment that was begun ahead.
+    fn give_back(&mut self) -> Result<(), DeviceError> {
+        self.preparing.take().map_or(Ok(()), |begun| self.files.remove(&begun.path))
     }
 
     /// See [`crate::LogStore::oldest_pinned`].
@@ -183,6 +209,10 @@ impl SegmentStore {
         let (upto, _) = last.expect("a group with live entries there has a place there");
         Some(Pinned { group: *id, upto, bytes: group.live_in(oldest).bytes, files })
     }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A segment is cleared when no more than one part in so many of it is needed.

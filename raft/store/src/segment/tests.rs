@@ -21,6 +21,7 @@ const SMALL: SegmentOptions = SegmentOptions {
     segment_bytes: 32 << 10,
     opening_bytes: 16 << 10,
     prepares_ahead: true,
+    reserve_bytes: 0,
     log_bytes_max: 64 << 20,
     live_segments_max: 4,
     move_bytes_max: 2 << 10,
@@ -320,6 +321,30 @@ fn nothing_grows_while_something_is_prepared() {
         assert_eq!(lengths(), before);
     }
     assert_eq!(store.current, 2);
+}
+
+#[test]
+fn nothing_is_prepared_ahead_that_others_need_the_room_of_and_writes_go_on() {
+    let dir = scratch();
+    let ahead = |store: &SegmentStore| store.segments.range(store.current + 1..).count();
+    let mut store = SegmentStore::open(dir.path(), SegmentOptions { reserve_bytes: u64::MAX, ..SMALL }).unwrap();
+    assert!(!store.upkeep().unwrap());
+    // Several segments long, each made when it is needed and no longer than that.
+    for index in 1..=200 {
+        store.write(&[write_to(GROUP, index, index, 500)]).unwrap();
+        assert!(!store.upkeep().unwrap());
+    }
+    assert!(store.current > 4 && ahead(&store) == 0 && store.preparing.is_none());
+    assert!(store.segments.values().all(|segment| segment.header.bytes == SMALL.opening_bytes));
+    drop(store);
+    // The room goes while one is being prepared: what was begun is given back.
+    let mut store = SegmentStore::open(dir.path(), SegmentOptions { segment_bytes: 12 << 20, ..SMALL }).unwrap();
+    assert!(store.upkeep().unwrap());
+    let begun = store.preparing.as_ref().expect("a third is done").path.clone();
+    store.options.reserve_bytes = u64::MAX;
+    assert!(!store.upkeep().unwrap());
+    assert!(!begun.exists() && store.preparing.is_none());
+    assert_whole(&mut store, GROUP, 1, 200);
 }
 
 #[test]
