@@ -49,6 +49,10 @@ pub struct Config {
     /// heartbeat: for state machines whose followers answer clients. One small message per follower and commit at low load, none
     /// while appends are under way, which carry the index anyway.
     pub eager_commit: bool,
+    /// So long after the beginning of a round of heartbeats that a majority answered a leader answers reads at once; zero: never, each read
+    /// waits for a round of its own. Less than [`Self::election_timeout_ms_min`], and safe only as long as no node's clock runs faster than
+    /// another's by more than the quotient of the two. Replicas of a group may differ in it: what a lease rests on all of them do always.
+    pub lease_ms: u64,
     /// Whether heartbeats go out at multiples of [`Self::heartbeat_ms`], so that those of all groups of a node meet in one carrier message.
     pub aligned_heartbeats: bool,
 }
@@ -69,6 +73,14 @@ pub enum ConfigError {
     Heartbeat {
         /// The heartbeat.
         heartbeat_ms: u64,
+        /// The shortest election timeout.
+        min_ms: u64,
+    },
+    /// Another leader could be elected before it ends.
+    #[error("lease of {lease_ms} ms: must be below the shortest election timeout of {min_ms} ms")]
+    Lease {
+        /// The lease.
+        lease_ms: u64,
         /// The shortest election timeout.
         min_ms: u64,
     },
@@ -108,6 +120,7 @@ impl Config {
             reads_max: 4_096,
             snapshot_kept_entries_max: 1 << 20,
             eager_commit: false,
+            lease_ms: 0,
             aligned_heartbeats: false,
         }
     }
@@ -120,6 +133,9 @@ impl Config {
         }
         if !(self.heartbeat_ms > 0 && self.heartbeat_ms <= min_ms / 2) {
             return Err(ConfigError::Heartbeat { heartbeat_ms: self.heartbeat_ms, min_ms });
+        }
+        if self.lease_ms >= min_ms {
+            return Err(ConfigError::Lease { lease_ms: self.lease_ms, min_ms });
         }
         if self.election_offset_ms > ELECTION_OFFSET_MS_MAX {
             return Err(ConfigError::Offset { offset_ms: self.election_offset_ms });
@@ -163,6 +179,9 @@ mod tests {
         assert_eq!(config.check(), Ok(()));
         config.heartbeat_ms = 200;
         assert!(matches!(config.check(), Err(ConfigError::Heartbeat { .. })));
+        config.heartbeat_ms = 50;
+        config.lease_ms = 300;
+        assert!(matches!(config.check(), Err(ConfigError::Lease { .. })));
         config.election_timeout_ms_max = 300;
         assert!(matches!(config.check(), Err(ConfigError::ElectionTimeout { .. })));
     }

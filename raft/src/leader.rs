@@ -6,8 +6,9 @@ use bytes::Bytes;
 use distric_model::{Instant, NodeId};
 
 use crate::core::Core;
-use crate::door::{Accepted, Outputs, ReadId, ReadRefusal, ReadRefused, Refusal};
+use crate::door::{Accepted, Outputs, ReadId, ReadReady, ReadRefusal, ReadRefused, Refusal};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, EntryKind};
+use crate::lease::Lease;
 use crate::message::{AppendOutcome, Body, Heartbeat, HeartbeatReply};
 use crate::position::{LogIndex, Position};
 use crate::progress::{Again, Delivery, Flow, Progress};
@@ -25,6 +26,7 @@ pub(crate) struct Leader {
     /// The first entry of this term, which is the no-op.
     pub(crate) term_first: LogIndex,
     reads: Reads,
+    pub(crate) lease: Lease,
     /// Leadership is being handed over.
     pub(crate) transfer: Option<Transfer>,
     /// Bytes of entries of this term that are not committed.
@@ -45,6 +47,7 @@ impl Leader {
             round: 0,
             term_first: last.next(),
             reads: Reads::default(),
+            lease: Lease::new(core.config.lease_ms),
             transfer: None,
             uncommitted_bytes: 0,
             loaded_for: None,
@@ -121,13 +124,14 @@ impl Leader {
             return false;
         }
         self.heartbeat_due = next_heartbeat(core, now);
-        self.begin_round(core, out);
+        self.begin_round(core, now, out);
         self.dismiss_departed(core, now);
         true
     }
 
-    fn begin_round(&mut self, core: &mut Core, out: &mut Outputs) {
+    fn begin_round(&mut self, core: &mut Core, now: Instant, out: &mut Outputs) {
         self.round += 1;
+        self.lease.on_round(self.round, now);
         for (peer, progress) in &mut self.peers {
             // Never beyond what the follower has acknowledged: it may hold other entries there.
             let commit = core.hard.commit.min(progress.matched);
@@ -151,8 +155,14 @@ impl Leader {
         }
     }
 
-    /// Takes a read; see [`Reads`].
-    pub(crate) fn on_read(&mut self, core: &mut Core, id: ReadId, out: &mut Outputs) {
+    /// Takes a read; see [`Reads`] and [`Lease`].
+    pub(crate) fn on_read(&mut self, core: &mut Core, now: Instant, id: ReadId, out: &mut Outputs) {
+        if self.lease.holds(now) && core.hard.commit >= self.term_first {
+            core.stats.reads_count += 1;
+            core.stats.lease_reads_count += 1;
+            out.reads.push(ReadReady { id, index: core.hard.commit });
+            return;
+        }
         let limit_count = core.config.reads_max;
         if self.reads.len() >= limit_count {
             core.stats.reads_refused_count += 1;
@@ -161,23 +171,24 @@ impl Leader {
         }
         let is_alone = core.log.membership().is_only_voter(core.config.id);
         if self.reads.ask(id, core.hard.commit.max(self.term_first), self.round) && !is_alone {
-            self.begin_round(core, out);
+            self.begin_round(core, now, out);
         }
     }
 
     /// Answers the reads that are proven by now.
-    pub(crate) fn advance_reads(&mut self, core: &mut Core, out: &mut Outputs) {
-        if self.reads.len() == 0 {
+    pub(crate) fn advance_reads(&mut self, core: &mut Core, now: Instant, out: &mut Outputs) {
+        if self.reads.len() == 0 && !self.lease.is_wanted() {
             return;
         }
         let confirmed = core.log.membership().reached_by_majority(|voter| {
             if voter == core.config.id { u64::MAX } else { self.peers.get(&voter).map_or(0, |peer| peer.confirmed_round) }
         });
+        self.lease.on_confirmed(confirmed.unwrap_or(0).min(self.round));
         let before = out.reads.len();
         self.reads.release(confirmed.unwrap_or(0), core.hard.commit, &mut out.reads);
         core.stats.reads_count += (out.reads.len() - before) as u64;
         if self.reads.wants_round(self.round) {
-            self.begin_round(core, out);
+            self.begin_round(core, now, out);
         }
     }
 

@@ -34,6 +34,7 @@ mod change;
 mod election;
 mod follower;
 mod leader;
+mod lease;
 mod progress;
 mod read;
 mod transfer;

@@ -82,6 +82,8 @@ impl Raft {
             }
             core.reset(snapshot);
         }
+        // Whoever led before the stop may still rely on having been heard here.
+        core.leader_heard_at = Some(now);
         let mut follower = Follower::new(&mut core, now, None);
         if core.log.membership().is_only_voter(core.config.id) {
             // There is nobody to wait for.
@@ -106,7 +108,7 @@ impl Raft {
             Input::Loaded { entries } => self.on_loaded(entries, out),
             Input::ChangeMembership { wanted } => self.on_change(now, &wanted, out),
             Input::Transfer { target } => self.on_transfer(now, target, out),
-            Input::Read { id } => self.on_read(id, out),
+            Input::Read { id } => self.on_read(now, id, out),
             Input::Compacted { upto } => self.on_compacted(upto, out),
             Input::SnapshotReady { to, snapshot } => self.on_snapshot_at_hand(to, Some(snapshot), out),
             Input::SnapshotFailed { peer } => self.on_snapshot_at_hand(peer, None, out),
@@ -237,9 +239,9 @@ impl Raft {
         }
     }
 
-    fn on_read(&mut self, id: ReadId, out: &mut Outputs) {
+    fn on_read(&mut self, now: Instant, id: ReadId, out: &mut Outputs) {
         match &mut self.role {
-            Role::Leader(leader) => leader.on_read(&mut self.core, id, out),
+            Role::Leader(leader) => leader.on_read(&mut self.core, now, id, out),
             _ => self.core.reads_dropped.push(id),
         }
     }
@@ -416,7 +418,7 @@ impl Raft {
     /// What a leader does once something is committed or acknowledged, whatever the input was.
     fn advance(&mut self, now: Instant, out: &mut Outputs) {
         let Role::Leader(leader) = &mut self.role else { return };
-        leader.advance_reads(&mut self.core, out);
+        leader.advance_reads(&mut self.core, now, out);
         leader.tell_commit(&self.core, out);
         let is_removed = leader.advance_change(&mut self.core, now, out);
         if is_removed {

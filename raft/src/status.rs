@@ -117,6 +117,8 @@ pub struct Stats {
     pub campaigns_by_leave_count: u64,
     /// Reads answered.
     pub reads_count: u64,
+    /// Those of them that needed no round of heartbeats, because a lease held.
+    pub lease_reads_count: u64,
     /// Reads refused, or given up with the leadership.
     pub reads_refused_count: u64,
 }

@@ -69,6 +69,7 @@ impl Leader {
         // Matched means durable there: a target whose disk lags could lose its own election, or the log.
         if progress.matched == core.log.last().index && is_time {
             transfer.told_at = Some(now);
+            self.lease.end();
             core.send(target, Body::TimeoutNow, out);
             return is_farewell;
         }

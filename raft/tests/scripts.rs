@@ -194,6 +194,7 @@ fn found(words: &[&str]) -> Option<World> {
             config.election_offset_ms = (0..9).position(|at| world::node_id(at) == config.id).unwrap_or(9) as u64 * 1_000;
         },
         Some("kept=1") => |config| config.snapshot_kept_entries_max = 1,
+        Some("lease=200") => |config| config.lease_ms = 200,
         Some("reads=1") => |config| config.reads_max = 1,
         Some("uncommitted=300") => |config| config.uncommitted_bytes_max = 300,
         Some("append=100") => |config| {

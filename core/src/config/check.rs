@@ -110,6 +110,7 @@ fn meaning(raw: &RawConfig) -> Config {
             heartbeat_ms: fits(integer(raw, "raft.heartbeat_ms")),
             election_timeout_ms_min: fits(integer(raw, "raft.election_timeout_ms_min")),
             election_timeout_ms_max: fits(integer(raw, "raft.election_timeout_ms_max")),
+            lease_reads: truth(raw, "raft.lease_reads"),
             snapshot_entries: integer(raw, "raft.snapshot_entries"),
             snapshot_bytes: integer(raw, "raft.snapshot_bytes"),
             snapshot_keep_entries: integer(raw, "raft.snapshot_keep_entries"),

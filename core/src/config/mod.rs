@@ -209,12 +209,22 @@ pub struct RaftConfig {
     pub election_timeout_ms_min: u32,
     /// Longest wait before a campaign, milliseconds.
     pub election_timeout_ms_max: u32,
+    /// Whether leaders answer questions by their lease.
+    pub lease_reads: bool,
     /// A group's state is checkpointed after so many entries.
     pub snapshot_entries: u64,
     /// Or after so many bytes of entries.
     pub snapshot_bytes: u64,
     /// So many entries before a checkpoint stay in the log.
     pub snapshot_keep_entries: u64,
+}
+
+impl RaftConfig {
+    /// How long a leader answers by its lease, milliseconds: three quarters of the shortest election timeout, so that clocks whose rates differ by
+    /// up to a third do no harm. Zero without leases.
+    pub fn lease_ms(&self) -> u64 {
+        if self.lease_reads { u64::from(self.election_timeout_ms_min) * 3 / 4 } else { 0 }
+    }
 }
 
 /// The durable log.

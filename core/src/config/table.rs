@@ -276,6 +276,13 @@ pub const KEYS: &[KeyInfo] = &[
         "Longest silence before a campaign; above the shortest.",
     ),
     key(
+        "raft.lease_reads",
+        Kind::Bool,
+        Fallback::Value("false"),
+        "Whether a leader answers questions at once for three quarters of `raft.election_timeout_ms_min` after a majority heard from it, rather than \
+         asking a majority for each. Rests on clocks whose rates differ by less than a third.",
+    ),
+    key(
         "raft.snapshot_entries",
         Kind::Integer(count(100, 10_000_000)),
         Fallback::Value("10000"),

@@ -378,6 +378,7 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
         heartbeat_ms: u64::from(config.raft.heartbeat_ms),
         election_timeout_ms_min: u64::from(config.raft.election_timeout_ms_min),
         election_timeout_ms_max: u64::from(config.raft.election_timeout_ms_max),
+        lease_ms: config.raft.lease_ms(),
         checkpoints: CheckpointPolicy {
             entries: config.raft.snapshot_entries,
             bytes: config.raft.snapshot_bytes,

@@ -59,6 +59,8 @@ pub struct Setup {
     pub bytes_in_flight_max: u64,
     pub requests_per_second: Option<u32>,
     pub checkpoints: CheckpointPolicy,
+    /// How long leaders answer by their lease.
+    pub lease_ms: u64,
 }
 
 impl Setup {
@@ -77,6 +79,7 @@ impl Setup {
             bytes_in_flight_max: 1 << 24,
             requests_per_second: None,
             checkpoints: CheckpointPolicy::default(),
+            lease_ms: 0,
         }
     }
 

@@ -217,6 +217,7 @@ impl Node {
             heartbeat_ms: 50,
             election_timeout_ms_min: 300,
             election_timeout_ms_max: 600,
+            lease_ms: setup.lease_ms,
             checkpoints: setup.checkpoints,
         });
         for (group, mut recovered) in groups {

@@ -23,6 +23,8 @@ struct Weather {
     fault_every_us: u64,
     /// Clocks run at rates of their own.
     clocks_differ: bool,
+    /// Leaders answer reads by lease: then clocks keep to what a lease rests on, and neither jump nor differ by more than it allows for.
+    leases: bool,
     /// One node is beyond help when everything else is healed.
     lasting: Option<(NodeAt, Lasting)>,
 }
@@ -128,6 +130,8 @@ impl Storm {
             stall_percent: random.below(3),
             fault_every_us: [50_000, 300_000, 1_500_000][random.below(3) as usize],
             clocks_differ: random.percent(30),
+            // Drawn apart, so that what else a seed does stays what it was.
+            leases: Random(seed ^ 0x6c65_6173_6500).percent(40),
             lasting: None,
         };
         let (eager_commit, aligned_heartbeats) = (random.percent(40), random.percent(40));
@@ -137,7 +141,9 @@ impl Storm {
         let victim = random.below(node_count as u64) as NodeAt;
         weather.lasting = lasts.then_some((victim, lasting));
         let spare_count = if lasts { 0 } else { [0, 1, 2, 3][random.below(4) as usize] };
+        let lease_ms = if weather.leases { LEASE_MS } else { 0 };
         let mut world = World::with_spares(node_count, spare_count, group_count, move |config| {
+            config.lease_ms = lease_ms;
             (config.eager_commit, config.aligned_heartbeats) = (eager_commit, aligned_heartbeats);
             // Small bounds, so that all of them are met.
             config.append_bytes_max = 300;
@@ -542,8 +548,11 @@ impl Storm {
             }
             6 => {
                 self.faults.clock_jumps += 1;
-                let ahead_us = [0, 100_000, 2_000_000][self.random.below(3) as usize];
-                let rate = if self.weather.clocks_differ { 70 + self.random.below(70) } else { 100 };
+                let mut ahead_us = [0, 100_000, 2_000_000][self.random.below(3) as usize];
+                let mut rate = if self.weather.clocks_differ { 70 + self.random.below(70) } else { 100 };
+                if self.weather.leases {
+                    (ahead_us, rate) = (0, 88 + rate % 25);
+                }
                 let now = self.world.now;
                 self.world.nodes[at].clock.set(now, ahead_us, rate);
             }
@@ -581,6 +590,7 @@ impl Storm {
             stall_percent: 0,
             fault_every_us: 0,
             clocks_differ: false,
+            leases: false,
             lasting,
         };
         self.agenda
@@ -665,6 +675,8 @@ impl Random {
 
 /// The leads are moved to a node beyond help so long after healing: there are leaders by then, and their successors have time.
 const MISLEAD_AFTER_US: u64 = 4_500_000;
+/// Of the shortest election timeout of 300 ms: clocks between 88 and 112 % of the world's differ by less than the quotient.
+const LEASE_MS: u64 = 225;
 /// So long a process that goes on reads what waits.
 const UNREAD_US: u64 = 3_000;
 /// So many commands and reads at least are served in two elections' time once everything is well.

@@ -62,6 +62,7 @@ impl Totals {
             self.stats.transfers_count += stats.transfers_count;
             self.stats.transfers_aborted_count += stats.transfers_aborted_count;
             self.stats.campaigns_by_leave_count += stats.campaigns_by_leave_count;
+            self.stats.lease_reads_count += stats.lease_reads_count;
         }
     }
 
@@ -107,6 +108,7 @@ impl Totals {
             ("crashes between a durable snapshot and its log", self.faults.crashes_in_install),
             ("logs begun anew at the start", self.faults.logs_reset_at_start),
             ("reads answered", self.faults.reads_answered),
+            ("reads answered by lease", self.stats.lease_reads_count),
             ("reads refused", self.faults.reads_refused),
         ];
         for (what, count) in counts {

@@ -38,6 +38,8 @@ const GROUPS: u32 = 2;
 const ACTS: usize = 250;
 /// How fast a node's clock may run, in thousandths of the world's.
 const CLOCK_RATES_PERMILLE: [u64; 5] = [1_000, 900, 990, 1_010, 1_100];
+/// Of a shortest election timeout of 300 ms.
+const LEASE_MS: u64 = 225;
 /// A calm cluster has a leader of every group, and everything applied everywhere, within this.
 const CALM_MS: u64 = 30_000;
 
@@ -124,8 +126,17 @@ impl Storm {
         let changes = draws.draw().is_multiple_of(4);
         let change =
             changes.then(|| Change { leaver: (draws.draw() % NODES as u64) as usize, has_joined: false, is_asked: false, is_lost: false });
-        let setup =
-            Setup { nodes: NODES, spares: usize::from(changes), work_groups: GROUPS, checkpoints, traces: true, ..Setup::of(seed, shards) };
+        // Within what the rates of the clocks allow for.
+        let lease_ms = if seed % 4 == 3 { LEASE_MS } else { 0 };
+        let setup = Setup {
+            nodes: NODES,
+            spares: usize::from(changes),
+            work_groups: GROUPS,
+            checkpoints,
+            lease_ms,
+            traces: true,
+            ..Setup::of(seed, shards)
+        };
         let mut world = World::new(setup);
         let body = catalog_body(Some(RULES), Some(WORKFLOWS));
         let client = world.client_of(0, 0);

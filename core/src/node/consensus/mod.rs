@@ -64,6 +64,8 @@ pub struct ConsensusOptions {
     pub election_timeout_ms_min: u64,
     /// Longest election timeout, milliseconds.
     pub election_timeout_ms_max: u64,
+    /// How long a leader answers questions by its lease, milliseconds; zero: it never does.
+    pub lease_ms: u64,
     /// When the machines are asked for checkpoints.
     pub checkpoints: CheckpointPolicy,
 }
@@ -188,6 +190,7 @@ impl Consensus {
         config.heartbeat_ms = self.options.heartbeat_ms;
         config.election_timeout_ms_min = self.options.election_timeout_ms_min;
         config.election_timeout_ms_max = self.options.election_timeout_ms_max;
+        config.lease_ms = self.options.lease_ms;
         config.eager_commit = true;
         config.aligned_heartbeats = true;
         let (recovered_upto, command_bytes_max) = (recovered.last.index, config.command_bytes_max);
