@@ -126,3 +126,33 @@ fn a_drain_that_meets_a_lead_on_the_move_is_not_lost() {
         assert_eq!(status, ["draining"], "seed {seed}");
     }
 }
+
+#[test]
+fn a_drain_that_meets_no_lead_for_long_is_put_again_and_the_last_word_counts() {
+    for (seed, words) in [(1, &[true][..]), (2, &[true, false]), (3, &[true, false, true])] {
+        let mut world = cluster(seed, 2);
+        let from = leader(&world, 1);
+        let worker = world.worker_of(from, 0, &["job"], diligent(5));
+        world.run_ms(500);
+        let client = world.client_of(from, 0);
+        let others = [(from + 1) % 3, (from + 2) % 3];
+        others.iter().for_each(|other| world.crash(*other));
+        world.run_ms(2_000);
+        let id = Some(world.workers[worker].id.uuid());
+        for drain in words {
+            let kind = if *drain { CommandKind::DrainWorker } else { CommandKind::UndrainWorker };
+            world.ask(client, &Command { kind: kind.number(), id, ..Command::default() }).reply();
+            // Longer than a proposal is held for a leader, so that they meet.
+            world.run_ms(7_000);
+        }
+        others.iter().for_each(|other| world.start(*other));
+        world.run_ms(8_000);
+        let mono = world.mono;
+        world.workers[worker].node = leader(&world, 1);
+        world.workers[worker].dial_again(mono);
+        world.run_ms(2_000);
+        let views = world.machine(from, 1).workers_view();
+        let drains = views.iter().map(|view| view.status == "draining").collect::<Vec<_>>();
+        assert_eq!(drains, [*words.last().unwrap()], "seed {seed}: {views:?}");
+    }
+}

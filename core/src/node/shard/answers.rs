@@ -40,7 +40,7 @@ impl Shard {
                 }
             }
             Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
-            Waiting::Catalog { .. } | Waiting::Housekeeping | Waiting::Drain | Waiting::OwnLead { .. } => {}
+            Waiting::Catalog { .. } | Waiting::Housekeeping | Waiting::Drain { .. } | Waiting::OwnLead { .. } => {}
         }
     }
 
@@ -123,7 +123,8 @@ impl Shard {
         match proposal.waiting {
             Waiting::Submit(to) | Waiting::Command(to) => self.refuse(now, to, refusal, out),
             // The worker keeps its result and sends it again when the session is renewed or its own patience ends.
-            Waiting::Result { .. } | Waiting::Housekeeping | Waiting::Drain | Waiting::OwnLead { .. } => {}
+            Waiting::Result { .. } | Waiting::Housekeeping | Waiting::OwnLead { .. } => {}
+            Waiting::Drain { tries } => self.drain_again(now, tries, proposal, out),
             Waiting::Definition => self.forget_definition(proposal.group, proposal.command),
             Waiting::Catalog { from, .. } => Self::answer(from, super::super::question::Answer::Rejected(Box::new(refusal)), out),
         }

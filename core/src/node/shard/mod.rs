@@ -42,7 +42,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use distric_exec::command::WorkerCredit;
 use distric_exec::{Command, Effect, Settings};
-use distric_model::{ClusterId, GroupId, InstanceId, Instant, NodeId};
+use distric_model::{ClusterId, GroupId, InstanceId, Instant, NodeId, WorkerId};
 use distric_wire::{Frame, FrameError};
 
 use self::barriers::Barriers;
@@ -122,6 +122,8 @@ pub struct Shard {
     proposals: Proposals,
     /// Definitions on their way: encoded, by group.
     defining: BTreeSet<(GroupId, Bytes)>,
+    /// Whether a worker is to be drained, as was last said.
+    drains: BTreeMap<WorkerId, bool>,
     questions: Questions,
     barriers: Barriers,
     partitions: BTreeMap<GroupId, Partition>,
@@ -156,6 +158,7 @@ impl Shard {
             next_batch: 0,
             proposals: Proposals::new(options.index),
             defining: BTreeSet::new(),
+            drains: BTreeMap::new(),
             questions: Questions::default(),
             barriers: Barriers::default(),
             partitions: BTreeMap::new(),

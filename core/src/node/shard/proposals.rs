@@ -62,7 +62,10 @@ pub enum Waiting {
     /// Something between groups: nobody is told, and whoever wants it proposes it again.
     Housekeeping,
     /// An operator's drain, who has been told that it is done: whoever leads takes it.
-    Drain,
+    Drain {
+        /// How often it was put again.
+        tries: u8,
+    },
     /// A leader's tick, its workers' comings and goings: nobody is told, and no other lead takes it.
     OwnLead {
         /// The term that it leads.
@@ -75,7 +78,7 @@ pub enum Waiting {
 impl Waiting {
     /// Whether nobody waits for an answer: the commit ends it.
     pub fn is_for_nobody(&self) -> bool {
-        matches!(self, Self::Housekeeping | Self::Drain | Self::OwnLead { .. })
+        matches!(self, Self::Housekeeping | Self::Drain { .. } | Self::OwnLead { .. })
     }
 }
 

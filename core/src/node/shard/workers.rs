@@ -386,13 +386,25 @@ impl Shard {
 
     /// An operator drains a worker, or ends the drain.
     pub(super) fn on_worker_drain(&mut self, now: Now, worker: WorkerId, drain: bool, out: &mut ShardOutputs) {
+        self.drains.insert(worker, drain);
+        if self.drains.len() > DRAINS_KEPT_MAX {
+            self.drains.pop_first();
+        }
         let groups: Vec<GroupId> = self.partitions.keys().copied().collect();
         for group in groups {
             let drain = Command::WorkerDrain(WorkerDrain { worker, drain });
-            self.propose_unanswered(now, group, Waiting::Drain, &drain, out);
+            self.propose_unanswered(now, group, Waiting::Drain { tries: 0 }, &drain, out);
         }
         if self.workers.find(worker).is_some_and(|attached| attached.shard == self.options.index) {
             self.send_to_worker(now, worker, &Drain { drain }, out);
+        }
+    }
+
+    /// A group that had no leader for so long did not take a drain: it is put again, unless something else was said of the worker since.
+    pub(super) fn drain_again(&mut self, now: Now, tries: u8, proposal: Proposal, out: &mut ShardOutputs) {
+        let Ok(Command::WorkerDrain(WorkerDrain { worker, drain })) = Command::decode(&proposal.command) else { return };
+        if tries < DRAIN_TRIES_MAX && self.drains.get(&worker) == Some(&drain) {
+            self.propose(now, Proposal { waiting: Waiting::Drain { tries: tries + 1 }, ..proposal }, out);
         }
     }
 
@@ -412,5 +424,9 @@ impl Shard {
     }
 }
 
+/// A drain is put so often to a group that has no leader: for some five minutes.
+const DRAIN_TRIES_MAX: u8 = 60;
+/// What was last said of so many workers is known, should a group have to be told again.
+const DRAINS_KEPT_MAX: usize = 1_024;
 /// Most credit that one frame may move.
 const CREDIT_MAX: i64 = 1 << 20;
