@@ -49,7 +49,8 @@ fn one(asked: &Asked, (name, for_s, part): Cut, seed: u64) -> (String, u64) {
         .collect();
     let (healed, bytes, packets) = (world.now, world.bytes_sent, world.packets_sent);
     world.passes = Box::new(|_, _| true);
-    let took = world.converge(300 * S);
+    // Through a bridge members are lost one by one, and who is lost again and again is taken back after an hour at the latest.
+    let took = world.converge(2 * 3_600 * S);
     let per = |count: u64, world: &World| count as f64 / n as f64 / (world.now - healed) as f64 * 1e6;
     let (bytes, packets) = (per(world.bytes_sent - bytes, &world), per(world.packets_sent - packets, &world));
     world.run_for(30 * S);
