@@ -9,6 +9,7 @@ use crate::compile::{Consequence, Program};
 use crate::decision::{Decision, Envelope, PayloadError, PayloadFormat};
 use crate::document::Problem;
 use crate::explain::{Explanation, explain};
+use crate::index::Payload;
 use crate::index::scratch::{self, Scratch};
 use crate::message::Message;
 use crate::payload;
@@ -35,6 +36,24 @@ impl Catalog {
     /// [`TRANSFORMING_ANCESTORS_MAX`](crate::TRANSFORMING_ANCESTORS_MAX).
     pub fn compile(version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
         Ok(Self { version, set: rules.clone(), program: Arc::new(Program::compile(rules)?) })
+    }
+
+    /// Compiles a checked rule set as this version, at a cost that follows what it changes: where at most [`CHANGED_MAX`](crate::CHANGED_MAX)
+    /// rules of a large set are new or gone, the index of this catalog is kept, and one over the new rules is laid over it. Decides as
+    /// [`Catalog::compile`]d.
+    ///
+    /// Errors: as there. Checked by `rules/src/layers/tests.rs`.
+    pub fn recompile(&self, version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
+        let under = self.program.under.as_ref().map_or(&self.program, |under| &under.program);
+        match Program::compile_over(under, rules)? {
+            Some(program) => Ok(Self { version, set: rules.clone(), program }),
+            None => Self::compile(version, rules),
+        }
+    }
+
+    /// Whether messages are read twice, for rules that changed since one index was built over all: [`Catalog::compile`] ends that.
+    pub fn is_layered(&self) -> bool {
+        self.program.under.is_some()
     }
 
     /// The same rules as another version of the catalog: shares everything that was compiled.
@@ -105,19 +124,18 @@ impl Catalog {
         *decision = Decision { catalog_version: self.version, rules, places, ..Decision::default() };
         let timestamp = self.timestamp(envelope);
         scratch::with(|scratch| {
-            let index = &self.program.index;
             let format = PayloadFormat::of(envelope.content_type).unwrap_or(PayloadFormat::Json);
-            let read = match format {
-                PayloadFormat::Json => index.read_text(scratch, envelope, timestamp.as_deref(), payload),
-                PayloadFormat::MessagePack => index.read_packed(scratch, envelope, timestamp.as_deref(), payload),
+            let readable = match format {
+                PayloadFormat::Json => std::str::from_utf8(payload).ok().map(Payload::Text),
+                PayloadFormat::MessagePack => Some(Payload::Packed(payload)),
             };
-            let Some(text) = read else {
+            let find = |payload| self.program.find::<COUNTED>(scratch, envelope, timestamp.as_deref(), payload, work_ns);
+            let Some(text) = readable.and_then(find) else {
                 let parsed = payload::parse_form(format, payload)?;
                 self.decide_parsed::<COUNTED>(scratch, envelope, timestamp.as_deref(), &parsed, decision, work_ns);
                 return Ok(());
             };
-            index.find::<COUNTED>(scratch, text, work_ns);
-            decision.event_type = index.event_type(scratch, envelope, text);
+            decision.event_type = self.program.lowest().event_type(scratch, envelope, text);
             // Only what transforms and templates read must be parsed in full.
             let reads_payload = self.program.consequence(&scratch.matched) == Consequence::Payload;
             let parsed = if reads_payload { payload::parse_form(format, payload)? } else { Value::Null };
@@ -143,8 +161,8 @@ impl Catalog {
         decision: &mut Decision,
         work_ns: &mut [u64],
     ) {
-        self.program.index.read_value(scratch, envelope, timestamp, payload);
-        self.program.index.find::<COUNTED>(scratch, "", work_ns);
+        let found = self.program.find::<COUNTED>(scratch, envelope, timestamp, Payload::Value(payload), work_ns);
+        assert!(found.is_some(), "what is parsed can be read");
         decision.event_type = event_type(envelope, payload);
         self.conclude(&scratch.matched, Message { payload, envelope, timestamp }, decision);
     }

@@ -7,6 +7,7 @@ use crate::action::Start;
 use crate::condition::{Comparison, Condition};
 use crate::document::Problem;
 use crate::index::Index;
+use crate::layers::{CHANGED_MAX, CHANGED_SHARE, GONE, Under};
 use crate::lint::TRANSFORMING_ANCESTORS_MAX;
 use crate::message::Resolution;
 use crate::order::evaluation_order;
@@ -27,7 +28,7 @@ pub(crate) enum Test {
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub rule: Arc<Rule>,
-    pub test: Test,
+    pub test: Arc<Test>,
     /// Places of the rules it comes after; `None` for a disabled one, which never matches.
     pub after: Vec<Option<u32>>,
     /// Places of all rules with transforms that it comes after, directly or through others; ascending.
@@ -43,14 +44,18 @@ pub(crate) struct Program {
     pub paths: Vec<Path>,
     /// Whether somebody asks for `$timestamp`.
     pub uses_timestamp: bool,
-    /// Answers for all conditions on the message as it was sent.
+    /// Answers for all conditions on the message as it was sent, but for those of the rules under it.
     pub index: Index,
+    /// The program whose index answers for the rules that it has in common with this one.
+    pub under: Option<Under>,
     /// Places of the rules that may see another payload than the message's; ascending.
     pub viewers: Vec<u32>,
     /// By place: the rule's id, close to the others because every match is answered with it.
     pub ids: Vec<Arc<str>>,
     /// By place: what a match leads to.
     consequences: Vec<Consequence>,
+    /// Places in the order of ids.
+    by_id: Vec<u32>,
 }
 
 /// What a match of a rule leads to; each includes the ones before it.
@@ -68,41 +73,64 @@ pub(crate) enum Consequence {
 impl Program {
     /// Compiles the enabled rules of a set. Errors: a cycle, or more transforming ancestors than a rule may have.
     pub fn compile(set: &RuleSet) -> Result<Self, Vec<Problem>> {
-        let enabled: Vec<&Arc<Rule>> = set.shared_rules().filter(|rule| rule.enabled).collect();
-        let plain: Vec<&Rule> = enabled.iter().map(|rule| &***rule).collect();
-        let order = evaluation_order(&plain).map_err(|cycles| {
-            let problem = |cycle: &Vec<usize>| {
-                plain[cycle[0]].error(plain[cycle[0]].at, "after", "these rules wait for each other", Some("no cycle"))
-            };
-            cycles.iter().map(problem).collect::<Vec<_>>()
-        })?;
-        let places: BTreeMap<&str, u32> = order.iter().zip(0..).map(|(i, place)| (plain[*i].id(), place)).collect();
-        let mut program = Self::default();
-        let mut numbers = BTreeMap::new();
+        let order = Order::of(set)?;
+        let mut numbers = Numbers::default();
+        let tests = order.rules().map(|rule| Arc::new(Test::compile(&rule.full_condition(), &mut numbers))).collect();
+        let mut program = Self::laid_out(&order, tests, numbers)?;
+        let tests: Vec<&Test> = program.rules.iter().map(|compiled| &*compiled.test).collect();
+        program.index = Index::build(&tests, &program.paths);
+        Ok(program)
+    }
+
+    /// Compiles a set of which `under` has most rules: its index goes on answering for them, and only the others are put into one; where
+    /// there are no others, it is `under` itself. `None`: it has too few of them, or is too small for this to pay. Errors: as
+    /// [`Self::compile`].
+    pub fn compile_over(under: &Arc<Self>, set: &RuleSet) -> Result<Option<Arc<Self>>, Vec<Problem>> {
+        assert!(under.under.is_none(), "there are at most two layers");
+        let order = Order::of(set)?;
+        let Some(shared) = Shared::between(under, &order) else { return Ok(None) };
+        if shared.own_places.is_empty() && under.rules.len() == shared.origins.len() {
+            return Ok(Some(under.clone()));
+        }
+        let mut numbers = Numbers::after(&under.paths);
+        let test = |(rule, from): (&Arc<Rule>, &u32)| match under.rules.get(*from as usize) {
+            Some(known) => known.test.clone(),
+            None => Arc::new(Test::compile(&rule.full_condition(), &mut numbers)),
+        };
+        let tests = order.rules().zip(&shared.origins).map(test).collect();
+        let mut program = Self::laid_out(&order, tests, numbers)?;
+        // Paths of its own, so that no message is read for what only rules under it ask.
+        let mut own = Numbers::default();
+        let tests: Vec<Test> =
+            shared.own_places.iter().map(|place| Test::compile(&program.rules[*place as usize].rule.full_condition(), &mut own)).collect();
+        program.index = Index::build(&tests.iter().collect::<Vec<_>>(), &own.into_paths());
+        program.under = Some(Under { program: under.clone(), places: shared.places, own_places: shared.own_places });
+        Ok(Some(Arc::new(program)))
+    }
+
+    /// Everything but the index.
+    fn laid_out(order: &Order<'_>, tests: Vec<Arc<Test>>, numbers: Numbers) -> Result<Self, Vec<Problem>> {
+        let mut program = Self { rules: Vec::with_capacity(tests.len()), by_id: order.by_id(), ..Self::default() };
         let mut problems = Vec::new();
-        for i in order {
-            let rule = enabled[i].clone();
-            let test = Test::compile(&rule.full_condition(), &mut numbers);
-            let after: Vec<Option<u32>> = rule.after.iter().map(|(id, _)| places.get(&**id).copied()).collect();
-            let ancestors = program.ancestors(&after);
+        for (rule, test) in order.rules().zip(tests) {
+            let rule = rule.clone();
+            let after: Vec<Option<u32>> = rule.after.iter().map(|(id, _)| order.place_of(id, &program.by_id)).collect();
+            let mut ancestors = program.ancestors(&after);
             if ancestors.len() > TRANSFORMING_ANCESTORS_MAX {
                 let expected = format!("at most {TRANSFORMING_ANCESTORS_MAX}");
                 let message = format!("`{}` comes after {} rules with transforms", rule.id, ancestors.len());
                 problems.push(rule.error(rule.at, "after", message, Some(&expected)));
-                continue;
+                // So that what comes after it is not refused for the same ones.
+                ancestors.clear();
             }
             program.rules.push(Compiled { rule, test, after, ancestors });
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        program.paths = vec![Path::EventType; numbers.len()];
-        for (path, number) in numbers {
-            program.paths[number as usize] = path;
-        }
+        program.paths = numbers.into_paths();
         program.uses_timestamp =
             program.paths.contains(&Path::Timestamp) || program.rules.iter().any(|compiled| compiled.rule.reads_timestamp());
-        program.index = Index::build(&program.rules, &program.paths);
         program.viewers =
             program.rules.iter().zip(0..).filter(|(compiled, _)| !compiled.ancestors.is_empty()).map(|(_, place)| place).collect();
         program.ids = program.rules.iter().map(|compiled| compiled.rule.id.clone()).collect();
@@ -140,17 +168,108 @@ impl Program {
     }
 }
 
-fn number(numbers: &mut BTreeMap<Path, u32>, path: &Path) -> u32 {
-    if let Some(number) = numbers.get(path) {
-        return *number;
+/// The enabled rules of a set, and the order in which they are evaluated.
+struct Order<'s> {
+    /// In the order of ids.
+    enabled: Vec<&'s Arc<Rule>>,
+    /// Positions in `enabled`.
+    order: Vec<usize>,
+}
+
+impl<'s> Order<'s> {
+    fn of(set: &'s RuleSet) -> Result<Self, Vec<Problem>> {
+        let enabled: Vec<&Arc<Rule>> = set.shared_rules().filter(|rule| rule.enabled).collect();
+        let plain: Vec<&Rule> = enabled.iter().map(|rule| &***rule).collect();
+        let order = evaluation_order(&plain).map_err(|cycles| {
+            let problem = |cycle: &Vec<usize>| {
+                plain[cycle[0]].error(plain[cycle[0]].at, "after", "these rules wait for each other", Some("no cycle"))
+            };
+            cycles.iter().map(problem).collect::<Vec<_>>()
+        })?;
+        Ok(Self { enabled, order })
     }
-    let next = numbers.len() as u32;
-    numbers.insert(path.clone(), next);
-    next
+
+    /// The rules by place.
+    fn rules(&self) -> impl Iterator<Item = &'s Arc<Rule>> {
+        self.order.iter().map(|i| self.enabled[*i])
+    }
+
+    /// Places in the order of ids.
+    fn by_id(&self) -> Vec<u32> {
+        let mut places = vec![0; self.order.len()];
+        (0..).zip(&self.order).for_each(|(place, i)| places[*i] = place);
+        places
+    }
+
+    fn place_of(&self, id: &str, by_id: &[u32]) -> Option<u32> {
+        self.enabled.binary_search_by(|rule| rule.id().cmp(id)).ok().map(|i| by_id[i])
+    }
+}
+
+/// What a program has in common with the rules of another set.
+struct Shared {
+    /// By place of the set: the program's place of the same rule, or [`GONE`].
+    origins: Vec<u32>,
+    /// By place of the program: the set's place of the same rule, or [`GONE`].
+    places: Vec<u32>,
+    /// Places of the set's other rules; ascending.
+    own_places: Vec<u32>,
+}
+
+impl Shared {
+    /// `None`: too little.
+    fn between(program: &Program, order: &Order<'_>) -> Option<Self> {
+        let by_id = order.by_id();
+        let mut shared = Self { origins: vec![GONE; by_id.len()], places: vec![GONE; program.rules.len()], own_places: Vec::new() };
+        let mut known = program.by_id.iter().copied().peekable();
+        let mut kept_count = 0;
+        for (rule, place) in order.enabled.iter().zip(by_id) {
+            while let Some(from) = known.next_if(|from| program.ids[*from as usize] <= rule.id) {
+                if Arc::ptr_eq(&program.rules[from as usize].rule, rule) {
+                    shared.origins[place as usize] = from;
+                    shared.places[from as usize] = place;
+                    kept_count += 1;
+                }
+            }
+        }
+        let own_count = shared.origins.len() - kept_count;
+        let changed_count = own_count.max(program.rules.len() - kept_count);
+        if changed_count > CHANGED_MAX.min(program.rules.len() / CHANGED_SHARE) {
+            return None;
+        }
+        shared.own_places = (0..).zip(&shared.origins).filter(|(_, from)| **from == GONE).map(|(place, _)| place).collect();
+        Some(shared)
+    }
+}
+
+/// Numbers of paths.
+#[derive(Default)]
+struct Numbers(BTreeMap<Path, u32>);
+
+impl Numbers {
+    /// Paths that have numbers keep them.
+    fn after(paths: &[Path]) -> Self {
+        Self(paths.iter().cloned().zip(0..).collect())
+    }
+
+    fn number(&mut self, path: &Path) -> u32 {
+        if let Some(number) = self.0.get(path) {
+            return *number;
+        }
+        let next = self.0.len() as u32;
+        self.0.insert(path.clone(), next);
+        next
+    }
+
+    fn into_paths(self) -> Vec<Path> {
+        let mut paths = vec![Path::EventType; self.0.len()];
+        self.0.into_iter().for_each(|(path, number)| paths[number as usize] = path);
+        paths
+    }
 }
 
 impl Test {
-    fn compile(condition: &Condition, numbers: &mut BTreeMap<Path, u32>) -> Self {
+    fn compile(condition: &Condition, numbers: &mut Numbers) -> Self {
         match condition {
             Condition::All(list) => {
                 let mut tests = Vec::new();
@@ -164,7 +283,7 @@ impl Test {
             }
             Condition::Any(list) => Self::Any(cheapest_first(list.iter().map(|condition| Self::compile(condition, numbers)).collect())),
             Condition::Not(inner) => Self::Not(Box::new(Self::compile(inner, numbers))),
-            Condition::Compare(comparison) => Self::Compare(number(numbers, &comparison.field), comparison.clone()),
+            Condition::Compare(comparison) => Self::Compare(numbers.number(&comparison.field), comparison.clone()),
         }
     }
 

@@ -18,6 +18,7 @@ mod conflict;
 mod decision;
 mod explain;
 mod index;
+mod layers;
 mod lint;
 mod message;
 mod operator;
@@ -39,6 +40,7 @@ pub use decision::{Action, Decision, Envelope, Note, PayloadError, PayloadFormat
 pub use document::{Problem, Problems, Severity, did_you_mean};
 pub use duration::parse_duration_ms;
 pub use explain::{ConditionExplanation, Explanation, Outcome, RuleExplanation};
+pub use layers::CHANGED_MAX;
 pub use lint::TRANSFORMING_ANCESTORS_MAX;
 pub use pattern::{REGEX_BYTES_MAX, REGEX_PROGRAM_BYTES_MAX};
 pub use price::{CATALOG_CONDITIONS_MAX, CATALOG_NS_MAX, CATALOG_REGEX_BYTES_MAX, RULE_CONDITIONS_MAX, RULE_NS_MAX};

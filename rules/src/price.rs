@@ -40,15 +40,19 @@ pub(crate) struct Price {
     pub conditions_count: usize,
     /// What it costs a message that it has nothing to do with, nanoseconds.
     pub every_message_ns: u64,
+    /// Whether there is a regular expression among its comparisons.
+    pub has_regex: bool,
 }
 
 impl Price {
-    /// Prices a rule.
-    pub fn of(rule: &Rule) -> Self {
+    /// Prices a condition, together with an equality of the event type or without.
+    pub fn of(condition: &Condition, has_event_type: bool) -> Self {
         let (mut conditions_count, mut all_ns) = (0, 0);
-        add(&rule.condition, &mut conditions_count, &mut all_ns);
-        let is_found = rule.event_type.is_some() || has_handle(&rule.condition);
-        Self { conditions_count, every_message_ns: if is_found { 0 } else { all_ns } }
+        add(condition, &mut conditions_count, &mut all_ns);
+        let is_found = has_event_type || has_handle(condition);
+        let mut has_regex = false;
+        each_regex(condition, &mut |_, _| has_regex = true);
+        Self { conditions_count, every_message_ns: if is_found { 0 } else { all_ns }, has_regex }
     }
 }
 
@@ -104,7 +108,7 @@ fn is_handle(comparison: &Comparison) -> bool {
 pub(crate) fn check_prices(set: &RuleSet, problems: &mut Problems) {
     let (mut conditions_count, mut every_message_ns) = (0, 0_u64);
     for rule in set.iter().filter(|rule| rule.enabled) {
-        let price = Price::of(rule);
+        let price = rule.price;
         conditions_count += price.conditions_count;
         every_message_ns = every_message_ns.saturating_add(price.every_message_ns);
         if price.conditions_count > RULE_CONDITIONS_MAX {
@@ -137,7 +141,7 @@ pub(crate) fn check_prices(set: &RuleSet, problems: &mut Problems) {
 fn regex_bytes(set: &RuleSet) -> (u64, Option<&Rule>) {
     let mut by_text: BTreeMap<String, u64> = BTreeMap::new();
     let mut largest: Option<(u64, &Rule)> = None;
-    for rule in set.iter() {
+    for rule in set.iter().filter(|rule| rule.price.has_regex) {
         let mut note = |comparison: &Comparison, pattern: &Pattern| {
             let bytes = pattern.program_bytes();
             by_text.insert(comparison.value.to_string(), bytes);
@@ -180,7 +184,7 @@ const HANDLES: &str = "an equality, a range, a network, or a text to look for th
 
 /// Warns when many rules can only be evaluated one by one.
 pub(crate) fn lint_prices(rules: &[&Rule], problems: &mut Problems) {
-    let costly = rules.iter().map(|rule| (rule, Price::of(rule).every_message_ns)).filter(|(_, ns)| *ns > 0);
+    let costly = rules.iter().map(|rule| (rule, rule.price.every_message_ns)).filter(|(_, ns)| *ns > 0);
     let (count, total_ns) = costly.clone().fold((0, 0_u64), |(count, sum), (_, ns)| (count + 1, sum.saturating_add(ns)));
     let Some((worst, worst_ns)) = costly.max_by_key(|(rule, ns)| (*ns, std::cmp::Reverse(&rule.id))) else { return };
     if total_ns > NOTABLE_NS {

@@ -8,6 +8,7 @@ use crate::action::{ACTIONS_MAX, Start, parse_name};
 use crate::condition::Condition;
 use crate::document::{Cursor, Position, Problem, Problems};
 use crate::path::Path;
+use crate::price::Price;
 use crate::transform::{TRANSFORMS_MAX, Transform};
 
 /// Largest priority, and the smallest with a minus sign.
@@ -45,6 +46,8 @@ pub struct Rule {
     pub(crate) at: Position,
     /// `rules[3]`; empty when the rule was a document of its own.
     pub(crate) path: String,
+    /// What it costs, as far as it alone decides that.
+    pub(crate) price: Price,
 }
 
 const KEYS: [&str; 13] = [
@@ -122,13 +125,15 @@ impl Rule {
         if problems.errors_count() > errors_before {
             return None;
         }
+        let condition = condition?;
+        let price = Price::of(&condition, event_type.is_some());
         Some(Self {
             id: id?.into(),
             description,
             enabled,
             priority,
             event_type,
-            condition: condition?,
+            condition,
             condition_at,
             transforms: transforms?,
             after: after?,
@@ -138,6 +143,7 @@ impl Rule {
             source: problems.file().into(),
             at: cursor.at(),
             path: cursor.path.clone(),
+            price,
         })
     }
 

@@ -16,6 +16,8 @@ use crate::rule::Rule;
 pub struct CheckContext<'a> {
     /// The workflows that exist, when that is known: a rule that starts another one is wrong.
     pub known_workflows: Option<&'a BTreeSet<String>>,
+    /// What only warns over several rules is not looked for: that costs more than all the rest.
+    pub errors_only: bool,
 }
 
 /// A checked text.
@@ -33,7 +35,7 @@ pub(crate) type Table = BTreeMap<String, Value>;
 /// Checked rules with their lookup tables and options. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
-    rules: BTreeMap<Arc<str>, Arc<Rule>>,
+    rules: Arc<BTreeMap<Arc<str>, Arc<Rule>>>,
     lookups: Arc<BTreeMap<String, Table>>,
     fail_fast: bool,
     keep_unmatched: bool,
@@ -93,7 +95,7 @@ fn check_node(source_name: &str, root: &Node, context: &CheckContext<'_>) -> Che
             rules.entry(rule.id.clone()).or_insert_with(|| Arc::new(rule));
         }
     }
-    let set = RuleSet { rules, lookups: Arc::new(lookups), fail_fast, keep_unmatched };
+    let set = RuleSet { rules: Arc::new(rules), lookups: Arc::new(lookups), fail_fast, keep_unmatched };
     set.finish(&declared.keys().copied().collect(), context, problems)
 }
 
@@ -167,7 +169,8 @@ impl RuleSet {
 
     /// Reads a rule set from JSON, canonical or not. Errors: every problem, without lines and columns.
     pub fn from_json(value: &Value) -> Result<Self, Vec<Problem>> {
-        let checked = check_node("catalog", &Node::from_json(value), &CheckContext::default());
+        let context = CheckContext { errors_only: true, ..CheckContext::default() };
+        let checked = check_node("catalog", &Node::from_json(value), &context);
         checked.catalog.ok_or(checked.problems)
     }
 
@@ -175,14 +178,14 @@ impl RuleSet {
     pub fn with_rule(&self, rule: Rule, context: &CheckContext<'_>) -> Checked {
         let problems = Problems::new(&rule.source);
         let mut set = self.clone();
-        set.rules.insert(rule.id.clone(), Arc::new(rule));
+        Arc::make_mut(&mut set.rules).insert(rule.id.clone(), Arc::new(rule));
         set.finish(&BTreeSet::new(), context, problems)
     }
 
     /// The set without the rule with this id; `None` when there is no such rule.
     pub fn without_rule(&self, id: &str) -> Option<Checked> {
         let mut set = self.clone();
-        let rule = set.rules.remove(id)?;
+        let rule = Arc::make_mut(&mut set.rules).remove(id)?;
         Some(set.finish(&BTreeSet::new(), &CheckContext::default(), Problems::new(&rule.source)))
     }
 
@@ -191,17 +194,22 @@ impl RuleSet {
     pub fn patched<'i>(&self, put: Vec<Rule>, removed: impl IntoIterator<Item = &'i str>, context: &CheckContext<'_>) -> Checked {
         let problems = Problems::new(put.first().map_or("catalog", |rule| &rule.source));
         let mut set = self.clone();
-        for id in removed {
-            set.rules.remove(id);
+        let mut removed = removed.into_iter().peekable();
+        if removed.peek().is_none() && put.is_empty() {
+            return set.check_references(&BTreeSet::new(), context, problems);
         }
-        set.rules.extend(put.into_iter().map(|rule| (rule.id.clone(), Arc::new(rule))));
+        let rules = Arc::make_mut(&mut set.rules);
+        for id in removed {
+            rules.remove(id);
+        }
+        rules.extend(put.into_iter().map(|rule| (rule.id.clone(), Arc::new(rule))));
         set.check_references(&BTreeSet::new(), context, problems)
     }
 
     /// Checks what rules need of each other and of the surroundings, and lints.
     fn finish(self, declared: &BTreeSet<&str>, context: &CheckContext<'_>, mut problems: Problems) -> Checked {
         lint::check_references(&self, declared, context, &mut problems);
-        if !problems.has_errors() {
+        if !context.errors_only && !problems.has_errors() {
             lint::lint(&self, &mut problems);
         }
         Checked { catalog: (!problems.has_errors()).then_some(self), problems: problems.into_sorted() }

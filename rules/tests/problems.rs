@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use distric_rules::{CheckContext, check, check_rule};
 
 fn problems_of(text: &str, known_workflows: Option<&BTreeSet<String>>) -> (bool, Vec<String>) {
-    let checked = check("f.yaml", text, &CheckContext { known_workflows });
+    let checked = check("f.yaml", text, &CheckContext { known_workflows, ..CheckContext::default() });
     (checked.catalog.is_some(), checked.problems.iter().map(ToString::to_string).collect())
 }
 

@@ -266,7 +266,14 @@ impl CatalogFiles {
             problems.extend(checked.problems);
         }
         if let Some(source) = &files.rules {
-            problems.extend(distric_rules::check(&source.name, &source.text, &CheckContext { known_workflows: known.as_ref() }).problems);
+            problems.extend(
+                distric_rules::check(
+                    &source.name,
+                    &source.text,
+                    &CheckContext { known_workflows: known.as_ref(), ..CheckContext::default() },
+                )
+                .problems,
+            );
         }
         if problems.iter().any(|problem| problem.severity == Severity::Error) {
             return Err(Failure::new(Exit::BadInput, "the catalog files are not valid; nothing was started")

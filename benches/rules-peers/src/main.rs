@@ -7,8 +7,9 @@
 //! timed; the floor has none.
 //!
 //! `cd benches/rules-peers && cargo run --release` measures the table of docs/performance.md; `-- simple 10000 [PASSES]` one row of it;
-//! `-- FOLDER` the `rules.json` and `messages.jsonl` of a folder, ours and the floor only.
+//! `-- changes MIX RULES` what changes of a catalog cost; `-- FOLDER` the `rules.json` and `messages.jsonl` of a folder, ours and the floor only.
 
+mod changes;
 mod counting_unsafe;
 mod measure;
 mod ours;
@@ -44,8 +45,9 @@ fn main() {
                 Mix::ALL.iter().for_each(|mix| row(*mix, rules_count, PASSES));
             }
         }
+        ["changes", name, rules_count] => changes::measure(mix_of(name), rules_count.parse().expect("a number of rules")),
         [name, rules_count, rest @ ..] => {
-            let mix = Mix::ALL.into_iter().find(|mix| mix.name() == *name).expect("a mix: simple, regex, mixed, nested");
+            let mix = mix_of(name);
             let passes = rest.first().map_or(PASSES, |text| text.parse().expect("a number of passes"));
             row(mix, rules_count.parse().expect("a number of rules"), passes);
         }
@@ -55,6 +57,10 @@ fn main() {
             ours_and_floor(folder.rsplit('/').next().unwrap_or(folder), &read("rules.json"), &messages, PASSES);
         }
     }
+}
+
+fn mix_of(name: &str) -> Mix {
+    Mix::ALL.into_iter().find(|mix| mix.name() == name).expect("a mix: simple, regex, mixed, nested")
 }
 
 fn row(mix: Mix, rules_count: usize, passes: usize) {

@@ -214,6 +214,8 @@ fn changes_of(
 ) -> Option<Changes> {
     let in_service: BTreeSet<String> =
         current.workflows.iter().filter(|(_, record)| !record.retired).map(|(id, _)| id.to_string()).collect();
+    // Warnings are for whoever rehearses; nobody hears of them otherwise.
+    let errors_only = !request.dry_run;
     match &request.change {
         RequestedChange::Apply { rules, workflows } => {
             let workflows_change = match workflows {
@@ -224,7 +226,7 @@ fn changes_of(
                 WorkflowsChange::Replace(new) => new.iter().map(|(id, _)| id.to_string()).collect(),
                 _ => in_service,
             };
-            let context = CheckContext { known_workflows: Some(&known) };
+            let context = CheckContext { known_workflows: Some(&known), errors_only };
             let rules_change = match rules {
                 Some(source) => whole_set(&source.name, distric_rules::check(&source.name, &source.text, &context), problems)?,
                 None => {
@@ -256,9 +258,8 @@ fn changes_of(
             let json = rule.to_json();
             refuse_what_is_not_run(&body.name, &json, problems);
             let (id, body) = (Arc::from(rule.id()), Arc::from(json.to_string()));
-            let context = CheckContext { known_workflows: Some(&in_service) };
+            let context = CheckContext { known_workflows: Some(&in_service), errors_only };
             let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
-            // Warnings are for whoever rehearses; to look for them costs as much as there are rules.
             let checked = if request.dry_run { set.with_rule(rule, &context) } else { set.patched(vec![rule], [], &context) };
             problems.extend(checked.problems);
             Some((RulesChange::Put { id, body }, WorkflowsChange::Keep))
@@ -278,7 +279,7 @@ fn changes_of(
             }
             let rule = distric_rules::check_rule("rule", &json.to_string()).map_err(|found| problems.extend(found)).ok()?;
             let body = Arc::from(rule.to_json().to_string());
-            let context = CheckContext { known_workflows: Some(&in_service) };
+            let context = CheckContext { known_workflows: Some(&in_service), errors_only };
             let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
             problems.extend(set.patched(vec![rule], [], &context).problems);
             Some((RulesChange::Put { id: Arc::from(id.as_str()), body }, WorkflowsChange::Keep))
@@ -293,20 +294,20 @@ fn changes_of(
                 .map(|(id, record)| (id.clone(), record.versions[&record.latest()].body.clone()))
                 .collect();
             let known: BTreeSet<String> = workflows.iter().map(|(id, _)| id.to_string()).collect();
-            let context = CheckContext { known_workflows: Some(&known) };
+            let context = CheckContext { known_workflows: Some(&known), errors_only };
             let name = format!("catalog version {version}");
             let rules = whole_set(&name, distric_rules::check(&name, &then.rules_document(), &context), problems)?;
             Some((rules, WorkflowsChange::Replace(workflows)))
         }
         RequestedChange::StartTrial { rules, .. } => {
-            let context = CheckContext { known_workflows: Some(&in_service) };
+            let context = CheckContext { known_workflows: Some(&in_service), errors_only };
             let rules = whole_set(&rules.name, distric_rules::check(&rules.name, &rules.text, &context), problems)?;
             Some((rules, WorkflowsChange::Keep))
         }
         RequestedChange::PromoteTrial { version } => {
             // Without one the answer is `not_found`, before this.
             let trial = base.trial_named(&TrialName { namespace: request.namespace.clone(), version: *version }).ok()?;
-            let context = CheckContext { known_workflows: Some(&in_service) };
+            let context = CheckContext { known_workflows: Some(&in_service), errors_only };
             let document = trial.source(Some(current)).rules_document();
             // A workflow that it starts may have been retired meanwhile.
             whole_set(&format!("candidate version {}", trial.version), distric_rules::check("candidate", &document, &context), problems)?;
@@ -332,7 +333,7 @@ fn changes_of(
             let mut known = in_service;
             known.remove(id);
             let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
-            problems.extend(set.patched(Vec::new(), [], &CheckContext { known_workflows: Some(&known) }).problems);
+            problems.extend(set.patched(Vec::new(), [], &CheckContext { known_workflows: Some(&known), errors_only }).problems);
             Some((RulesChange::Keep, WorkflowsChange::Remove(Arc::from(id.as_str()))))
         }
     }

@@ -298,6 +298,10 @@ pub enum ShardLetter {
     },
     /// The compiler has built the catalog of the meta group.
     Compiled(Result<Arc<CatalogView>, String>),
+    /// The compiler has built anew, in one piece, what it had compiled in layers: it decides the same (to the shard of group 0).
+    Settled(Arc<CatalogView>),
+    /// The same for every shard.
+    CatalogSettled(Arc<CatalogView>),
     /// Stop accepting, finish, and say when done.
     Drain,
 }

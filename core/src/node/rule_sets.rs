@@ -29,8 +29,10 @@ struct Kept {
     options: Arc<str>,
     bodies: BTreeMap<Arc<str>, Arc<str>>,
     set: RuleSet,
-    /// The set compiled, since it was last compiled and did not change.
+    /// The set as it was last compiled.
     compiled: Option<Catalog>,
+    /// Whether it was this set.
+    is_compiled: bool,
 }
 
 impl RuleSets {
@@ -44,12 +46,28 @@ impl RuleSets {
     /// The compiled rules of a namespace as this version of the catalog. Errors: as [`Self::set`], and what only compiling finds.
     pub fn compiled(&mut self, namespace: &Namespace, source: &NamespaceSource, version: u64) -> Result<Catalog, Vec<Problem>> {
         let kept = self.refresh(namespace, source)?;
-        let compiled = match kept.compiled.take() {
-            Some(compiled) => compiled.at_version(version),
+        let compiled = match &kept.compiled {
+            Some(compiled) if kept.is_compiled => compiled.at_version(version),
+            Some(before) => before.recompile(version, &kept.set)?,
             None => Catalog::compile(version, &kept.set)?,
         };
         kept.compiled = Some(compiled.at_version(version));
+        kept.is_compiled = true;
         Ok(compiled)
+    }
+
+    /// Rules that are compiled in layers, for somebody with time to compile them at once.
+    pub fn layered(&self) -> Option<(Namespace, RuleSet)> {
+        let layered = |kept: &&Kept| kept.compiled.as_ref().is_some_and(Catalog::is_layered);
+        self.kept.iter().find(|(_, kept)| layered(kept)).map(|(namespace, kept)| (namespace.clone(), kept.set.clone()))
+    }
+
+    /// What [`Self::layered`] gave, compiled at once. The rules may have changed meanwhile: then the changes are laid over it.
+    pub fn settle(&mut self, namespace: &Namespace, whole: Catalog) {
+        if let Some(kept) = self.kept.get_mut(namespace) {
+            kept.compiled = Some(whole);
+            kept.is_compiled = false;
+        }
     }
 
     /// The compiled rules of a candidate, which never change under its version. Errors: as [`Self::compiled`].
@@ -90,7 +108,7 @@ impl Kept {
         })?;
         let set = RuleSet::from_json(&document)?;
         let bodies = source.rules.iter().map(|(id, rule)| (id.clone(), rule.body.clone())).collect();
-        Ok(Self { options: source.options.clone(), bodies, set, compiled: None })
+        Ok(Self { options: source.options.clone(), bodies, set, compiled: None, is_compiled: false })
     }
 
     fn changed_to(mut self, source: &NamespaceSource) -> Result<Self, Vec<Problem>> {
@@ -107,7 +125,7 @@ impl Kept {
         let rules = changed.iter().map(|(_, body)| check_rule("catalog", body)).collect::<Result<Vec<_>, _>>()?;
         let checked = self.set.patched(rules, removed.iter().map(|id| &**id), &CheckContext::default());
         self.set = checked.catalog.ok_or(checked.problems)?;
-        self.compiled = None;
+        self.is_compiled = false;
         for id in &removed {
             self.bodies.remove(id);
         }

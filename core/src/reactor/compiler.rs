@@ -1,4 +1,6 @@
 //! The compiler: the thread that checks and compiles catalogs, off the way of messages.
+//!
+//! A change of few rules is compiled in layers, which is quick; the settler then builds all rules in one piece, and shards turn to that.
 
 use std::sync::Arc;
 
@@ -6,6 +8,7 @@ use distric_lane::Sleeper;
 
 use super::control::Control;
 use super::mesh::{Inbox, Post};
+use super::settler::Settler;
 use crate::node::compile::{check_change, compile};
 use crate::node::letters::{Class, CompilerLetter, ShardIndex, ShardLetter};
 use crate::node::owner_of;
@@ -18,8 +21,16 @@ const SLEEP_US_MAX: u64 = 500_000;
 const OVERFLOW_RETRY_US: u64 = 200;
 
 /// Runs until all shards are done.
-pub fn run(shard_count: usize, mut post: Post, mut inbox: Inbox<CompilerLetter>, sleeper: &Sleeper, control: &Control) {
+pub fn run(
+    shard_count: usize,
+    mut post: Post,
+    mut inbox: Inbox<CompilerLetter>,
+    sleeper: &Sleeper,
+    mut settler: Settler,
+    control: &Control,
+) {
     let mut sets = RuleSets::default();
+    let mut in_use = None;
     let seat: ShardIndex = owner_of(GroupId::META, shard_count);
     loop {
         while let Some(letter) = inbox.pop() {
@@ -28,7 +39,11 @@ pub fn run(shard_count: usize, mut post: Post, mut inbox: Inbox<CompilerLetter>,
                     let verdict = Box::new(check_change(&request, &base, &mut sets));
                     ShardLetter::Checked { from, request, base, tries, verdict }
                 }
-                CompilerLetter::Compile { source } => ShardLetter::Compiled(compile(&source, &mut sets).map(Arc::new)),
+                CompilerLetter::Compile { source } => {
+                    let compiled = compile(&source, &mut sets).map(Arc::new);
+                    in_use = Some(source);
+                    ShardLetter::Compiled(compiled)
+                }
             };
             post.shard(seat, Class::Reply, answer);
             post.ring();
@@ -36,6 +51,13 @@ pub fn run(shard_count: usize, mut post: Post, mut inbox: Inbox<CompilerLetter>,
         if control.shards_are_done() {
             return;
         }
+        if let Some((namespace, whole)) = settler.finished() {
+            sets.settle(&namespace, whole);
+            if let Some(Ok(view)) = in_use.as_ref().map(|source| compile(source, &mut sets)) {
+                post.shard(seat, Class::Reply, ShardLetter::Settled(Arc::new(view)));
+            }
+        }
+        settler.start(|| sets.layered());
         let flushed = post.ring();
         if sleeper.prepare(|| inbox.is_empty()) {
             sleeper.wait(Some(if flushed { SLEEP_US_MAX } else { OVERFLOW_RETRY_US }));

@@ -19,6 +19,7 @@ mod peers;
 mod priority_unsafe;
 mod raft_core;
 mod raft_stats;
+mod settler;
 mod shard_thread;
 mod state_writer;
 mod stores;
@@ -46,6 +47,7 @@ use self::peers::book::Book;
 use self::peers::hello::Me;
 use self::raft_core::RaftCoreStart;
 use self::raft_stats::RaftStats;
+use self::settler::Settler;
 use self::shard_thread::ShardStart;
 use self::state_writer::StateWriter;
 use self::stores::{OpenGroup, Opened, open_store};
@@ -459,9 +461,10 @@ pub fn start(options: NodeOptions) -> Result<NodeHandle, StartError> {
     spawn("raft-core".to_owned(), Box::new(move || on_runtime(use_uring, raft_core::run(core), no_runtime)))?;
 
     let (post, inbox, sleeper, bell) = mesh.compiler;
+    let settler = Settler::new(bell.try_clone().map_err(system("copy a doorbell"))?);
     bells.push(bell);
     let its_control = control.clone();
-    spawn("compiler".to_owned(), Box::new(move || compiler::run(shard_count, post, inbox, &sleeper, &its_control)))?;
+    spawn("compiler".to_owned(), Box::new(move || compiler::run(shard_count, post, inbox, &sleeper, settler, &its_control)))?;
 
     let mut probes = Vec::new();
     for (index, ends) in mesh.shards.into_iter().enumerate() {

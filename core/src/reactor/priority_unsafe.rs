@@ -1,4 +1,4 @@
-//! Scheduling of the log writer: a busy core delays it more than the disk does.
+//! Scheduling of the log writer, whom a busy core delays more than the disk does, and of work that can wait.
 //!
 //! A woken thread of normal priority waits for the running one's slice, up to a tick. Real-time scheduling ends that where it is
 //! permitted; a short slice (Linux 6.12 and later, no privilege needed) mends the median where it is not.
@@ -44,6 +44,7 @@ struct SchedAttr {
 
 const SCHED_OTHER: u32 = 0;
 const SCHED_FIFO: u32 = 1;
+const SCHED_IDLE: u32 = 5;
 /// Children start with normal scheduling again.
 const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
 
@@ -55,6 +56,11 @@ pub fn request_low_latency() -> Granted {
     }
     let slice = SchedAttr { sched_policy: SCHED_OTHER, sched_runtime: SLICE_NS, ..SchedAttr::default() };
     if set_own(slice) { Granted::ShortSlice } else { Granted::Normal }
+}
+
+/// Has the calling thread run only where nobody else wants to; whether the kernel agreed.
+pub fn request_idle() -> bool {
+    set_own(SchedAttr { sched_policy: SCHED_IDLE, ..SchedAttr::default() })
 }
 
 fn set_own(attributes: SchedAttr) -> bool {

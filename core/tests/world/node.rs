@@ -16,6 +16,7 @@ use distric_core::node::shard::{Note, Shard, ShardOptions, ShardOutputs, own_rec
 use distric_model::{GroupId, Instant, NodeId};
 use distric_raft::{Entry, Install, Load, LogIndex, Membership, Recovered, Snapshot};
 use distric_raft_store::{GroupWrite, LogStore, MemoryStateStore, MemoryStore, OwnedRecord, RecordIter, StateStore};
+use distric_rules::Catalog;
 
 use super::Setup;
 
@@ -437,15 +438,25 @@ impl Node {
                 self.lanes.push(Actor::State, Actor::Raft, 1, Letter::Exported(export, snapshot));
             }
             (Actor::Compiler, Letter::Compiler(letter)) => {
+                let mut settled = None;
                 let answer = match letter {
                     CompilerLetter::Check { from, request, base, tries } => {
                         let verdict = Box::new(check_change(&request, &base, &mut self.sets));
                         ShardLetter::Checked { from, request, base, tries, verdict }
                     }
-                    CompilerLetter::Compile { source } => ShardLetter::Compiled(compile(&source, &mut self.sets).map(Arc::new)),
+                    CompilerLetter::Compile { source } => {
+                        let compiled = compile(&source, &mut self.sets).map(Arc::new);
+                        settled = self.sets.layered().map(|(namespace, set)| (namespace, set, source));
+                        ShardLetter::Compiled(compiled)
+                    }
                 };
                 let seat = owner_of(GroupId::META, life.shards.len());
                 self.lanes.push(Actor::Compiler, Actor::Shard(seat), 1, Letter::Shard(answer));
+                if let Some((namespace, set, source)) = settled {
+                    self.sets.settle(&namespace, Catalog::compile(0, &set).expect("what is laid over another compiles"));
+                    let view = compile(&source, &mut self.sets).expect("it compiled before");
+                    self.lanes.push(Actor::Compiler, Actor::Shard(seat), 1, Letter::Shard(ShardLetter::Settled(Arc::new(view))));
+                }
             }
             (to, letter) => panic!("{letter:?} is not for {to:?}"),
         }

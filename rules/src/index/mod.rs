@@ -28,7 +28,7 @@ pub(crate) mod scratch;
 mod slots;
 mod structure;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod values;
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ use self::lower::{Atom, Condition, Lowering};
 use self::scratch::Scratch;
 use self::slots::{Content, END, Slots, Texts};
 use self::values::{UNKNOWN, Values};
-use crate::compile::Compiled;
+use crate::compile::Test;
 use crate::decision::Envelope;
 use crate::path::Path;
 use crate::predicate::Leaf;
@@ -94,6 +94,17 @@ pub(crate) struct Candidate {
     place: u32,
 }
 
+/// A payload as it can be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Payload<'p> {
+    /// JSON text, whose tokens are in the scratch.
+    Text(&'p str),
+    /// MessagePack.
+    Packed(&'p [u8]),
+    /// Parsed already.
+    Value(&'p Value),
+}
+
 /// Candidates that are reached together.
 #[derive(Clone, Debug)]
 enum Group {
@@ -105,13 +116,13 @@ enum Group {
 
 impl Index {
     /// Builds the index over these rules; a rule's place is its position.
-    pub fn build(rules: &[Compiled], paths: &[Path]) -> Self {
+    pub fn build(rules: &[&Test], paths: &[Path]) -> Self {
         let slots = Slots::new(paths);
         let slots_count = paths.len();
         let mut lowering = Lowering::new(slots_count);
         let mut drafts: Vec<Draft> = Vec::with_capacity(rules.len());
-        for (compiled, place) in rules.iter().zip(0..) {
-            let found = alternatives(lowering.condition(&compiled.test));
+        for (test, place) in rules.iter().zip(0..) {
+            let found = alternatives(lowering.condition(test));
             drafts.extend(found.into_iter().map(|conjuncts| Draft { place, conjuncts, access: None }));
         }
         let Lowering { values, asks, literals, .. } = lowering;
@@ -248,41 +259,32 @@ impl Index {
         self.groups.push(group);
     }
 
-    /// Reads a payload that is JSON text. `None`: the full reader must decide, and this was for nothing.
-    pub fn read_text<'p>(
+    /// Reads a payload into slots. Texts of MessagePack that rules look at are copied, so that what is left to look into is empty.
+    /// `None`: the full reader must decide, and this was for nothing; never for a payload that is parsed.
+    pub fn read<'p>(
         &self,
         scratch: &mut Scratch,
         envelope: &Envelope<'_>,
         timestamp: Option<&str>,
-        payload: &'p [u8],
+        payload: Payload<'p>,
     ) -> Option<&'p str> {
-        let text = std::str::from_utf8(payload).ok()?;
         scratch.seen.clear(&self.slots);
-        scan::scan(text, &self.slots.trie, &mut scratch.structure, &mut scratch.seen).ok()?;
+        let text = match payload {
+            Payload::Text(text) => {
+                scan::scan(text, &self.slots.trie, &scratch.structure, &mut scratch.seen).ok()?;
+                text
+            }
+            Payload::Packed(bytes) => {
+                packed::scan(bytes, &self.slots.trie, &mut scratch.seen).ok()?;
+                ""
+            }
+            Payload::Value(value) => {
+                scan::read_value(value, &self.slots.trie, &mut scratch.seen);
+                ""
+            }
+        };
         self.slots.derive(&mut scratch.seen, envelope, timestamp);
         Some(text)
-    }
-
-    /// Reads a payload that is MessagePack. Texts that rules look at are copied, so that what is left to look into is empty. `None`: as
-    /// there.
-    pub fn read_packed(
-        &self,
-        scratch: &mut Scratch,
-        envelope: &Envelope<'_>,
-        timestamp: Option<&str>,
-        payload: &[u8],
-    ) -> Option<&'static str> {
-        scratch.seen.clear(&self.slots);
-        packed::scan(payload, &self.slots.trie, &mut scratch.seen).ok()?;
-        self.slots.derive(&mut scratch.seen, envelope, timestamp);
-        Some("")
-    }
-
-    /// Reads a payload that is parsed already.
-    pub fn read_value(&self, scratch: &mut Scratch, envelope: &Envelope<'_>, timestamp: Option<&str>, payload: &Value) {
-        scratch.seen.clear(&self.slots);
-        scan::read_value(payload, &self.slots.trie, &mut scratch.seen);
-        self.slots.derive(&mut scratch.seen, envelope, timestamp);
     }
 
     /// Finds all rules whose condition holds for the message that was read: `scratch.matched`, ascending. `COUNTED`: what each rule's

@@ -13,9 +13,8 @@ use crate::index::structure::{Structure, Undecided};
 
 type Scanned<T> = Result<T, Undecided>;
 
-/// Reads JSON text into slots.
-pub(crate) fn scan(text: &str, trie: &Trie, structure: &mut Structure, seen: &mut Seen) -> Scanned<()> {
-    structure.find(text)?;
+/// Reads JSON text, whose tokens are known, into slots.
+pub(crate) fn scan(text: &str, trie: &Trie, structure: &Structure, seen: &mut Seen) -> Scanned<()> {
     let tokens = structure.positions();
     let mut reader = Reader { text, bytes: text.as_bytes(), tokens, next: 0, has_escapes: structure.has_escapes(), trie, seen };
     // A payload that is no object has no fields.

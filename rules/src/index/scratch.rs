@@ -30,6 +30,8 @@ pub(crate) struct Scratch {
     pub keys: Keys,
     /// Places of the rules that match, ascending.
     pub matched: Vec<u32>,
+    /// Those of the upper layer, while the lower one is asked.
+    pub upper: Vec<u32>,
     /// One bit for each place, all zero between messages.
     pub places: Vec<u64>,
 }

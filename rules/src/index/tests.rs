@@ -6,14 +6,14 @@ use crate::compile::Program;
 use crate::decision::Envelope;
 use crate::{Catalog, RuleSet};
 
-const RULES: usize = 6_000;
+pub(crate) const RULES: usize = 6_000;
 
 /// A number below `n`, spread over its arguments.
-fn below(n: usize, i: usize, what: usize) -> usize {
+pub(crate) fn below(n: usize, i: usize, what: usize) -> usize {
     (super::values::mix(i as u64, what as u64) >> 33) as usize % n
 }
 
-fn rule(i: usize) -> Value {
+pub(crate) fn rule(i: usize) -> Value {
     let draw = |n, what| below(n, i, what);
     let low = draw(100, 4);
     let mut conditions = vec![
@@ -37,7 +37,7 @@ fn rule(i: usize) -> Value {
     json!({ "id": format!("r{i:04}"), "priority": draw(9, 9), "conditions": conditions })
 }
 
-fn message(i: usize) -> Value {
+pub(crate) fn message(i: usize) -> Value {
     let draw = |n, what| below(n, i + RULES, what);
     let text = |what| format!("w{} w{} w{}", draw(60, what), draw(60, what + 1), draw(60, what + 2));
     let mut message = json!({ "event_type": format!("t{}", draw(8, 0)), "amount": draw(100, 1), "country": format!("c{}", draw(40, 2)), "note": text(3) });

@@ -36,6 +36,8 @@ const CHANGE_TIMEOUT_MS: u64 = 60_000;
 const EVENT_TYPES: usize = 100;
 /// Answers that wait to be looked at; beyond it the probes wait.
 const ANSWERS_MAX: usize = 1 << 16;
+/// How long probes are answered without any change, for comparison.
+const QUIET: Duration = Duration::from_secs(3);
 /// Numbers that probes carry by turn.
 const NUMBERS: u64 = 8;
 
@@ -68,6 +70,8 @@ pub struct ReloadArgs {
 /// What one shard answered to a probe.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
+    /// When the probe left.
+    sent: Instant,
     at: Instant,
     shard: usize,
     version: u64,
@@ -123,11 +127,17 @@ async fn measure(args: &ReloadArgs, dir: &Path, output: Output) -> Result<Exit, 
     let mut every = Vec::new();
     let mut checked = Checked::default();
     everywhere(&mut told, shards, first, Instant::now(), &right, &mut checked).await?;
+    checked.phase = Some(Phase::Quiet);
+    let quiet_until = Instant::now() + QUIET;
+    while let Ok(Some(seen)) = tokio::time::timeout_at(quiet_until.into(), told.recv()).await {
+        checked.check(&seen, &right);
+    }
     let started = Instant::now();
     let total = args.changes + args.whole;
     for change in 1..=total {
         let number = u64::from(change) % NUMBERS;
         let is_whole = change > args.changes;
+        checked.phase = Some(if is_whole { Phase::EveryRule } else { Phase::OneRule });
         let begun = Instant::now();
         let version = if is_whole { apply(&client, args.rules, change, number).await? } else { put_marker(&client, number).await? };
         let answered = begun.elapsed();
@@ -135,6 +145,7 @@ async fn measure(args: &ReloadArgs, dir: &Path, output: Output) -> Result<Exit, 
         let seen = everywhere(&mut told, shards, version, begun, &right, &mut checked).await?;
         if is_whole { &mut every } else { &mut one }.push((seen, answered));
     }
+    checked.phase = None;
     let elapsed = started.elapsed();
     stop.store(true, Ordering::Release);
     while let Some(seen) = told.recv().await {
@@ -147,6 +158,9 @@ async fn measure(args: &ReloadArgs, dir: &Path, output: Output) -> Result<Exit, 
     let report = json!({
         "nodes": args.nodes, "shards": shards, "rules": args.rules, "seconds": elapsed.as_secs_f64(),
         "one_rule_ms": summary(&one), "every_rule_ms": summary(&every),
+        "probe_ms": {
+            "quiet": checked.probes(Phase::Quiet), "one_rule": checked.probes(Phase::OneRule), "every_rule": checked.probes(Phase::EveryRule),
+        },
         "decisions": checked.decisions, "wrong_decisions": checked.wrong, "went_back": checked.went_back, "logged_messages": logged,
         "first_wrong": checked.first_wrong,
     });
@@ -189,6 +203,7 @@ async fn probe(connection: RawConnection, shard: usize, every: Duration, tell: m
         let payload = format!("{{\"n\":{number}}}");
         let submit = Submit { event_type: Some("probe"), payload: payload.as_bytes(), ..Submit::default() };
         bytes.clear();
+        let sent = Instant::now();
         distric_wire::encode(&submit, id, 0, Flags::NONE, &mut bytes);
         if stop.load(Ordering::Acquire) || writer.write_all(&bytes).await.is_err() {
             return;
@@ -207,7 +222,7 @@ async fn probe(connection: RawConnection, shard: usize, every: Duration, tell: m
             }
         }
         let Some((version, matched)) = answer else { return };
-        if tell.send(Seen { at: Instant::now(), shard, version, number, matched }).await.is_err() {
+        if tell.send(Seen { sent, at: Instant::now(), shard, version, number, matched }).await.is_err() {
             return;
         }
         tokio::time::sleep(every).await;
@@ -299,6 +314,18 @@ struct Checked {
     /// A shard that decided by an older version than before.
     went_back: u64,
     last: BTreeMap<usize, u64>,
+    /// What goes on, as far as it counts.
+    phase: Option<Phase>,
+    /// From sending a probe to its answer.
+    took: BTreeMap<Phase, Vec<Duration>>,
+}
+
+/// What goes on while a probe is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Quiet,
+    OneRule,
+    EveryRule,
 }
 
 impl Checked {
@@ -312,20 +339,31 @@ impl Checked {
             let expected = right.get(version).map_or("no version that was made".to_owned(), |number| format!("a match for {number} only"));
             self.first_wrong = Some(format!("shard {shard}, version {version}, probe {number}: matched is {matched}; expected {expected}"));
         }
+        if let Some(phase) = self.phase {
+            self.took.entry(phase).or_default().push(seen.at.duration_since(seen.sent));
+        }
         let last = self.last.insert(seen.shard, seen.version).unwrap_or(0);
         self.went_back += u64::from(seen.version < last);
+    }
+
+    /// Median and 99th percentile of the probes' times in a phase, milliseconds.
+    fn probes(&self, phase: Phase) -> Value {
+        let took = self.took.get(&phase).map(Vec::as_slice).unwrap_or_default();
+        percentiles(took.iter().copied())
     }
 }
 
 /// Median, 99th percentile and maximum of both times, milliseconds.
 fn summary(times: &[(Duration, Duration)]) -> Value {
-    let of = |pick: fn(&(Duration, Duration)) -> Duration| {
-        let mut ms: Vec<f64> = times.iter().map(|time| pick(time).as_secs_f64() * 1_000.0).collect();
-        ms.sort_by(f64::total_cmp);
-        let at = |share: f64| ms.get(((ms.len() as f64 * share).ceil() as usize).saturating_sub(1)).map(|ms| (ms * 10.0).round() / 10.0);
-        json!({ "p50": at(0.5), "p99": at(0.99), "max": at(1.0) })
-    };
-    json!({ "changes": times.len(), "everywhere": of(|(seen, _)| *seen), "answered": of(|(_, answered)| *answered) })
+    let everywhere = percentiles(times.iter().map(|(seen, _)| *seen));
+    json!({ "changes": times.len(), "everywhere": everywhere, "answered": percentiles(times.iter().map(|(_, answered)| *answered)) })
+}
+
+fn percentiles(times: impl Iterator<Item = Duration>) -> Value {
+    let mut ms: Vec<f64> = times.map(|time| time.as_secs_f64() * 1_000.0).collect();
+    ms.sort_by(f64::total_cmp);
+    let at = |share: f64| ms.get(((ms.len() as f64 * share).ceil() as usize).saturating_sub(1)).map(|ms| (ms * 10.0).round() / 10.0);
+    json!({ "p50": at(0.5), "p99": at(0.99), "max": at(1.0) })
 }
 
 fn print(report: &Value) {
@@ -345,6 +383,10 @@ fn print(report: &Value) {
             of["everywhere"]["p50"], of["everywhere"]["p99"], of["everywhere"]["max"], of["answered"]["p50"], of["changes"]
         ));
     }
+    let probes = &report["probe_ms"];
+    for (name, of) in [("no change", "quiet"), ("changes of one rule", "one_rule"), ("changes of every rule", "every_rule")] {
+        write_line(&format!("a probe during {name}: p50 {} ms, p99 {} ms", probes[of]["p50"], probes[of]["p99"]));
+    }
     write_line(&format!("wrong decisions: {}; versions that went back: {}", report["wrong_decisions"], report["went_back"]));
     if let Some(first) = report["first_wrong"].as_str() {
         write_line(&format!("the first wrong one: {first}"));
@@ -358,7 +400,8 @@ mod tests {
     #[test]
     fn a_decision_is_right_by_the_version_that_it_names() {
         let right = BTreeMap::from([(0, u64::MAX), (1, 3), (2, 4)]);
-        let seen = |version, number, matched| Seen { at: Instant::now(), shard: 0, version, number, matched };
+        let now = Instant::now();
+        let seen = |version, number, matched| Seen { sent: now, at: now, shard: 0, version, number, matched };
         let wrong = |seen: Seen| {
             let mut checked = Checked::default();
             checked.check(&seen, &right);

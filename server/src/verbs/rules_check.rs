@@ -28,7 +28,7 @@ pub fn run(files: &[PathBuf], workflows: &[PathBuf], severe: Severe, output: Out
     for file in files {
         let text = read_text(file, CATALOG_BYTES_MAX)?;
         let name = file.display().to_string();
-        let checked = check(&name, &text, &CheckContext { known_workflows: known.as_ref() });
+        let checked = check(&name, &text, &CheckContext { known_workflows: known.as_ref(), ..CheckContext::default() });
         problems.extend(checked.problems);
         if let Some(rules) = checked.catalog {
             rule_count += rules.iter().count();

@@ -25,6 +25,8 @@ pub struct Tally {
     pub decisions_count: usize,
     /// Matches in the oracle's answers.
     pub matches_count: usize,
+    /// Catalogs that had followed a reload in layers when they were compared.
+    pub layered_count: usize,
 }
 
 fn compiled(rules: &[Value]) -> Result<Catalog, String> {
@@ -99,11 +101,20 @@ pub fn compare(rules: &[Value], messages: &[Value], draw: &mut Draw) -> Result<T
     }
     for (what, steps) in reloads(rules, draw) {
         let (mut set, mut before) = (RuleSet::default(), &[][..]);
+        let mut followed: Option<Catalog> = None;
         for step in &steps {
             set = reloaded(&set, before, step)?;
             before = step;
+            let compiled = match &followed {
+                Some(catalog) => catalog.recompile(1, &set),
+                None => Catalog::compile(1, &set),
+            };
+            followed = Some(compiled.map_err(|problems| format!("refused: {problems:?}"))?);
         }
-        check(what, &Catalog::compile(1, &set).map_err(|problems| format!("refused: {problems:?}"))?)?;
+        if let Some(catalog) = &followed {
+            tally.layered_count += usize::from(catalog.is_layered());
+            check(what, catalog)?;
+        }
     }
     Ok(tally)
 }

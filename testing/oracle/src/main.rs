@@ -30,6 +30,7 @@ fn main() -> ExitCode {
                 total.rules_count += tally.rules_count;
                 total.decisions_count += tally.decisions_count;
                 total.matches_count += tally.matches_count;
+                total.layered_count += tally.layered_count;
             }
             Err(difference) => {
                 println!("seed {seed}: {difference}\nreplay: cargo xtask rules-diff --seed {seed}");
@@ -38,10 +39,11 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{seeds} seeds from {from}: {} rules, {} decisions equal, {} matches, {:.1} s",
+        "{seeds} seeds from {from}: {} rules, {} decisions equal, {} matches, {} catalogs in layers, {:.1} s",
         total.rules_count,
         total.decisions_count,
         total.matches_count,
+        total.layered_count,
         started.elapsed().as_secs_f64()
     );
     ExitCode::SUCCESS

@@ -131,11 +131,13 @@ pub fn reloads(rules: &[Value], draw: &mut Draw) -> Vec<(&'static str, Vec<Step>
     if !removed.is_empty() {
         removed.remove(draw.below(whole.len()));
     }
+    let later: Vec<Value> = whole.iter().enumerate().filter(|(i, _)| i % 8 != 3).map(|(_, rule)| rule.clone()).collect();
     let mut merged = back.to_vec();
     merged.extend_from_slice(front);
     vec![
         ("split in two", vec![front.to_vec(), whole.clone()]),
         ("merged the other way round", vec![back.to_vec(), merged]),
-        ("one rule removed and put back", vec![whole.clone(), removed, whole]),
+        ("one rule removed and put back", vec![whole.clone(), removed, whole.clone()]),
+        ("one rule in eight comes later", vec![later, whole]),
     ]
 }

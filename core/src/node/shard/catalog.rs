@@ -218,12 +218,8 @@ impl Shard {
     /// A compiled catalog for this shard: in use from the next message on.
     pub(super) fn install(&mut self, now: Now, view: Arc<CatalogView>, out: &mut ShardOutputs) {
         if view.revision >= self.catalog.revision {
-            for namespace in self.catalog.namespaces.keys() {
-                self.rule_counts.turn(namespace, self.catalog.rules(namespace), view.rules(namespace));
-                self.trial.turn(namespace, self.catalog.rules(namespace), view.rules(namespace));
-            }
             self.trial.install(&view);
-            self.catalog = view;
+            self.turn_to(view);
         }
         if !std::mem::replace(&mut self.serving, true) {
             self.deliver_all_again(now);
@@ -231,6 +227,21 @@ impl Shard {
         self.reconcile_all_schedules(now, out);
         let revision = self.catalog.revision;
         out.letter(crate::node::owner_of(GroupId::META, self.options.count), Class::Reply, ShardLetter::CatalogInstalled { revision });
+    }
+
+    /// The catalog in use, built in one piece. Of another revision it is of no use: what came since is compiled over it by itself.
+    pub(super) fn settle(&mut self, view: Arc<CatalogView>) {
+        if view.revision == self.catalog.revision {
+            self.turn_to(view);
+        }
+    }
+
+    fn turn_to(&mut self, view: Arc<CatalogView>) {
+        for namespace in self.catalog.namespaces.keys() {
+            self.rule_counts.turn(namespace, self.catalog.rules(namespace), view.rules(namespace));
+            self.trial.turn(namespace, self.catalog.rules(namespace), view.rules(namespace));
+        }
+        self.catalog = view;
     }
 
     /// A shard uses a revision now; when all do, whoever waits for it is answered.

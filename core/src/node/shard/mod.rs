@@ -257,6 +257,8 @@ impl Shard {
                 self.on_checked(now, from, request, &base, tries, *verdict, out)
             }
             ShardLetter::Compiled(compiled) => self.on_compiled(compiled, out),
+            ShardLetter::Settled(view) => self.to_all_shards(Class::Request, out, || ShardLetter::CatalogSettled(view.clone())),
+            ShardLetter::CatalogSettled(view) => self.settle(view),
             ShardLetter::Drain => self.drain(now, out),
         }
     }
