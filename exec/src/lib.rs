@@ -10,6 +10,7 @@ pub mod command;
 pub mod definition;
 pub mod machine;
 pub mod octets;
+pub mod resources;
 
 pub use command::Command;
 pub use machine::{
@@ -17,3 +18,4 @@ pub use machine::{
     RestoreError, Sent, Settings, Stats, Verdict,
 };
 pub use octets::Octets;
+pub use resources::{Capacity, Elsewhere, Needs};

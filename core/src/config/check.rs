@@ -128,6 +128,8 @@ fn meaning(raw: &RawConfig) -> Config {
         worker: WorkerConfig {
             slots: fits(integer(raw, "worker.slots")),
             prefetch: fits(integer(raw, "worker.prefetch")),
+            cpu_millis: integer_if_any(raw, "worker.cpu_millis"),
+            memory_mib: integer_if_any(raw, "worker.memory_bytes").map(|bytes| bytes >> 20),
             name: text(raw, "worker.name"),
             labels: labels(raw, "worker.labels"),
             coordinators: addresses(raw, "worker.coordinators"),

@@ -258,6 +258,10 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// Tasks held ready beyond the running ones.
     pub prefetch: u32,
+    /// Processors for its tasks, thousandths; absent: not limited.
+    pub cpu_millis: Option<u64>,
+    /// Memory for its tasks, MiB; absent: not limited.
+    pub memory_mib: Option<u64>,
     /// Name for people.
     pub name: String,
     /// What placement rules may ask for.

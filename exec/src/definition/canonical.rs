@@ -114,6 +114,9 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
             }
         }
         members.insert("placement".into(), placement);
+        if !task.needs.is_none() {
+            members.insert("resources".into(), task.needs.to_json());
+        }
         if let Some(key) = &task.idempotency_key {
             members.insert("idempotency_key".into(), json!(key));
         }

@@ -27,6 +27,8 @@ use std::sync::Arc;
 use distric_rules::RetryPolicy;
 use serde_json::Value;
 
+use crate::resources::Needs;
+
 pub use admission::{
     Admission, BATCH_ITEMS_MAX, CompiledAdmission, Fairness, GateDefinition, GateRule, HOLD_MS_MAX, START_LIMIT_MAX, WEIGHT_MAX, WhenFull,
 };
@@ -126,6 +128,8 @@ pub struct TaskDefinition {
     pub priority: i32,
     /// Which worker may and should run it.
     pub placement: Placement,
+    /// What it takes of its worker's capacity.
+    pub needs: Needs,
     /// The outward idempotency key: a template of text. Absent: the id of the task's instance.
     pub idempotency_key: Option<String>,
     /// Whether its failure fails the workflow.
@@ -246,6 +250,7 @@ impl TaskDefinition {
             retry_on: Vec::new(),
             priority: 0,
             placement: Placement::default(),
+            needs: Needs::default(),
             idempotency_key: None,
             critical: true,
             compensate: None,

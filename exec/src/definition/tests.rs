@@ -254,7 +254,7 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
 ",
         &[
             "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
-            "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, idempotency_key)",
+            "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, resources, idempotency_key)",
             "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
             "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
         ],
@@ -313,7 +313,7 @@ fn expressions_about_workers_are_checked() {
         ),
         ("where: 'worker.label.a'", "a worker has no `label`, did you mean `labels`?, at column 1 of the text"),
         ("where: 'input.a == 1'", "there is no `input` here: `where` sees `worker` alone, at column 1 of the text"),
-        ("where: 'worker'", "`worker` is followed by one of id, name, labels, slots, prefetch, at column 1 of the text"),
+        ("where: 'worker'", "`worker` is followed by one of id, name, labels, slots, prefetch, cpu, memory, at column 1 of the text"),
         ("prefer: '1 +'", "expected a value, found the end, at column 4 of the text"),
         ("strategy: custom", "the strategy `custom` chooses by `prefer`, which is missing"),
         ("strategy: round_robin, prefer: worker.free", "`prefer` is the strategy `custom`, but another one is asked for"),
