@@ -14,8 +14,8 @@ pub mod resources;
 
 pub use command::Command;
 pub use machine::{
-    Assignment, CHECKPOINT_FORMAT, Context, Effect, Event, InResult, Machine, Out, OutBody, Published, Refusal, RefusalCode, Reply,
-    RestoreError, Sent, Settings, Stats, Verdict,
+    Assignment, CHECKPOINT_FORMAT, Context, DefaultStrategy, Effect, Event, InResult, Machine, Out, OutBody, Published, Refusal,
+    RefusalCode, Reply, RestoreError, Sent, Settings, Stats, Verdict,
 };
 pub use octets::Octets;
 pub use resources::{Capacity, Elsewhere, Needs};

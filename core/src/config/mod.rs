@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use distric_exec::DefaultStrategy;
 use serde::Serialize;
 
 pub use check::{Loaded, Sources, load};
@@ -249,6 +250,8 @@ pub struct ExecConfig {
     pub state_bytes_max: u64,
     /// How long finished work stays queryable, milliseconds.
     pub history_retention_ms: u64,
+    /// How tasks are placed that say nothing of it.
+    pub placement: DefaultStrategy,
 }
 
 /// The worker of this process.

@@ -331,6 +331,12 @@ pub const KEYS: &[KeyInfo] = &[
         "How long finished work stays queryable.",
     ),
     key(
+        "exec.placement",
+        Kind::Choice(&["least_loaded", "round_robin", "power_of_two", "random", "locality"]),
+        Fallback::Value("least_loaded"),
+        "How tasks are placed that say nothing of it, nor their workflow. The same on all coordinators: each group has that of its leader.",
+    ),
+    key(
         "worker.slots",
         Kind::Integer(count(1, WORKER_SLOTS_MAX as u64)),
         Fallback::Value("64"),

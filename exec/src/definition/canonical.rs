@@ -48,7 +48,10 @@ impl Definition {
         let mut problems = Problems::new("definition");
         let draft = read::read_workflow(&Cursor::root(&node), &mut problems);
         match draft {
-            Some(draft) if !problems.has_errors() => Ok(draft.definition),
+            Some(mut draft) if !problems.has_errors() => {
+                draft.definition.settle_strategies(Strategy::LeastLoaded);
+                Ok(draft.definition)
+            }
             _ => Err(problems.into_sorted()),
         }
     }

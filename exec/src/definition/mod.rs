@@ -175,24 +175,36 @@ pub struct Placement {
 /// How to choose among the workers that may run a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// The one with the most free credit.
+    /// Nothing was said. In a text that means [`Self::Cluster`], in canonical JSON [`Self::LeastLoaded`]: that was written before there was a
+    /// choice, and what was accepted then goes on as it did.
     #[default]
+    Unsaid,
+    /// What the cluster's settings say.
+    Cluster,
+    /// The one with the most free credit.
     LeastLoaded,
     /// The next in turn.
     RoundRobin,
     /// Of two that are drawn, the one with the more free credit.
     PowerOfTwo,
+    /// One that is drawn.
+    Random,
+    /// The one that ran what the task depends on, as long as it has room; else the least loaded.
+    Locality,
     /// The one that [`Placement::prefer`] gives the greatest value; of equals, the least loaded.
     Custom,
 }
 
 impl Strategy {
     /// Every strategy, as it is written.
-    pub const WORDS: [(&str, Strategy); 4] = [
+    pub const WORDS: [(&str, Strategy); 7] = [
         ("least_loaded", Strategy::LeastLoaded),
         ("round_robin", Strategy::RoundRobin),
         ("power_of_two", Strategy::PowerOfTwo),
+        ("random", Strategy::Random),
+        ("locality", Strategy::Locality),
         ("custom", Strategy::Custom),
+        ("cluster", Strategy::Cluster),
     ];
 }
 
@@ -258,6 +270,15 @@ impl TaskDefinition {
         }
     }
 
+    fn settle_strategy(&mut self, unsaid: Strategy) {
+        if self.placement.strategy == Strategy::Unsaid && !self.runs_in_machine() {
+            self.placement.strategy = unsaid;
+        }
+        if let Some(compensation) = &mut self.compensate {
+            compensation.settle_strategy(unsaid);
+        }
+    }
+
     /// Whether it runs inside the machine, without a worker.
     pub fn runs_in_machine(&self) -> bool {
         MACHINE_TYPES.contains(&&*self.task_type) || &*self.task_type == UNDO_TYPE
@@ -285,6 +306,16 @@ impl Definition {
             }
         }
         self
+    }
+
+    /// Says what it means that a task on a worker says nothing of its strategy.
+    fn settle_strategies(&mut self, unsaid: Strategy) {
+        for task in &mut self.tasks {
+            task.settle_strategy(unsaid);
+            if let Some(Body::Tasks(body)) = task.body.as_deref_mut() {
+                body.settle_strategies(unsaid);
+            }
+        }
     }
 
     /// All its tasks, those of bodies included.

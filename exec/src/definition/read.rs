@@ -73,7 +73,7 @@ const COMPENSATION_KEYS: [&str; 9] =
     ["type", "config", "input", "timeout", "retry", "priority", "placement", "resources", "idempotency_key"];
 const PLACEMENT_KEYS: [&str; 5] = ["strategy", "labels", "where", "prefer", "affinity_key"];
 const PLACEMENT_KEYS_UNSUPPORTED: [&str; 2] = ["affinity", "anti_affinity"];
-const STRATEGIES_UNSUPPORTED: [&str; 3] = ["affinity", "locality", "random"];
+const STRATEGIES_UNSUPPORTED: [&str; 1] = ["affinity"];
 /// Members of a task that only mean something on a worker.
 const WORKER_KEYS: [&str; 7] = ["input", "timeout", "retry", "priority", "placement", "resources", "idempotency_key"];
 /// Those of them that a task with a body has as well.

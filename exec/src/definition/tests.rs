@@ -196,7 +196,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   tasks:
     - { id: a, type: shell, for_each: {} }
     - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [connect_failed] } }
-    - { id: c, type: log, config: { message: m }, placement: { strategy: locality, affinity_key: k } }
+    - { id: c, type: log, config: { message: m }, placement: { strategy: affinity, affinity_key: k } }
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
 ",
         &[
@@ -204,7 +204,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
             "f.yaml:7:22: workflow.tasks[0].type: the task type `shell` is not supported by this version",
             "f.yaml:7:29: workflow.tasks[0].for_each: `for_each` is not supported by this version",
-            "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin or power_of_two or custom)",
+            "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `affinity` is not supported by this version (expected least_loaded or round_robin or power_of_two or random or locality or custom or cluster)",
             "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
         ],
     );
@@ -296,7 +296,7 @@ fn expressions_about_workers_are_checked() {
          { id: b, type: log, config: { message: m }, placement: { where: '${worker.labels.gpu == \"yes\"}', prefer: worker.free } }] }",
     );
     let placement = |index: usize| &placed.tasks[index].placement;
-    assert_eq!((placement(0).condition.as_deref(), placement(0).strategy), (Some("worker.slots > 2"), Strategy::LeastLoaded));
+    assert_eq!((placement(0).condition.as_deref(), placement(0).strategy), (Some("worker.slots > 2"), Strategy::Cluster));
     assert_eq!(placement(1).condition.as_deref(), Some("worker.labels.gpu == \"yes\""));
     assert_eq!((placement(1).prefer.as_deref(), placement(1).strategy), (Some("worker.free"), Strategy::Custom));
     assert_eq!(Definition::from_json(&placed.to_json()).unwrap(), placed);

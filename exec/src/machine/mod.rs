@@ -74,7 +74,7 @@ use self::retention::Retention;
 pub use self::retention::{FORGOTTEN_PER_ENTRY_MAX, SWEEP_GRANULARITY_MS};
 use self::schedules::Schedules;
 pub use self::schedules::{SCHEDULE_GRACE_MS, SCHEDULE_RUNS_MADE_UP_MAX, schedule_slot};
-pub use self::settings::Settings;
+pub use self::settings::{DefaultStrategy, Settings};
 use self::signals::Signals;
 pub use self::signals::{SIGNAL_TTL_MS_DEFAULT, SIGNAL_TTL_MS_MAX, SIGNALS_PER_KEY_MAX, SignalKey};
 use self::state::State;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::instances::TaskAt;
 use super::queue::{FlowName, QueueKey, ReadyQueue, Turns};
+use super::settings::DefaultStrategy;
 use super::workers::{Worker, Workers};
 use crate::definition::Strategy;
 use crate::resources::Needs;
@@ -22,6 +23,8 @@ use crate::resources::Needs;
 /// How a class chooses among its eligible workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Choice {
+    /// As the settings say at that moment.
+    Cluster,
     /// One after another, by id.
     RoundRobin,
     /// The least share of credit in use first, then by id.
@@ -30,13 +33,34 @@ pub(super) enum Choice {
     PowerOfTwo,
     /// The greatest value of an expression first, then the least loaded.
     Custom,
+    /// One is drawn.
+    Random,
+    /// The one that ran what the task depends on, then the least loaded.
+    Locality,
+}
+
+impl Choice {
+    /// What it is where the settings say `placement`.
+    pub fn or(self, placement: DefaultStrategy) -> Self {
+        match (self, placement) {
+            (Self::Cluster, DefaultStrategy::LeastLoaded) => Self::LeastLoaded,
+            (Self::Cluster, DefaultStrategy::RoundRobin) => Self::RoundRobin,
+            (Self::Cluster, DefaultStrategy::PowerOfTwo) => Self::PowerOfTwo,
+            (Self::Cluster, DefaultStrategy::Random) => Self::Random,
+            (Self::Cluster, DefaultStrategy::Locality) => Self::Locality,
+            (own, _) => own,
+        }
+    }
 }
 
 impl From<Strategy> for Choice {
     fn from(strategy: Strategy) -> Self {
         match strategy {
             Strategy::RoundRobin => Self::RoundRobin,
-            Strategy::LeastLoaded => Self::LeastLoaded,
+            Strategy::Unsaid | Strategy::LeastLoaded => Self::LeastLoaded,
+            Strategy::Cluster => Self::Cluster,
+            Strategy::Random => Self::Random,
+            Strategy::Locality => Self::Locality,
             Strategy::PowerOfTwo => Self::PowerOfTwo,
             Strategy::Custom => Self::Custom,
         }
@@ -133,8 +157,12 @@ impl Class {
 }
 
 /// What one task wants of its place beside what its class does.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
+    /// How to choose: that of its class, with what the settings say.
+    pub choice: Choice,
+    /// The worker of what it depends on.
+    pub near: Option<WorkerId>,
     /// The place of its key on the ring of workers.
     pub affinity: Option<u64>,
     /// The worker that it does not go to.
@@ -214,9 +242,12 @@ impl Queues {
         };
         let may_have = |worker: &WorkerId| workers.has_free_credit(*worker) && is_eligible(worker);
         let sticky = wish.affinity.and_then(|place| workers.on_ring(place).take(RING_STEPS_MAX).find(may_have));
-        match class.key.choice {
+        let mut pick = || workers.on_ring(draw()).take(RING_STEPS_MAX).find(may_have);
+        match wish.choice {
             _ if sticky.is_some() => sticky,
-            Choice::LeastLoaded => workers.free_by_load().find(is_eligible),
+            Choice::Random => pick().or_else(|| workers.free_by_load().find(is_eligible)),
+            Choice::Locality => wish.near.filter(may_have).or_else(|| workers.free_by_load().find(is_eligible)),
+            Choice::Cluster | Choice::LeastLoaded => workers.free_by_load().find(is_eligible),
             Choice::Custom => {
                 let asked = workers.free_by_load().filter(is_eligible).take(PREFERRED_MAX);
                 let valued = asked.filter_map(|id| Some((class.value_of(id, workers.get(id)?), id)));
@@ -225,7 +256,6 @@ impl Queues {
                 best.map(|(_, id)| id)
             }
             Choice::PowerOfTwo => {
-                let mut pick = || workers.on_ring(draw()).take(RING_STEPS_MAX).find(may_have);
                 let picked = [pick(), pick()];
                 let least =
                     picked.into_iter().flatten().min_by_key(|worker| (workers.get(*worker).and_then(|worker| worker.load), *worker));

@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::effects::{Assignment, Effect, Reply, Verdict};
 use super::instances::{Failure, Instance, TaskAt};
-use super::placement::Wish;
+use super::placement::{Choice, Wish};
 use super::queue::{FlowName, QueueKey};
 use super::state::State;
 use super::timers::Timer;
@@ -78,12 +78,15 @@ impl Machine {
             Ok(affinity) => affinity,
             Err(failure) => return self.fail_for_good(turn, at, failure, State::Failed),
         };
+        let placement = self.settings.placement;
         let queues = &mut self.queues;
         let Some(instance) = self.instances.get_mut(&at.instance) else { return };
+        let choice = queues.key(instance.program.steps[usize::from(at.index)].class).choice.or(placement);
+        let near = if choice == Choice::Locality { near(instance, at.index) } else { None };
         let task = &mut instance.tasks[usize::from(at.index)];
         // Who was lost or returned goes back to where it stood; who failed goes to the end.
         let returns = task.arrival != 0 && task.status != State::BackingOff;
-        let wish = Wish { affinity, avoided: task.worker.filter(|_| returns) };
+        let wish = Wish { choice, near, affinity, avoided: task.worker.filter(|_| returns) };
         if !returns {
             task.arrival = queues.arrive();
         }
@@ -339,6 +342,14 @@ impl Machine {
         let Some(instance) = self.instances.get(&at.instance) else { return };
         self.queues.remove(instance.program.steps[usize::from(at.index)].class, queue_key(instance, at.index));
     }
+}
+
+/// The worker that ran what a task depends on; of several the one of what completed last.
+fn near(instance: &Instance, index: u16) -> Option<WorkerId> {
+    let step = &instance.program.steps[usize::from(index)];
+    let before = step.depends_on.iter().map(|dependency| &instance.tasks[usize::from(*dependency)]);
+    let completed = before.filter(|task| task.status == State::Completed && task.worker.is_some());
+    completed.max_by_key(|task| task.ended_at)?.worker
 }
 
 /// What a task names itself with outwardly: stable over attempts, new when an operator has it done anew.
