@@ -16,6 +16,7 @@ pub use crate::machine::busy::WorkerLoad;
 use crate::machine::effects::says_nothing;
 use crate::machine::{OutBody, Settings};
 use crate::octets::Octets;
+use crate::resources::{Capacity, Elsewhere};
 
 /// Workflows that may come to be called, by id, each with the version that is called.
 pub type PinList = Vec<(Arc<str>, u64)>;
@@ -231,6 +232,9 @@ pub struct TaskDone {
     /// The worker leaves the credit that this attempt used with the group. Counts whatever the verdict, except that a
     /// `Returned` always takes the credit back.
     pub renew_credit: bool,
+    /// What tasks of other groups take on the worker, when it says so: with a task that had no room beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// The outcome of one attempt.
@@ -276,6 +280,9 @@ pub struct WorkerUp {
     pub task_types: Vec<Arc<str>>,
     /// Its labels.
     pub labels: Vec<(Arc<str>, Arc<str>)>,
+    /// What it has for all its tasks together.
+    #[serde(default, skip_serializing_if = "Capacity::is_none")]
+    pub capacity: Capacity,
 }
 
 /// A change of the credit that a worker leases to this group.
@@ -287,6 +294,9 @@ pub struct WorkerCredit {
     pub generation: u64,
     /// Granted when positive, asked back when negative.
     pub amount: i64,
+    /// What tasks of other groups take on the worker, when it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// The end of a worker's process.

@@ -10,10 +10,12 @@ pub mod command;
 pub mod definition;
 pub mod machine;
 pub mod octets;
+pub mod resources;
 
 pub use command::Command;
 pub use machine::{
-    Assignment, CHECKPOINT_FORMAT, Context, Effect, Event, InResult, Machine, Out, OutBody, Published, Refusal, RefusalCode, Reply,
-    RestoreError, Sent, Settings, Stats, Verdict,
+    Assignment, CHECKPOINT_FORMAT, Context, DefaultStrategy, Effect, Event, InResult, Machine, Out, OutBody, Published, Refusal,
+    RefusalCode, Reply, RestoreError, Sent, Settings, Stats, Verdict,
 };
 pub use octets::Octets;
+pub use resources::{Capacity, Elsewhere, Needs};

@@ -252,7 +252,7 @@ fn results_that_fit_nothing_change_nothing() {
     for (task, fencing_token, verdict) in
         [(strange, a.fencing_token, Verdict::Unknown), (a.task, 0, Verdict::Stale), (a.task, a.fencing_token + 1, Verdict::Stale)]
     {
-        let done = TaskDone { task, attempt: 1, fencing_token, outcome: completed(json!(1)), renew_credit: true };
+        let done = TaskDone { task, attempt: 1, fencing_token, outcome: completed(json!(1)), renew_credit: true, elsewhere: None };
         let reply = world.apply(Command::TaskDone(Box::new(done)));
         assert_eq!(reply, Some(Reply::TaskVerdict { task, fencing_token, verdict }));
     }

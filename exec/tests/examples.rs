@@ -17,7 +17,7 @@ const TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
 fn begin(file: &str, workflow: &str, input: Value) -> (World, InstanceId) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/workflows").join(file);
     let text = std::fs::read_to_string(&path).expect("the example is there");
-    let checked = check_workflows(file, &text, &KnownTypes::builtin());
+    let checked = check_workflows(file, &text, &KnownTypes::any());
     assert!(checked.problems.is_empty(), "{:?}", checked.problems);
     let mut world = World::new();
     for definition in &checked.definitions {
@@ -183,4 +183,27 @@ fn aggregate() {
     let (world, id) = begin("aggregate.yaml", "region_report", json!({ "orders": [{ "region": "eu", "cents": "250" }] }));
     let failure = world.task(id, "regions").error.expect("it failed");
     assert_eq!((&*failure.code, &*failure.message), ("bad_items", "items[0]: `cents` is not a number"));
+}
+
+#[test]
+fn resources() {
+    let (mut world, id) = begin("resources.yaml", "nightly_model", json!({ "day": "2030-01-31" }));
+    let of = |number: u64, capacity: distric_exec::Capacity| distric_exec::command::WorkerUp {
+        capacity,
+        ..session(number, 1, 4, &["build_features", "train_model", "log"], &[])
+    };
+    let small = distric_exec::Capacity { cpu_millis: Some(2_000), memory_mib: Some(4 << 10) };
+    let large = distric_exec::Capacity { cpu_millis: Some(8_000), memory_mib: Some(16 << 10) };
+    for (number, capacity) in [(21, small), (22, large)] {
+        world.apply(distric_exec::Command::WorkerUp(Box::new(of(number, capacity))));
+        world.credit(number, 1, 4);
+    }
+    if world.assigned() == ["features"] {
+        world.complete("features", json!("f"));
+    }
+    let train = world.take("train");
+    assert_eq!((train.worker, train.needs.cpu_millis, train.needs.memory_mib), (worker(22), 4_000, 12 << 10));
+    world.report(&train, completed(json!("m")));
+    world.complete("announce", json!(null));
+    assert_eq!(world.status(id), "completed");
 }

@@ -8,7 +8,7 @@ use distric_exec::command::*;
 use distric_exec::definition::{GateRule, WhenFull};
 use distric_exec::machine::SignalKey;
 use distric_exec::machine::admission::{Ask, GateKey, Leave, Told, Word};
-use distric_exec::{Octets, OutBody, Sent, Settings};
+use distric_exec::{Capacity, Elsewhere, Needs, Octets, OutBody, Sent, Settings};
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp};
 use support::{namespace, worker};
 
@@ -63,10 +63,11 @@ fn one_of_each() -> Vec<Command> {
         received_us: 2,
         pins: Vec::new(),
     };
+    let elsewhere = Some(Elsewhere { number: 4, taken: Needs { cpu_millis: 250, memory_mib: 512 } });
     let pins = || vec![(Arc::from("a"), 4), (Arc::from("b"), 5)];
     let done = |outcome| {
         let task = TaskId::new(at, slot, 2);
-        Command::TaskDone(Box::new(TaskDone { task, attempt: 2, fencing_token: 17, outcome, renew_credit: true }))
+        Command::TaskDone(Box::new(TaskDone { task, attempt: 2, fencing_token: 17, outcome, renew_credit: true, elsewhere: None }))
     };
     let instance = InstanceId::new(at, slot, 3);
     let task = TaskId::new(at, slot, 2);
@@ -83,7 +84,7 @@ fn one_of_each() -> Vec<Command> {
         done(TaskOutcome::Failed { code: "c".into(), error: "e".into(), retryable: true, retry_after_ms: Some(4) }),
         done(TaskOutcome::Returned { reason: "full".into() }),
         Command::WorkerUp(Box::new(support::session(1, 2, 3, &["job"], &[("zone", "eu")]))),
-        Command::WorkerCredit(WorkerCredit { worker: worker(1), generation: 2, amount: -5 }),
+        Command::WorkerCredit(WorkerCredit { worker: worker(1), generation: 2, amount: -5, elsewhere: None }),
         Command::WorkerDown(WorkerDown { worker: worker(1), generation: 2 }),
         Command::WorkerDrain(WorkerDrain { worker: worker(1), drain: true }),
         Command::Tick,
@@ -138,6 +139,19 @@ fn one_of_each() -> Vec<Command> {
         operate(Operation::Retry { from: None, input: None, version: Some(2), pins: pins() }),
         Command::Schedule(Schedule { namespace: namespace(), workflow: Arc::from("w"), version: Some(3), pins: pins() }),
         Command::WorkerLoad(WorkerLoad { worker: worker(1), generation: 2, level: 1 }),
+        Command::WorkerUp(Box::new(WorkerUp {
+            capacity: Capacity { cpu_millis: Some(1_500), memory_mib: None },
+            ..support::session(1, 2, 3, &["job"], &[])
+        })),
+        Command::WorkerCredit(WorkerCredit { worker: worker(1), generation: 2, amount: 0, elsewhere }),
+        Command::TaskDone(Box::new(TaskDone {
+            task,
+            attempt: 2,
+            fencing_token: 17,
+            outcome: TaskOutcome::Returned { reason: "full".into() },
+            renew_credit: false,
+            elsewhere,
+        })),
     ]
 }
 

@@ -3,8 +3,9 @@
 mod support;
 
 use distric_exec::command::TaskOutcome;
+use distric_exec::definition::{KnownTypes, check_workflows};
 use distric_exec::machine::views::Blocker;
-use distric_exec::{Effect, Settings};
+use distric_exec::{DefaultStrategy, Effect, Settings};
 use serde_json::json;
 use support::*;
 
@@ -297,4 +298,94 @@ fn a_class_with_expressions_survives_a_checkpoint() {
     assert_eq!(world.inbox.len(), 0);
     world.worker_with(2, 1, &["job"], &[("zone", "eu")]);
     assert_eq!(world.take("a").worker, worker(2));
+}
+
+/// A world whose cluster places so, with a workflow as a text defines it.
+fn cluster(placement: DefaultStrategy, workflow: &str) -> World {
+    let mut world = World::with(Settings { placement, ..Settings::default() });
+    let checked = check_workflows("f", workflow, &KnownTypes::any());
+    assert!(checked.problems.is_empty(), "{:?}", checked.problems);
+    world.define(checked.definitions[0].to_json());
+    (1..=4).for_each(|number| _ = world.worker_up(number, 100));
+    world
+}
+
+#[test]
+fn the_strategy_of_a_task_comes_before_that_of_its_workflow_and_that_before_the_clusters() {
+    let placed = |workflow: &str, placement| {
+        let mut world = cluster(placement, workflow);
+        // The first worker is always the least loaded but in turn the last: its credit grows with what it gets.
+        world.apply(distric_exec::Command::WorkerUp(Box::new(session(1, 1, 16_000, &["job"], &[]))));
+        world.credit(1, 1, 16_000);
+        for _ in 0..8 {
+            world.start(json!({}));
+        }
+        let number = |assignment: &distric_exec::Assignment| (1..=4).find(|number| worker(*number) == assignment.worker);
+        world.inbox.iter().filter_map(number).collect::<Vec<u64>>()
+    };
+    let plain = "workflow: { id: w, tasks: [{ id: a, type: job }] }";
+    let of_workflow = "workflow: { id: w, placement: { strategy: least_loaded }, tasks: [{ id: a, type: job }] }";
+    let of_task =
+        "workflow: { id: w, placement: { strategy: least_loaded }, tasks: [{ id: a, type: job, placement: { strategy: cluster } }] }";
+    let in_turn = [1, 2, 3, 4, 1, 2, 3, 4];
+    assert_eq!(placed(plain, DefaultStrategy::RoundRobin), in_turn);
+    assert_eq!(placed(of_workflow, DefaultStrategy::RoundRobin), [1, 2, 3, 4, 1, 1, 1, 1], "by load");
+    assert_eq!(placed(of_task, DefaultStrategy::RoundRobin), in_turn);
+    assert_eq!(placed(plain, DefaultStrategy::LeastLoaded), [1, 2, 3, 4, 1, 1, 1, 1]);
+}
+
+#[test]
+fn a_cluster_that_places_otherwise_does_so_from_that_entry_on_and_after_a_checkpoint() {
+    let mut world = cluster(DefaultStrategy::LeastLoaded, "workflow: { id: w, tasks: [{ id: a, type: job }] }");
+    let settings = Settings { placement: DefaultStrategy::RoundRobin, ..Settings::default() };
+    world.apply(distric_exec::Command::Configure(settings.clone()));
+    let mut changes = Vec::new();
+    world.machine.take_changes(&mut changes);
+    let stored: std::collections::BTreeMap<_, _> = changes.into_iter().filter_map(|change| Some((change.key, change.value?))).collect();
+    world.machine = distric_exec::Machine::restore(stored).expect("the records are those of a machine");
+    assert_eq!(*world.machine.settings(), settings);
+    world.credit(1, 1, -90);
+    for _ in 0..8 {
+        world.start(json!({}));
+    }
+    assert_eq!(counts(&world).into_iter().map(|(_, count)| count).collect::<Vec<_>>(), [2, 2, 2, 2]);
+}
+
+#[test]
+fn random_draws_among_those_with_room_and_replays_alike() {
+    let mut world = World::new();
+    world.workflow(placed("random"));
+    (1..=8).for_each(|number| _ = world.worker_up(number, 100));
+    for _ in 0..400 {
+        world.draw = world.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        world.start(json!(1));
+    }
+    let counts = counts(&world);
+    assert!(counts.len() == 8 && counts.iter().all(|(_, count)| (15..=100).contains(count)), "{counts:?}");
+    assert!(counts.iter().any(|(_, count)| *count != 50), "nobody balances: {counts:?}");
+    world.assert_replays(Settings::default());
+}
+
+#[test]
+fn locality_follows_what_a_task_depends_on_as_long_as_there_is_room() {
+    let mut world = World::new();
+    world.workflow(json!([
+        job_with("a", &[], json!({"placement": {"strategy": "round_robin"}})),
+        job_with("b", &["a"], json!({"placement": {"strategy": "locality"}})),
+    ]));
+    (1..=3).for_each(|number| _ = world.worker_up(number, 2));
+    for _ in 0..3 {
+        world.start(json!({}));
+    }
+    for _ in 0..3 {
+        let a = world.take("a");
+        world.report(&a, completed(json!(1)));
+        assert_eq!(world.inbox.last().map(|b| (&*b.task_id, b.worker)), Some(("b", a.worker)));
+    }
+    // Its worker has no credit left: the least loaded of the others.
+    world.start(json!({}));
+    let a = world.take("a");
+    let number = (1..=3).find(|number| worker(*number) == a.worker).unwrap();
+    world.report_with(&a, completed(json!(1)), false);
+    assert_ne!(world.inbox.last().unwrap().worker, worker(number));
 }

@@ -184,6 +184,12 @@ pub struct WorkerArgs {
     /// Tasks held ready beyond the running ones.
     #[arg(long, value_name = "N")]
     pub prefetch: Option<String>,
+    /// Processors for its tasks, thousandths, such as 8000.
+    #[arg(long, value_name = "N")]
+    pub cpu_millis: Option<String>,
+    /// Memory for its tasks, such as 16GiB.
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
     /// Labels, comma-separated name=value.
     #[arg(long, value_name = "LABELS")]
     pub labels: Option<String>,

@@ -41,6 +41,8 @@ pub fn of_worker(args: &WorkerArgs) -> Result<Loaded, Failure> {
     flags.option("worker.name", "--name", args.name.as_deref());
     flags.option("worker.slots", "--slots", args.slots.as_deref());
     flags.option("worker.prefetch", "--prefetch", args.prefetch.as_deref());
+    flags.option("worker.cpu_millis", "--cpu-millis", args.cpu_millis.as_deref());
+    flags.option("worker.memory_bytes", "--memory", args.memory.as_deref());
     flags.option("worker.labels", "--labels", args.labels.as_deref());
     flags.path("worker.plugins", "--plugins", args.plugins.as_ref());
     flags.finish(&args.config, args.config.config.as_deref())

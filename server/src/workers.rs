@@ -107,6 +107,8 @@ pub fn builder(
         name: config.name.clone(),
         slots: config.slots,
         prefetch: config.prefetch,
+        cpu_millis: config.cpu_millis,
+        memory_mib: config.memory_mib,
         labels: labels.into_iter().collect(),
         api_key: std::env::var("DISTRIC_API_KEY").ok(),
         drain_deadline_ms: DRAIN_WITHIN_MS,

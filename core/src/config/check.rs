@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use distric_exec::DefaultStrategy;
+
 use super::problem::ConfigProblem;
 use super::raw::RawConfig;
 use super::value::Value;
@@ -128,10 +130,13 @@ fn meaning(raw: &RawConfig) -> Config {
             dedupe_bytes_max: integer(raw, "exec.dedupe_bytes_max"),
             state_bytes_max: integer(raw, "exec.state_bytes_max"),
             history_retention_ms: integer(raw, "exec.history_retention_ms"),
+            placement: DefaultStrategy::of_word(&text(raw, "exec.placement")).unwrap_or_default(),
         },
         worker: WorkerConfig {
             slots: fits(integer(raw, "worker.slots")),
             prefetch: fits(integer(raw, "worker.prefetch")),
+            cpu_millis: integer_if_any(raw, "worker.cpu_millis"),
+            memory_mib: integer_if_any(raw, "worker.memory_bytes").map(|bytes| bytes >> 20),
             name: text(raw, "worker.name"),
             labels: labels(raw, "worker.labels"),
             coordinators: addresses(raw, "worker.coordinators"),

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use distric_exec::DefaultStrategy;
 use serde::Serialize;
 
 pub use check::{Loaded, Sources, load};
@@ -259,6 +260,8 @@ pub struct ExecConfig {
     pub state_bytes_max: u64,
     /// How long finished work stays queryable, milliseconds.
     pub history_retention_ms: u64,
+    /// How tasks are placed that say nothing of it.
+    pub placement: DefaultStrategy,
 }
 
 /// The worker of this process.
@@ -268,6 +271,10 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// Tasks held ready beyond the running ones.
     pub prefetch: u32,
+    /// Processors for its tasks, thousandths; absent: not limited.
+    pub cpu_millis: Option<u64>,
+    /// Memory for its tasks, MiB; absent: not limited.
+    pub memory_mib: Option<u64>,
     /// Name for people.
     pub name: String,
     /// What placement rules may ask for.

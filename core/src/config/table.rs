@@ -338,6 +338,12 @@ pub const KEYS: &[KeyInfo] = &[
         "How long finished work stays queryable.",
     ),
     key(
+        "exec.placement",
+        Kind::Choice(&["least_loaded", "round_robin", "power_of_two", "random", "locality"]),
+        Fallback::Value("least_loaded"),
+        "How tasks are placed that say nothing of it, nor their workflow. The same on all coordinators: each group has that of its leader.",
+    ),
+    key(
         "worker.slots",
         Kind::Integer(count(1, WORKER_SLOTS_MAX as u64)),
         Fallback::Value("64"),
@@ -348,6 +354,18 @@ pub const KEYS: &[KeyInfo] = &[
         Kind::Integer(count(0, WORKER_SLOTS_MAX as u64)),
         Fallback::Value("64"),
         "Tasks that a worker holds ready beyond the running ones.",
+    ),
+    key(
+        "worker.cpu_millis",
+        Kind::Integer(count(1, distric_exec::resources::CPU_MILLIS_MAX)),
+        Fallback::Unset("not limited"),
+        "Processors that the worker has for its tasks, thousandths: what the `resources` of all its tasks together may take.",
+    ),
+    key(
+        "worker.memory_bytes",
+        Kind::Integer(bytes(1 << 20, distric_exec::resources::MEMORY_MIB_MAX << 20)),
+        Fallback::Unset("not limited"),
+        "Memory that the worker has for its tasks, counted in whole MiB; what tasks really take is not measured.",
     ),
     key("worker.name", Kind::Name(64), Fallback::Value("worker"), "Name of the worker for people."),
     key(

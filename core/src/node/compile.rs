@@ -143,24 +143,6 @@ pub fn compile(source: &CatalogSource, sets: &mut RuleSets) -> Result<CatalogVie
 
 type Changes = (RulesChange, WorkflowsChange);
 
-/// What the language has and the machine does not run yet. Refused, so that nothing is silently ignored.
-const ACTION_MEMBERS_NOT_RUN: [&str; 2] = ["ordering_key", "concurrency"];
-
-/// Adds a problem for every action of `rule` that asks for what is not run.
-fn refuse_what_is_not_run(file: &str, rule: &Value, problems: &mut Vec<distric_rules::Problem>) {
-    let id = rule["id"].as_str().unwrap_or_default();
-    for (n, action) in rule["actions"].as_array().into_iter().flatten().enumerate() {
-        for member in ACTION_MEMBERS_NOT_RUN.into_iter().filter(|member| action.get(member).is_some()) {
-            problems.push(at_start(
-                file,
-                &format!("rules.{id}.actions[{n}].{member}"),
-                format!("`{member}` is not supported by this version"),
-                None,
-            ));
-        }
-    }
-}
-
 /// Adds a problem for every call between workflows that would not hold after a change of them.
 fn check_calls_after(
     current: &NamespaceSource,
@@ -228,7 +210,7 @@ fn changes_of(
             };
             let context = CheckContext { known_workflows: Some(&known), errors_only };
             let rules_change = match rules {
-                Some(source) => whole_set(&source.name, distric_rules::check(&source.name, &source.text, &context), problems)?,
+                Some(source) => whole_set(distric_rules::check(&source.name, &source.text, &context), problems)?,
                 None => {
                     let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
                     // The rules that stay must still hold when the workflows change.
@@ -256,7 +238,6 @@ fn changes_of(
                 return None;
             }
             let json = rule.to_json();
-            refuse_what_is_not_run(&body.name, &json, problems);
             let (id, body) = (Arc::from(rule.id()), Arc::from(json.to_string()));
             let context = CheckContext { known_workflows: Some(&in_service), errors_only };
             let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
@@ -296,12 +277,12 @@ fn changes_of(
             let known: BTreeSet<String> = workflows.iter().map(|(id, _)| id.to_string()).collect();
             let context = CheckContext { known_workflows: Some(&known), errors_only };
             let name = format!("catalog version {version}");
-            let rules = whole_set(&name, distric_rules::check(&name, &then.rules_document(), &context), problems)?;
+            let rules = whole_set(distric_rules::check(&name, &then.rules_document(), &context), problems)?;
             Some((rules, WorkflowsChange::Replace(workflows)))
         }
         RequestedChange::StartTrial { rules, .. } => {
             let context = CheckContext { known_workflows: Some(&in_service), errors_only };
-            let rules = whole_set(&rules.name, distric_rules::check(&rules.name, &rules.text, &context), problems)?;
+            let rules = whole_set(distric_rules::check(&rules.name, &rules.text, &context), problems)?;
             Some((rules, WorkflowsChange::Keep))
         }
         RequestedChange::PromoteTrial { version } => {
@@ -310,7 +291,8 @@ fn changes_of(
             let context = CheckContext { known_workflows: Some(&in_service), errors_only };
             let document = trial.source(Some(current)).rules_document();
             // A workflow that it starts may have been retired meanwhile.
-            whole_set(&format!("candidate version {}", trial.version), distric_rules::check("candidate", &document, &context), problems)?;
+            let name = format!("candidate version {}", trial.version);
+            whole_set(distric_rules::check(&name, &document, &context), problems)?;
             Some((RulesChange::Promote { version: trial.version }, WorkflowsChange::Keep))
         }
         // Nothing is to be checked: they are proposed without this.
@@ -356,16 +338,13 @@ fn definitions_of(source: &SourceText, problems: &mut Vec<distric_rules::Problem
         .collect()
 }
 
-fn whole_set(file: &str, checked: Checked, problems: &mut Vec<distric_rules::Problem>) -> Option<RulesChange> {
+fn whole_set(checked: Checked, problems: &mut Vec<distric_rules::Problem>) -> Option<RulesChange> {
     problems.extend(checked.problems);
     let Value::Object(mut document) = checked.catalog?.to_json() else { return None };
     let rules = match document.remove("rules") {
         Some(Value::Array(rules)) => rules,
         _ => Vec::new(),
     };
-    for rule in &rules {
-        refuse_what_is_not_run(file, rule, problems);
-    }
     let rules = rules.into_iter().map(|rule| (Arc::from(rule["id"].as_str().unwrap_or_default()), Arc::from(rule.to_string()))).collect();
     Some(RulesChange::Replace { options: Arc::from(Value::Object(document).to_string()), rules })
 }

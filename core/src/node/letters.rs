@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use distric_exec::{Capacity, Elsewhere};
 use distric_gossip::KeyChoice;
 use distric_model::{ClusterId, GroupId, Instant, NodeId, WorkerId};
 use distric_raft::Snapshot;
@@ -73,6 +74,8 @@ pub struct WorkerCard {
     pub task_types: Vec<Arc<str>>,
     /// Its labels.
     pub labels: Vec<(Arc<str>, Arc<str>)>,
+    /// What it has for its tasks.
+    pub capacity: Capacity,
 }
 
 /// To a shard.
@@ -219,6 +222,8 @@ pub enum ShardLetter {
         generation: u64,
         /// How much.
         amount: i64,
+        /// What tasks of other groups take there, when it says so.
+        elsewhere: Option<Elsewhere>,
     },
     /// A worker does not know these assignments of a group of this shard: (task, token).
     WorkerUnknown {

@@ -553,6 +553,7 @@ fn shard_options(config: &Config, index: usize, count: usize, me: &Me, is_founde
             dedupe_bytes_max: config.exec.dedupe_bytes_max,
             state_bytes_max: config.exec.state_bytes_max,
             history_retention_ms: config.exec.history_retention_ms,
+            placement: config.exec.placement,
             ..distric_exec::Settings::default()
         },
         stopwatch: clock::mono_ns,

@@ -58,6 +58,25 @@ fn a_limit_holds_over_all_groups_and_why_names_the_key() {
 }
 
 #[test]
+fn what_a_rule_starts_waits_for_the_keys_of_its_action() {
+    let mut world = World::new(Setup::of(5, 3));
+    let client = world.client(0);
+    let rules = include_str!("../../../examples/ordering/rules.yaml");
+    world.apply(client, Some(rules), Some(include_str!("../../../examples/ordering/workflows.yaml")));
+    world.worker(0, &["post_booking", "audit_booking"], holding());
+    let payload = r#"{"account":"a-7","bank":"b-1"}"#;
+    let sent = (1..=4).map(|group| world.ask(client, &keyed("booking", payload, &key_of(group))).response().instances.clone());
+    let sent: Vec<Vec<Uuid>> = sent.collect();
+    world.run_ms(5_000);
+    let mut running = |workflow: &str| {
+        let views = world.instances_of(client, workflow);
+        let statuses: Vec<&str> = views.iter().filter_map(|view| view["status"].as_str()).collect();
+        (statuses.iter().filter(|status| **status == "running").count(), statuses.iter().filter(|status| **status == "queued").count())
+    };
+    assert_eq!((running("post"), running("audit")), ((1, 3), (2, 2)), "{sent:?}");
+}
+
+#[test]
 fn all_begin_in_the_end_whatever_is_lost() {
     for seed in 0..4 {
         let (mut world, client) = serving(Setup::of(seed, 3), WORKFLOWS);

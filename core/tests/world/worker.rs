@@ -307,7 +307,7 @@ impl Worker {
                     self.confirmed.push((task, token));
                 }
                 if !kept.renewed && self.groups.iter().any(|(group, _)| *group == kept.group) {
-                    put(&Credit { group: kept.group, amount: 1 }, 0, answer);
+                    put(&Credit { group: kept.group, amount: 1, ..Credit::default() }, 0, answer);
                 }
             }
             Said::CancelTask { task, token } => {
@@ -332,7 +332,7 @@ impl Worker {
             kept.renewed = false;
             held += 1;
         }
-        put(&Credit { group, amount: i64::from(self.slots) - held }, 0, answer);
+        put(&Credit { group, amount: i64::from(self.slots) - held, ..Credit::default() }, 0, answer);
     }
 
     fn send_result(&mut self, now: Instant, key: Key, bytes: &mut Vec<u8>) {

@@ -48,7 +48,10 @@ impl Definition {
         let mut problems = Problems::new("definition");
         let draft = read::read_workflow(&Cursor::root(&node), &mut problems);
         match draft {
-            Some(draft) if !problems.has_errors() => Ok(draft.definition),
+            Some(mut draft) if !problems.has_errors() => {
+                draft.definition.settle_strategies(Strategy::LeastLoaded);
+                Ok(draft.definition)
+            }
             _ => Err(problems.into_sorted()),
         }
     }
@@ -114,6 +117,9 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
             }
         }
         members.insert("placement".into(), placement);
+        if !task.needs.is_none() {
+            members.insert("resources".into(), task.needs.to_json());
+        }
         if let Some(key) = &task.idempotency_key {
             members.insert("idempotency_key".into(), json!(key));
         }

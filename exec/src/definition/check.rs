@@ -11,8 +11,8 @@ use super::graph::Upstream;
 use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
 use super::{
-    Body, Definition, KnownTypes, MACHINE_TYPES, OnFailure, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX, admission,
-    body, config, placement,
+    Body, Definition, KnownTypes, MACHINE_TYPES, OnFailure, Strategy, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX,
+    admission, body, config, placement,
 };
 
 /// What came of a text of workflows.
@@ -51,9 +51,10 @@ pub fn check_workflows(source_name: &str, text: &str, known_types: &KnownTypes) 
             cursor.error(&mut problems, "the text has more workflows than WORKFLOWS_MAX", Some(&format!("at most {WORKFLOWS_MAX}")));
             break;
         }
-        let Some(draft) = read_workflow(&cursor, &mut problems) else {
+        let Some(mut draft) = read_workflow(&cursor, &mut problems) else {
             continue;
         };
+        draft.definition.settle_strategies(Strategy::Cluster);
         let members = cursor.any_map(&mut Problems::new(""));
         if let Some(shared) = members.and_then(|members| members.get("placement")) {
             placement::check(&shared, &mut problems);

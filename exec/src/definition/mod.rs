@@ -27,6 +27,8 @@ use std::sync::Arc;
 use distric_rules::RetryPolicy;
 use serde_json::Value;
 
+use crate::resources::Needs;
+
 pub use admission::{
     Admission, BATCH_ITEMS_MAX, CompiledAdmission, Fairness, GateDefinition, GateRule, HOLD_MS_MAX, START_LIMIT_MAX, WEIGHT_MAX, WhenFull,
 };
@@ -126,6 +128,8 @@ pub struct TaskDefinition {
     pub priority: i32,
     /// Which worker may and should run it.
     pub placement: Placement,
+    /// What it takes of its worker's capacity.
+    pub needs: Needs,
     /// The outward idempotency key: a template of text. Absent: the id of the task's instance.
     pub idempotency_key: Option<String>,
     /// Whether its failure fails the workflow.
@@ -171,24 +175,36 @@ pub struct Placement {
 /// How to choose among the workers that may run a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// The one with the most free credit.
+    /// Nothing was said. In a text that means [`Self::Cluster`], in canonical JSON [`Self::LeastLoaded`]: that was written before there was a
+    /// choice, and what was accepted then goes on as it did.
     #[default]
+    Unsaid,
+    /// What the cluster's settings say.
+    Cluster,
+    /// The one with the most free credit.
     LeastLoaded,
     /// The next in turn.
     RoundRobin,
     /// Of two that are drawn, the one with the more free credit.
     PowerOfTwo,
+    /// One that is drawn.
+    Random,
+    /// The one that ran what the task depends on, as long as it has room; else the least loaded.
+    Locality,
     /// The one that [`Placement::prefer`] gives the greatest value; of equals, the least loaded.
     Custom,
 }
 
 impl Strategy {
     /// Every strategy, as it is written.
-    pub const WORDS: [(&str, Strategy); 4] = [
+    pub const WORDS: [(&str, Strategy); 7] = [
         ("least_loaded", Strategy::LeastLoaded),
         ("round_robin", Strategy::RoundRobin),
         ("power_of_two", Strategy::PowerOfTwo),
+        ("random", Strategy::Random),
+        ("locality", Strategy::Locality),
         ("custom", Strategy::Custom),
+        ("cluster", Strategy::Cluster),
     ];
 }
 
@@ -246,10 +262,20 @@ impl TaskDefinition {
             retry_on: Vec::new(),
             priority: 0,
             placement: Placement::default(),
+            needs: Needs::default(),
             idempotency_key: None,
             critical: true,
             compensate: None,
             body: None,
+        }
+    }
+
+    fn settle_strategy(&mut self, unsaid: Strategy) {
+        if self.placement.strategy == Strategy::Unsaid && !self.runs_in_machine() {
+            self.placement.strategy = unsaid;
+        }
+        if let Some(compensation) = &mut self.compensate {
+            compensation.settle_strategy(unsaid);
         }
     }
 
@@ -280,6 +306,16 @@ impl Definition {
             }
         }
         self
+    }
+
+    /// Says what it means that a task on a worker says nothing of its strategy.
+    fn settle_strategies(&mut self, unsaid: Strategy) {
+        for task in &mut self.tasks {
+            task.settle_strategy(unsaid);
+            if let Some(Body::Tasks(body)) = task.body.as_deref_mut() {
+                body.settle_strategies(unsaid);
+            }
+        }
     }
 
     /// All its tasks, those of bodies included.

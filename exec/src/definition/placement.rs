@@ -9,9 +9,9 @@ use distric_rules::document::{Cursor, Problems};
 use super::references::{parse_bare, report_reference};
 
 /// What `where` sees of a worker.
-pub(crate) const WORKER_CONSTANTS: [&str; 5] = ["id", "name", "labels", "slots", "prefetch"];
+pub(crate) const WORKER_CONSTANTS: [&str; 7] = ["id", "name", "labels", "slots", "prefetch", "cpu", "memory"];
 /// What `prefer` sees besides.
-pub(crate) const WORKER_LOADS: [&str; 3] = ["granted", "in_use", "free"];
+pub(crate) const WORKER_LOADS: [&str; 5] = ["granted", "in_use", "free", "cpu_free", "memory_free"];
 /// What both call it.
 pub(crate) const WORKER_NAME: &str = "worker";
 

@@ -16,6 +16,7 @@ use super::{
     BODY_TYPES, COMPENSATION_MACHINE_TYPES, Definition, Join, LABELS_MAX, MACHINE_TYPES, OnFailure, PRIORITY_MAX, Placement, RETRY_ON_MAX,
     Strategy, TaskDefinition, WORKFLOW_TIMEOUT_MS_DEFAULT, admission, body, config, graph, schedule,
 };
+use crate::resources;
 
 /// A definition together with the places that its parts came from.
 pub(super) struct Draft<'a> {
@@ -50,7 +51,7 @@ impl<'a> TaskSource<'a> {
 
 const WORKFLOW_KEYS: [&str; 9] = ["id", "version", "description", "timeout", "on_failure", "output", "tasks", "schedule", "placement"];
 const WORKFLOW_KEYS_UNSUPPORTED: [&str; 4] = ["input_schema", "output_schema", "ordering_key", "labels"];
-const TASK_KEYS: [&str; 14] = [
+const TASK_KEYS: [&str; 15] = [
     "id",
     "type",
     "config",
@@ -62,17 +63,19 @@ const TASK_KEYS: [&str; 14] = [
     "retry",
     "priority",
     "placement",
+    "resources",
     "idempotency_key",
     "critical",
     "compensate",
 ];
 const TASK_KEYS_UNSUPPORTED: [&str; 5] = ["for_each", "while", "debounce", "on_failure", "concurrency"];
-const COMPENSATION_KEYS: [&str; 8] = ["type", "config", "input", "timeout", "retry", "priority", "placement", "idempotency_key"];
+const COMPENSATION_KEYS: [&str; 9] =
+    ["type", "config", "input", "timeout", "retry", "priority", "placement", "resources", "idempotency_key"];
 const PLACEMENT_KEYS: [&str; 5] = ["strategy", "labels", "where", "prefer", "affinity_key"];
 const PLACEMENT_KEYS_UNSUPPORTED: [&str; 2] = ["affinity", "anti_affinity"];
-const STRATEGIES_UNSUPPORTED: [&str; 3] = ["affinity", "locality", "random"];
+const STRATEGIES_UNSUPPORTED: [&str; 1] = ["affinity"];
 /// Members of a task that only mean something on a worker.
-const WORKER_KEYS: [&str; 6] = ["input", "timeout", "retry", "priority", "placement", "idempotency_key"];
+const WORKER_KEYS: [&str; 7] = ["input", "timeout", "retry", "priority", "placement", "resources", "idempotency_key"];
 /// Those of them that a task with a body has as well.
 const BODY_KEYS: [&str; 3] = ["input", "timeout", "retry"];
 
@@ -257,6 +260,9 @@ fn read_work(members: &Members<'_>, task: &mut TaskDefinition, problems: &mut Pr
     }
     if let Some(placement) = members.get("placement") {
         task.placement = read_placement(&placement, problems);
+    }
+    if let Some(resources) = members.get("resources") {
+        task.needs = resources::read(&resources, problems);
     }
     task.idempotency_key = members.get("idempotency_key").and_then(|key| key.string(problems)).map(str::to_owned);
     if MACHINE_TYPES.contains(&&*task.task_type) {

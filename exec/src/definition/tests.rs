@@ -196,7 +196,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   tasks:
     - { id: a, type: shell, for_each: {} }
     - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [connect_failed] } }
-    - { id: c, type: log, config: { message: m }, placement: { strategy: locality, affinity_key: k } }
+    - { id: c, type: log, config: { message: m }, placement: { strategy: affinity, affinity_key: k } }
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
 ",
         &[
@@ -204,7 +204,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
             "f.yaml:7:22: workflow.tasks[0].type: the task type `shell` is not supported by this version",
             "f.yaml:7:29: workflow.tasks[0].for_each: `for_each` is not supported by this version",
-            "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `locality` is not supported by this version (expected least_loaded or round_robin or power_of_two or custom)",
+            "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `affinity` is not supported by this version (expected least_loaded or round_robin or power_of_two or random or locality or custom or cluster)",
             "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
         ],
     );
@@ -254,7 +254,7 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
 ",
         &[
             "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
-            "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, idempotency_key)",
+            "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, resources, idempotency_key)",
             "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
             "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
         ],
@@ -296,7 +296,7 @@ fn expressions_about_workers_are_checked() {
          { id: b, type: log, config: { message: m }, placement: { where: '${worker.labels.gpu == \"yes\"}', prefer: worker.free } }] }",
     );
     let placement = |index: usize| &placed.tasks[index].placement;
-    assert_eq!((placement(0).condition.as_deref(), placement(0).strategy), (Some("worker.slots > 2"), Strategy::LeastLoaded));
+    assert_eq!((placement(0).condition.as_deref(), placement(0).strategy), (Some("worker.slots > 2"), Strategy::Cluster));
     assert_eq!(placement(1).condition.as_deref(), Some("worker.labels.gpu == \"yes\""));
     assert_eq!((placement(1).prefer.as_deref(), placement(1).strategy), (Some("worker.free"), Strategy::Custom));
     assert_eq!(Definition::from_json(&placed.to_json()).unwrap(), placed);
@@ -313,7 +313,7 @@ fn expressions_about_workers_are_checked() {
         ),
         ("where: 'worker.label.a'", "a worker has no `label`, did you mean `labels`?, at column 1 of the text"),
         ("where: 'input.a == 1'", "there is no `input` here: `where` sees `worker` alone, at column 1 of the text"),
-        ("where: 'worker'", "`worker` is followed by one of id, name, labels, slots, prefetch, at column 1 of the text"),
+        ("where: 'worker'", "`worker` is followed by one of id, name, labels, slots, prefetch, cpu, memory, at column 1 of the text"),
         ("prefer: '1 +'", "expected a value, found the end, at column 4 of the text"),
         ("strategy: custom", "the strategy `custom` chooses by `prefer`, which is missing"),
         ("strategy: round_robin, prefer: worker.free", "`prefer` is the strategy `custom`, but another one is asked for"),

@@ -1,7 +1,7 @@
 //! Busy computers: what gossip tells of the computer under a worker, as far as placement counts it.
 //!
 //! Samples change all the time and differ from node to node; the log carries a level of three, rarely, and only while it lasts. A level
-//! counts like credit in use: of two workers with equal shares of it the one on the quieter computer gets the next task, and a worker
+//! counts like credit in use (or like processors and memory in use, when more of these is): of two workers with equal shares of it the one on the quieter computer gets the next task, and a worker
 //! with a quarter more in use than another gets it all the same when the other's computer is [`BUSY_LEVEL_MAX`] levels busier.
 //! Invariant: a level never keeps a task waiting; a worker with free credit on the busiest computer is still free.
 
@@ -35,9 +35,11 @@ pub fn busy_level(cpu_permille: u16, memory_permille: u16) -> u8 {
 }
 
 impl Worker {
-    /// What places compare: the share of the credit in use, millionths, and the level of the computer.
+    /// What places compare, millionths: the greatest of the shares in use, of the credit and of what the worker limits, and the level of
+    /// the computer.
     pub fn weight_ppm(&self) -> u64 {
-        u64::from(self.in_use) * 1_000_000 / u64::from(self.granted.max(1)) + u64::from(self.busy) * LEVEL_PPM
+        let credit = u64::from(self.in_use) * 1_000_000 / u64::from(self.granted.max(1));
+        credit.max(self.capacity.share_ppm(self.held.plus(self.elsewhere.taken))) + u64::from(self.busy) * LEVEL_PPM
     }
 }
 

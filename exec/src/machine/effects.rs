@@ -11,6 +11,7 @@ use super::admission::{Ask, Leave, Told};
 use super::signals::SignalKey;
 use crate::command::OutResult;
 use crate::octets::Octets;
+use crate::resources::Needs;
 
 /// One thing to do. Effects of one apply come in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +210,8 @@ pub struct Assignment {
     pub config: Octets,
     /// How long it may take from dispatch, milliseconds.
     pub timeout_ms: u64,
+    /// What it takes of the worker's capacity.
+    pub needs: Needs,
     /// What the task names itself with outwardly; the same for all attempts.
     pub idempotency_key: Arc<str>,
     /// W3C trace context of the message behind it.

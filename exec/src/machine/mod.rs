@@ -74,7 +74,7 @@ use self::retention::Retention;
 pub use self::retention::{FORGOTTEN_PER_ENTRY_MAX, SWEEP_GRANULARITY_MS};
 use self::schedules::Schedules;
 pub use self::schedules::{SCHEDULE_GRACE_MS, SCHEDULE_RUNS_MADE_UP_MAX, schedule_slot};
-pub use self::settings::Settings;
+pub use self::settings::{DefaultStrategy, Settings};
 use self::signals::Signals;
 pub use self::signals::{SIGNAL_TTL_MS_DEFAULT, SIGNAL_TTL_MS_MAX, SIGNALS_PER_KEY_MAX, SignalKey};
 use self::state::State;
@@ -391,7 +391,12 @@ impl Machine {
     }
 
     fn apply_worker_credit(&mut self, turn: &mut Turn<'_>, credit: WorkerCredit) {
-        let WorkerCredit { worker, generation, amount } = credit;
+        let WorkerCredit { worker, generation, amount, elsewhere } = credit;
+        if let Some(elsewhere) = elsewhere.filter(|_| self.workers.get(worker).is_some_and(|known| known.generation == generation))
+            && self.workers.tell_elsewhere(worker, elsewhere)
+        {
+            self.errands.push_back(Errand::Serve(worker));
+        }
         match self.workers.change_credit(worker, generation, amount) {
             None => self.stats.commands_ignored_count += 1,
             Some(_) if amount >= 0 => self.errands.push_back(Errand::Serve(worker)),

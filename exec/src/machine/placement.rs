@@ -1,8 +1,8 @@
 //! Placement: which worker gets which task. A pure function of the replicated state.
 //!
-//! Tasks that any of the same workers could take form a class: one task type, one set of labels, one way to choose. A class has a queue
-//! ([`super::queue`]). Invariant: a class that has a waiting task has no eligible worker with free credit, unless work for
-//! the worker is still on the agenda; so a task that becomes ready behind others needs no search.
+//! Tasks that any of the same workers could take form a class: one task type, one set of labels, the same needs, one way to choose. A class
+//! has a queue ([`super::queue`]). Invariant: a class that has a waiting task has no eligible worker with free credit and room for
+//! it, unless work for the worker is still on the agenda; so a task that becomes ready behind others needs no search.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use super::instances::TaskAt;
 use super::queue::{FlowName, QueueKey, ReadyQueue, Turns};
+use super::settings::DefaultStrategy;
 use super::workers::{Worker, Workers};
 use crate::definition::Strategy;
+use crate::resources::Needs;
 
 /// How a class chooses among its eligible workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Choice {
+    /// As the settings say at that moment.
+    Cluster,
     /// One after another, by id.
     RoundRobin,
     /// The least share of credit in use first, then by id.
@@ -29,13 +33,34 @@ pub(super) enum Choice {
     PowerOfTwo,
     /// The greatest value of an expression first, then the least loaded.
     Custom,
+    /// One is drawn.
+    Random,
+    /// The one that ran what the task depends on, then the least loaded.
+    Locality,
+}
+
+impl Choice {
+    /// What it is where the settings say `placement`.
+    pub fn or(self, placement: DefaultStrategy) -> Self {
+        match (self, placement) {
+            (Self::Cluster, DefaultStrategy::LeastLoaded) => Self::LeastLoaded,
+            (Self::Cluster, DefaultStrategy::RoundRobin) => Self::RoundRobin,
+            (Self::Cluster, DefaultStrategy::PowerOfTwo) => Self::PowerOfTwo,
+            (Self::Cluster, DefaultStrategy::Random) => Self::Random,
+            (Self::Cluster, DefaultStrategy::Locality) => Self::Locality,
+            (own, _) => own,
+        }
+    }
 }
 
 impl From<Strategy> for Choice {
     fn from(strategy: Strategy) -> Self {
         match strategy {
             Strategy::RoundRobin => Self::RoundRobin,
-            Strategy::LeastLoaded => Self::LeastLoaded,
+            Strategy::Unsaid | Strategy::LeastLoaded => Self::LeastLoaded,
+            Strategy::Cluster => Self::Cluster,
+            Strategy::Random => Self::Random,
+            Strategy::Locality => Self::Locality,
             Strategy::PowerOfTwo => Self::PowerOfTwo,
             Strategy::Custom => Self::Custom,
         }
@@ -50,13 +75,16 @@ pub const PREFERRED_MAX: usize = 256;
 /// What an expression about one worker may cost.
 const BUDGET: Budget = Budget { steps: 1_000, bytes: 16 << 10 };
 
-/// Expressions about workers, as they are written.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Expressions {
-    /// Holds for the workers that may.
+/// What few classes ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Demands {
+    /// An expression about a worker, as it is written: holds for those that may.
     pub condition: Option<Arc<str>>,
-    /// Greater for those that should.
+    /// The same: greater for those that should.
     pub prefer: Option<Arc<str>>,
+    /// What each of its tasks takes of a worker's capacity.
+    #[serde(default, skip_serializing_if = "Needs::is_none")]
+    pub needs: Needs,
 }
 
 /// What makes tasks interchangeable for placement.
@@ -65,8 +93,16 @@ pub(super) struct ClassKey {
     pub task_type: Arc<str>,
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub choice: Choice,
+    /// Later members go in there: only the last field of a record may be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expressions: Option<Box<Expressions>>,
+    pub demands: Option<Box<Demands>>,
+}
+
+impl ClassKey {
+    /// What each task of the class takes of a worker's capacity.
+    pub fn needs(&self) -> Needs {
+        self.demands.as_deref().map(|demands| demands.needs).unwrap_or_default()
+    }
 }
 
 /// A class by its number. Classes are numbered in the order of the definitions that brought them and are never removed.
@@ -88,7 +124,7 @@ struct Class {
 
 impl Class {
     fn new(key: ClassKey) -> Self {
-        let text = |of: fn(&Expressions) -> &Option<Arc<str>>| key.expressions.as_deref().and_then(|texts| of(texts).as_deref());
+        let text = |of: fn(&Demands) -> &Option<Arc<str>>| key.demands.as_deref().and_then(|texts| of(texts).as_deref());
         let condition = text(|texts| &texts.condition).map(Expr::parse);
         let prefer = text(|texts| &texts.prefer).and_then(|text| Expr::parse(text).ok());
         Self { key, condition, prefer, queue: ReadyQueue::default(), last: None }
@@ -97,6 +133,11 @@ impl Class {
     /// Whether a worker may run its tasks. That depends only on what the worker said when it opened its session.
     fn accepts(&self, id: WorkerId, worker: &Worker) -> bool {
         worker.offers(&self.key.task_type, &self.key.labels) && self.is_met_by(id, worker)
+    }
+
+    /// Whether a worker has room for one more of its tasks now.
+    fn fits(&self, worker: &Worker) -> bool {
+        worker.room().fits(self.key.needs())
     }
 
     fn is_met_by(&self, id: WorkerId, worker: &Worker) -> bool {
@@ -113,6 +154,19 @@ impl Class {
         let value = self.prefer.as_ref().and_then(|prefer| worker.with_scope(id, |scope| prefer.evaluate(scope, &mut { BUDGET })).ok());
         value.and_then(|value| value.as_f64()).unwrap_or(f64::NEG_INFINITY)
     }
+}
+
+/// What one task wants of its place beside what its class does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// How to choose: that of its class, with what the settings say.
+    pub choice: Choice,
+    /// The worker of what it depends on.
+    pub near: Option<WorkerId>,
+    /// The place of its key on the ring of workers.
+    pub affinity: Option<u64>,
+    /// The worker that it does not go to.
+    pub avoided: Option<WorkerId>,
 }
 
 /// The ready tasks that have no worker.
@@ -177,18 +231,23 @@ impl Queues {
         self.ready_count -= usize::from(removed.is_some());
     }
 
-    /// The worker for the next task of a class, or `None` when no eligible one has free credit.
+    /// The worker for the next task of a class, or `None` when no eligible one has free credit and room.
     ///
-    /// `affinity` is the place of the task's key on the ring of workers; `draw` gives random numbers when they are needed.
+    /// `wish` is what the task itself wants; `draw` gives random numbers when they are needed.
     /// Shape: walks workers with free credit until one is eligible; on the ring at most [`RING_STEPS_MAX`] of its points.
-    pub fn choose(&self, class: ClassId, workers: &Workers, affinity: Option<u64>, mut draw: impl FnMut() -> u64) -> Option<WorkerId> {
+    pub fn choose(&self, class: ClassId, workers: &Workers, wish: Wish, mut draw: impl FnMut() -> u64) -> Option<WorkerId> {
         let class = &self.classes[class.0 as usize];
-        let is_eligible = |id: &WorkerId| workers.get(*id).is_some_and(|worker| class.accepts(*id, worker));
+        let is_eligible = |id: &WorkerId| {
+            Some(*id) != wish.avoided && workers.get(*id).is_some_and(|worker| class.fits(worker) && class.accepts(*id, worker))
+        };
         let may_have = |worker: &WorkerId| workers.has_free_credit(*worker) && is_eligible(worker);
-        let sticky = affinity.and_then(|place| workers.on_ring(place).take(RING_STEPS_MAX).find(may_have));
-        match class.key.choice {
+        let sticky = wish.affinity.and_then(|place| workers.on_ring(place).take(RING_STEPS_MAX).find(may_have));
+        let mut pick = || workers.on_ring(draw()).take(RING_STEPS_MAX).find(may_have);
+        match wish.choice {
             _ if sticky.is_some() => sticky,
-            Choice::LeastLoaded => workers.free_by_load().find(is_eligible),
+            Choice::Random => pick().or_else(|| workers.free_by_load().find(is_eligible)),
+            Choice::Locality => wish.near.filter(may_have).or_else(|| workers.free_by_load().find(is_eligible)),
+            Choice::Cluster | Choice::LeastLoaded => workers.free_by_load().find(is_eligible),
             Choice::Custom => {
                 let asked = workers.free_by_load().filter(is_eligible).take(PREFERRED_MAX);
                 let valued = asked.filter_map(|id| Some((class.value_of(id, workers.get(id)?), id)));
@@ -197,7 +256,6 @@ impl Queues {
                 best.map(|(_, id)| id)
             }
             Choice::PowerOfTwo => {
-                let mut pick = || workers.on_ring(draw()).take(RING_STEPS_MAX).find(may_have);
                 let picked = [pick(), pick()];
                 let least =
                     picked.into_iter().flatten().min_by_key(|worker| (workers.get(*worker).and_then(|worker| worker.load), *worker));
@@ -219,7 +277,10 @@ impl Queues {
     /// Shape: O(classes with a waiting task), each O(log n).
     pub fn take_for(&mut self, worker: WorkerId, workers: &Workers) -> Option<TaskAt> {
         let (id, worker) = (worker, workers.get(worker)?);
-        let eligible = self.waiting.iter().copied().filter(|class| self.classes[class.0 as usize].accepts(id, worker));
+        let eligible = self.waiting.iter().copied().filter(|class| {
+            let class = &self.classes[class.0 as usize];
+            class.fits(worker) && class.accepts(id, worker)
+        });
         let eligible: Vec<ClassId> = eligible.collect();
         let heads = eligible.iter().filter_map(|id| {
             let queue = &self.classes[id.0 as usize].queue;

@@ -17,13 +17,14 @@ use serde_json::Value;
 use super::checkpoint::record::Tag;
 use super::checkpoint::tracked::Tracked;
 use super::effects::{Refusal, RefusalCode, Reply};
-use super::placement::{ClassId, ClassKey, Expressions, Queues};
+use super::placement::{ClassId, ClassKey, Demands, Queues};
 use crate::command::{Define, Retry};
 use crate::definition::{
     COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledBody, CompiledTask, Definition, Join, OnFailure, ScheduleDefinition,
     TaskDefinition, Wait, Work,
 };
 use crate::octets::Octets;
+use crate::resources::Needs;
 
 /// Most definitions that one group knows. Beyond it the oldest that no instance uses is forgotten; it can be defined again.
 pub const PROGRAMS_MAX: usize = 4_096;
@@ -89,6 +90,8 @@ pub(super) struct Step {
     /// Its place in an order in which each task comes after all that it depends on.
     pub rank: u16,
     pub is_critical: bool,
+    /// What it takes of its worker's capacity.
+    pub needs: Needs,
     pub class: ClassId,
     pub priority: i32,
     pub timeout_ms: u64,
@@ -320,13 +323,12 @@ impl Step {
     fn new(scopes: &[&Definition], task: &TaskDefinition, compiled: &CompiledTask, cleans_up: bool, queues: &mut Queues) -> Self {
         let labels = task.placement.labels.iter().map(|(name, value)| (Arc::from(&**name), Arc::from(&**value))).collect();
         let text = |text: &Option<String>| text.as_deref().map(Arc::from);
-        let expressions = Expressions { condition: text(&task.placement.condition), prefer: text(&task.placement.prefer) };
-        let has_any = expressions.condition.is_some() || expressions.prefer.is_some();
+        let demands = Demands { condition: text(&task.placement.condition), prefer: text(&task.placement.prefer), needs: task.needs };
         let key = ClassKey {
             task_type: task.task_type.clone(),
             labels,
             choice: task.placement.strategy.into(),
-            expressions: has_any.then(|| Box::new(expressions)),
+            demands: (demands != Demands::default()).then(|| Box::new(demands)),
         };
         let is_control = !matches!(compiled.work, Work::Worker { .. });
         Self {
@@ -342,6 +344,7 @@ impl Step {
             compensates: if task.id.ends_with(COMPENSATION_SUFFIX) { task.depends_on.first().map(|index| *index as u16) } else { None },
             rank: 0,
             is_critical: task.critical,
+            needs: task.needs,
             class: queues.class(key),
             priority: task.priority,
             timeout_ms: task.timeout_ms,

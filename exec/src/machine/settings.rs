@@ -19,6 +19,46 @@ pub struct Settings {
     pub history_instances_max: u64,
     /// Most unmatched messages kept; beyond it the oldest goes before its time.
     pub history_messages_max: u64,
+    /// How tasks are placed that say nothing of it, nor their workflow.
+    #[serde(default, skip_serializing_if = "DefaultStrategy::is_first")]
+    pub placement: DefaultStrategy,
+}
+
+/// How tasks are placed that say nothing of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultStrategy {
+    /// The least share in use first.
+    #[default]
+    LeastLoaded,
+    /// One after another.
+    RoundRobin,
+    /// Two are drawn, the less loaded of them is taken.
+    PowerOfTwo,
+    /// One is drawn.
+    Random,
+    /// The one that ran what the task depends on.
+    Locality,
+}
+
+impl DefaultStrategy {
+    /// Every strategy that a cluster can have, as it is written.
+    pub const WORDS: [(&str, Self); 5] = [
+        ("least_loaded", Self::LeastLoaded),
+        ("round_robin", Self::RoundRobin),
+        ("power_of_two", Self::PowerOfTwo),
+        ("random", Self::Random),
+        ("locality", Self::Locality),
+    ];
+
+    /// The strategy of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::WORDS.into_iter().find(|(known, _)| *known == word).map(|(_, strategy)| strategy)
+    }
+
+    fn is_first(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Settings {
@@ -30,6 +70,7 @@ impl Default for Settings {
             history_retention_ms: HISTORY_RETENTION_MS,
             history_instances_max: 200_000,
             history_messages_max: 200_000,
+            placement: DefaultStrategy::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::effects::{Assignment, Effect, Reply, Verdict};
 use super::instances::{Failure, Instance, TaskAt};
+use super::placement::{Choice, Wish};
 use super::queue::{FlowName, QueueKey};
 use super::state::State;
 use super::timers::Timer;
@@ -77,11 +78,15 @@ impl Machine {
             Ok(affinity) => affinity,
             Err(failure) => return self.fail_for_good(turn, at, failure, State::Failed),
         };
+        let placement = self.settings.placement;
         let queues = &mut self.queues;
         let Some(instance) = self.instances.get_mut(&at.instance) else { return };
+        let choice = queues.key(instance.program.steps[usize::from(at.index)].class).choice.or(placement);
+        let near = if choice == Choice::Locality { near(instance, at.index) } else { None };
         let task = &mut instance.tasks[usize::from(at.index)];
         // Who was lost or returned goes back to where it stood; who failed goes to the end.
         let returns = task.arrival != 0 && task.status != State::BackingOff;
+        let wish = Wish { choice, near, affinity, avoided: task.worker.filter(|_| returns) };
         if !returns {
             task.arrival = queues.arrive();
         }
@@ -97,7 +102,12 @@ impl Machine {
             instance.move_task(turn, at.index, State::Ready, reason);
             instance.tasks[usize::from(at.index)].worker = None;
         });
-        let worker = if self.queues.is_waiting(class) { None } else { self.queues.choose(class, &self.workers, affinity, || turn.draw()) };
+        let mut choose = |wish| self.queues.choose(class, &self.workers, wish, || turn.draw());
+        let worker = match self.queues.is_waiting(class) {
+            true => None,
+            // The worker that gave it back would do so again, most likely; another one is asked first.
+            false => choose(wish).or_else(|| wish.avoided.and_then(|_| choose(Wish { avoided: None, ..wish }))),
+        };
         match worker {
             Some(worker) => self.assign(turn, at, worker),
             None => self.queues.push(class, key, at, flow),
@@ -117,9 +127,9 @@ impl Machine {
 
     /// One attempt begins: a task that is in no queue gets a credit of the worker.
     fn assign(&mut self, turn: &mut Turn<'_>, at: TaskAt, worker: WorkerId) {
-        let token = self.workers.lease(worker, at);
         let Some(instance) = self.instances.get_mut(&at.instance) else { return };
         let step = &instance.program.steps[usize::from(at.index)];
+        let token = self.workers.lease(worker, at, step.needs);
         self.queues.placed(step.class, worker);
         let timer = self.timers.set(turn.now.plus_ms(step.timeout_ms), Timer::AttemptTimeout(at));
         let task = &mut instance.tasks[usize::from(at.index)];
@@ -156,6 +166,7 @@ impl Machine {
             input: self.input_of(instance, at.index),
             config: self.config_of(instance, at.index),
             timeout_ms: step.timeout_ms,
+            needs: step.needs,
             idempotency_key: task.idempotency_key.clone().unwrap_or_else(|| default_key(at, task.rerun)),
             traceparent: instance.origin.traceparent.clone(),
         })
@@ -175,6 +186,9 @@ impl Machine {
             // A refused task would come straight back on a renewed credit, and again, through the log each time.
             let renew = done.renew_credit && !matches!(done.outcome, TaskOutcome::Returned { .. });
             self.workers.release(done.fencing_token, renew);
+            if let Some(elsewhere) = done.elsewhere {
+                self.workers.tell_elsewhere(lease.worker, elsewhere);
+            }
             if self.workers.has_free_credit(lease.worker) {
                 self.errands.push_back(Errand::Serve(lease.worker));
             }
@@ -328,6 +342,14 @@ impl Machine {
         let Some(instance) = self.instances.get(&at.instance) else { return };
         self.queues.remove(instance.program.steps[usize::from(at.index)].class, queue_key(instance, at.index));
     }
+}
+
+/// The worker that ran what a task depends on; of several the one of what completed last.
+fn near(instance: &Instance, index: u16) -> Option<WorkerId> {
+    let step = &instance.program.steps[usize::from(index)];
+    let before = step.depends_on.iter().map(|dependency| &instance.tasks[usize::from(*dependency)]);
+    let completed = before.filter(|task| task.status == State::Completed && task.worker.is_some());
+    completed.max_by_key(|task| task.ended_at)?.worker
 }
 
 /// What a task names itself with outwardly: stable over attempts, new when an operator has it done anew.

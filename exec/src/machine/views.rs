@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::machine::admission::GateKey;
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId, WorkerId};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::machine::admission::GateKey;
+use crate::resources::{Capacity, Needs};
 
 /// A message.
 #[derive(Clone, Debug, Serialize)]
@@ -228,6 +230,12 @@ pub struct WorkerView {
     pub task_types: Vec<Arc<str>>,
     /// Its labels.
     pub labels: Vec<(Arc<str>, Arc<str>)>,
+    /// Processors and memory that it has for tasks, of all groups together; null: not limited.
+    pub capacity: Capacity,
+    /// What this group's tasks take of that.
+    pub held: Needs,
+    /// What tasks of other groups take of it, as far as the worker has said so here.
+    pub elsewhere: Needs,
 }
 
 /// A page of a list.
@@ -409,6 +417,18 @@ pub enum Blocker {
     NoCredit {
         /// They.
         workers: Vec<WorkerId>,
+    },
+    /// Workers that could run it have free credit, but not the processors or the memory that it needs.
+    NoRoom {
+        /// What it needs.
+        needs: Needs,
+        /// What is missing, in words, with the worker that comes nearest.
+        message: Arc<str>,
+    },
+    /// It was placed before and came back.
+    CameBack {
+        /// Why: its worker was lost, or returned it.
+        reason: Arc<str>,
     },
     /// Other tasks of its type are before it.
     Queued {

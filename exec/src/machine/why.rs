@@ -1,5 +1,7 @@
 //! Why: everything that keeps a task from going on, by name. Computed from the state that apply itself decides by.
 
+use std::sync::Arc;
+
 use distric_model::{TaskId, WorkerId};
 
 use super::Machine;
@@ -8,6 +10,8 @@ use super::queries::error_view;
 use super::state::State;
 use super::tasks::{queue_key, retry_of};
 use super::views::{Blocker, WhyView};
+use super::workers::Worker;
+use crate::resources::{Capacity, Needs, cpu_text, memory_text};
 
 /// Most workers named in one answer.
 const WORKERS_NAMED_MAX: usize = 64;
@@ -77,6 +81,21 @@ impl Machine {
         }]
     }
 
+    /// What none of these workers has room for, with the one that comes nearest.
+    fn no_room(&self, needs: Needs, workers: &[WorkerId]) -> Blocker {
+        let measures = [Measure { needed: needs.cpu_millis, ..CPU }, Measure { needed: needs.memory_mib, ..MEMORY }];
+        let known: Vec<&Worker> = workers.iter().filter_map(|id| self.workers.get(*id)).collect();
+        let lacks = measures.iter().filter_map(|measure| lack_of(measure, &known)).collect::<Vec<_>>();
+        let message = if lacks.is_empty() {
+            let wanted: Vec<String> =
+                measures.iter().map(|measure| format!("{}{}", (measure.text)(measure.needed), measure.name)).collect();
+            format!("needs {}; no worker has both free", wanted.join(" and "))
+        } else {
+            lacks.join("; ")
+        };
+        Blocker::NoRoom { needs, message: Arc::from(message) }
+    }
+
     fn not_placed(&self, instance: &Instance, at: TaskAt) -> Vec<Blocker> {
         let class = instance.program.steps[usize::from(at.index)].class;
         let key = self.queues.key(class);
@@ -98,7 +117,7 @@ impl Machine {
         if offering.is_empty() {
             blockers.push(Blocker::NoWorkerOffersType { task_type: key.task_type.clone() });
         } else if let (Some(condition), false, true) =
-            (key.expressions.as_ref().and_then(|texts| texts.condition.clone()), labelled.is_empty(), eligible.is_empty())
+            (key.demands.as_ref().and_then(|demands| demands.condition.clone()), labelled.is_empty(), eligible.is_empty())
         {
             blockers.push(Blocker::NoWorkerFulfils { condition, offering_count: labelled.len() });
         } else if eligible.is_empty() {
@@ -107,8 +126,12 @@ impl Machine {
         } else {
             let draining = of(&is_draining);
             let busy = of(&|id| !is_draining(id) && !self.workers.has_free_credit(id));
-            if eligible.iter().any(|id| self.workers.has_free_credit(*id)) {
+            let free: Vec<WorkerId> = eligible.iter().copied().filter(|id| self.workers.has_free_credit(*id)).collect();
+            let has_room = |id: &WorkerId| self.workers.get(*id).is_some_and(|worker| worker.room().fits(key.needs()));
+            if free.iter().any(has_room) {
                 blockers.push(Blocker::Placing);
+            } else if !eligible.iter().any(has_room) {
+                blockers.push(self.no_room(key.needs(), &eligible));
             }
             if !draining.is_empty() {
                 blockers.push(Blocker::WorkersDraining { workers: draining });
@@ -117,12 +140,48 @@ impl Machine {
                 blockers.push(Blocker::NoCredit { workers: busy });
             }
         }
+        // Where it has been before: the last thing that its history says of it.
+        let before = instance.history.iter().filter(|transition| transition.task == Some(at.index)).last();
+        if let Some(reason) = before.filter(|transition| transition.to == State::Ready).and_then(|transition| transition.reason.clone()) {
+            blockers.push(Blocker::CameBack { reason });
+        }
         let ahead_count = self.queues.ahead_count(class, queue_key(instance, at.index));
         if ahead_count > 0 {
             blockers.push(Blocker::Queued { ahead_count });
         }
         blockers
     }
+}
+
+/// One of the two things that workers have to a measure.
+struct Measure {
+    needed: u64,
+    text: fn(u64) -> String,
+    name: &'static str,
+    of: fn(&Capacity) -> Option<u64>,
+}
+
+const CPU: Measure = Measure { needed: 0, text: cpu_text, name: "", of: |capacity| capacity.cpu_millis };
+const MEMORY: Measure = Measure { needed: 0, text: memory_text, name: " memory", of: |capacity| capacity.memory_mib };
+
+/// A sentence, when no worker has enough of this; of those with equally much, about the first.
+fn lack_of(measure: &Measure, workers: &[&Worker]) -> Option<String> {
+    let most = |of: &dyn Fn(&Worker) -> Capacity| {
+        // Who does not limit it has enough.
+        let amounts = workers.iter().map(|worker| ((measure.of)(&of(worker)).unwrap_or(u64::MAX), &worker.name));
+        amounts.reduce(|best, next| if next.0 > best.0 { next } else { best })
+    };
+    let (free, freest) = most(&Worker::room)?;
+    if measure.needed <= free {
+        return None;
+    }
+    let (all, largest) = most(&|worker| worker.capacity)?;
+    let (text, name) = (measure.text, measure.name);
+    Some(if measure.needed > all {
+        format!("needs {}{name}, the most that a worker has is {} on {largest}", text(measure.needed), text(all))
+    } else {
+        format!("needs {}{name}, the most free is {} on {freest}", text(measure.needed), text(free))
+    })
 }
 
 fn waiting_for(instance: &Instance, index: u16) -> Vec<Blocker> {

@@ -5,6 +5,7 @@
 //! as the worker says nothing. The report either leaves the credit with the group (`renew`) or takes it back.
 //! Invariant: `in_use <= granted`, and no grant takes `granted` above `slots + prefetch`.
 //! Invariant: `in_use` equals the leases of the worker.
+//! Invariant: `held` equals what the tasks of those leases need; what the worker said of others is beside it. See [`crate::resources`].
 //! Invariant: a token has at most one lease.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use super::instances::TaskAt;
 use super::views::WorkerView;
 use crate::command::WorkerUp;
 use crate::definition::placement::WORKER_NAME;
+use crate::resources::{Capacity, Elsewhere, Needs};
 
 /// Most workers that one group knows, those that are down included.
 pub const WORKERS_MAX: usize = 16_384;
@@ -48,6 +50,12 @@ pub(super) struct Worker {
     pub tokens: BTreeSet<u64>,
     /// How busy its computer is, 0 to [`super::busy::BUSY_LEVEL_MAX`].
     pub busy: u8,
+    /// What it has for tasks, of all groups together.
+    pub capacity: Capacity,
+    /// What this group's tasks take of that.
+    pub held: Needs,
+    /// What tasks of other groups take of it, as far as the worker has said.
+    pub elsewhere: Elsewhere,
     /// Its key in `by_load`, when it has free credit.
     pub load: Option<u64>,
 }
@@ -69,6 +77,9 @@ impl Worker {
             since: now,
             tokens: BTreeSet::new(),
             busy: 0,
+            capacity: Capacity::default(),
+            held: Needs::default(),
+            elsewhere: Elsewhere::default(),
             load: None,
         }
     }
@@ -83,7 +94,8 @@ impl Worker {
         let id = id.to_string();
         let labels = self.labels.iter().map(|(name, value)| (&**name, Binding::Text(value))).collect();
         let number = |value: u32| Binding::Integer(u64::from(value));
-        let names = BTreeMap::from([
+        let room = self.room();
+        let mut names = BTreeMap::from([
             ("id", Binding::Text(&id)),
             ("name", Binding::Text(&self.name)),
             ("labels", Binding::Record(labels)),
@@ -93,6 +105,14 @@ impl Worker {
             ("in_use", number(self.in_use)),
             ("free", number(self.free())),
         ]);
+        // What a worker does not limit, it does not have: `has(worker.memory)` asks.
+        let limits = [
+            ("cpu", self.capacity.cpu_millis),
+            ("memory", self.capacity.memory_mib),
+            ("cpu_free", room.cpu_millis),
+            ("memory_free", room.memory_mib),
+        ];
+        names.extend(limits.into_iter().filter_map(|(name, value)| Some((name, Binding::Integer(value?)))));
         let mut scope = Scope::new();
         scope.bind(WORKER_NAME, Binding::Record(names));
         evaluate(&scope)
@@ -100,6 +120,11 @@ impl Worker {
 
     fn free(&self) -> u32 {
         self.granted - self.in_use
+    }
+
+    /// What is free of its capacity, as far as this group knows.
+    pub fn room(&self) -> Capacity {
+        self.capacity.without(self.held.plus(self.elsewhere.taken))
     }
 
     fn credit_max(&self) -> u32 {
@@ -114,6 +139,9 @@ pub(super) struct Lease {
     pub task: TaskAt,
     /// Nobody waits for the attempt's result any more.
     pub is_cancelled: bool,
+    /// What the attempt takes of the worker's capacity.
+    #[serde(default, skip_serializing_if = "Needs::is_none")]
+    pub needs: Needs,
 }
 
 /// How many points of the ring a worker has: more make the shares of keys more even.
@@ -153,6 +181,7 @@ impl Workers {
         for (token, lease) in &leases {
             let worker = workers.table.get_mut_derived(&lease.worker).filter(|worker| worker.in_use < worker.granted).ok_or(*token)?;
             worker.in_use += 1;
+            worker.held = worker.held.plus(lease.needs);
             worker.tokens.insert(*token);
         }
         workers.leases = Tracked::restored(leases);
@@ -234,6 +263,7 @@ impl Workers {
         worker.is_draining &= !is_new_process;
         if is_new_process {
             worker.busy = 0;
+            worker.elsewhere = Elsewhere::default();
         }
         self.up_count += usize::from(!worker.is_up);
         worker.is_up = true;
@@ -244,6 +274,7 @@ impl Workers {
         worker.prefetch = up.prefetch;
         worker.task_types = up.task_types.iter().take(WORKER_TASK_TYPES_MAX).cloned().collect();
         worker.labels = up.labels.iter().take(WORKER_LABELS_MAX).cloned().collect();
+        worker.capacity = up.capacity.bounded();
         worker.granted = worker.in_use;
         self.reindex(up.worker);
         Some(lost)
@@ -294,14 +325,25 @@ impl Workers {
         changed
     }
 
+    /// The worker says what tasks of other groups take there. Returns whether that leaves more room than before.
+    pub fn tell_elsewhere(&mut self, worker: WorkerId, elsewhere: Elsewhere) -> bool {
+        let Some(known) = self.table.get_mut(&worker).filter(|known| known.elsewhere.number < elsewhere.number) else { return false };
+        let before = known.elsewhere.taken;
+        known.elsewhere = Elsewhere { taken: elsewhere.taken.bounded(), ..elsewhere };
+        let after = known.elsewhere.taken;
+        self.reindex(worker);
+        after.cpu_millis < before.cpu_millis || after.memory_mib < before.memory_mib
+    }
+
     /// Puts a task on a free credit of the worker. Returns the fencing token, greater than all before.
-    pub fn lease(&mut self, worker: WorkerId, task: TaskAt) -> u64 {
+    pub fn lease(&mut self, worker: WorkerId, task: TaskAt, needs: Needs) -> u64 {
         let known = self.table.get_mut(&worker).expect("placement chooses known workers only");
         assert!(known.in_use < known.granted, "{} credits are in use of {}", known.in_use, known.granted);
         self.tokens_count += 1;
         known.in_use += 1;
+        known.held = known.held.plus(needs);
         known.tokens.insert(self.tokens_count);
-        self.leases.insert(self.tokens_count, Lease { worker, task, is_cancelled: false });
+        self.leases.insert(self.tokens_count, Lease { worker, task, is_cancelled: false, needs });
         self.reindex(worker);
         self.tokens_count
     }
@@ -324,6 +366,7 @@ impl Workers {
         let known = self.table.get_mut(&lease.worker).expect("a lease ends no later than its worker's record");
         known.tokens.remove(&token);
         known.in_use -= 1;
+        known.held = known.held.minus(lease.needs);
         known.granted -= u32::from(!renew);
         // A session with fewer slots than the one before cannot renew what it never granted.
         known.granted = known.granted.min(known.credit_max().max(known.in_use));
@@ -362,6 +405,9 @@ impl Workers {
             credit_in_use: worker.in_use,
             task_types: worker.task_types.iter().cloned().collect(),
             labels: worker.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            capacity: worker.capacity,
+            held: worker.held,
+            elsewhere: worker.elsewhere.taken,
         };
         self.table.iter().map(view).collect()
     }
@@ -369,6 +415,7 @@ impl Workers {
     fn end_leases(&mut self, worker: WorkerId) -> Vec<(u64, Lease)> {
         let Some(known) = self.table.get_mut(&worker) else { return Vec::new() };
         known.in_use = 0;
+        known.held = Needs::default();
         let tokens = std::mem::take(&mut known.tokens);
         tokens.into_iter().filter_map(|token| Some((token, self.leases.remove(&token)?))).collect()
     }

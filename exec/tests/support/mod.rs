@@ -12,7 +12,9 @@ use distric_exec::command::{
     Cancel, Command, Define, Ingest, OutAck, Relay, StartAction, TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp,
 };
 use distric_exec::machine::views::{InstanceView, TaskView};
-use distric_exec::{Assignment, Context, Effect, Event, InResult, Machine, Octets, Out, Reply, Settings, Verdict};
+use distric_exec::{
+    Assignment, Capacity, Context, Effect, Elsewhere, Event, InResult, Machine, Needs, Octets, Out, Reply, Settings, Verdict,
+};
 use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp, WorkerId};
 use serde_json::{Value, json};
 
@@ -221,8 +223,34 @@ impl World {
         worker(number)
     }
 
+    /// Opens a session of a worker that states processors and memory, and grants its credit.
+    pub fn worker_of(&mut self, number: u64, credit: u32, cpu_millis: Option<u64>, memory_mib: Option<u64>) -> WorkerId {
+        let capacity = Capacity { cpu_millis, memory_mib };
+        self.apply(Command::WorkerUp(Box::new(WorkerUp { capacity, ..session(number, 1, credit, &["job"], &[]) })));
+        self.credit(number, 1, i64::from(credit));
+        worker(number)
+    }
+
+    /// A worker says what tasks of other groups take there.
+    pub fn tell_elsewhere(&mut self, worker_number: u64, number: u64, memory_mib: u64) {
+        let elsewhere = Some(Elsewhere { number, taken: Needs { cpu_millis: 0, memory_mib } });
+        self.apply(Command::WorkerCredit(WorkerCredit { worker: worker(worker_number), generation: 1, amount: 0, elsewhere }));
+    }
+
+    /// A worker gives an attempt back, because there is no room for it beside what others take there.
+    pub fn refuse(&mut self, assignment: &Assignment, number: u64, memory_mib: u64) -> Verdict {
+        let (task, attempt, fencing_token) = (assignment.task, assignment.attempt, assignment.fencing_token);
+        let outcome = TaskOutcome::Returned { reason: "it needs 4 GiB memory, 2 GiB is free".into() };
+        let elsewhere = Some(Elsewhere { number, taken: Needs { cpu_millis: 0, memory_mib } });
+        let done = TaskDone { task, attempt, fencing_token, outcome, renew_credit: true, elsewhere };
+        match self.apply(Command::TaskDone(Box::new(done))) {
+            Some(Reply::TaskVerdict { verdict, .. }) => verdict,
+            other => panic!("a TaskDone was answered {other:?}"),
+        }
+    }
+
     pub fn credit(&mut self, number: u64, generation: u64, amount: i64) {
-        self.apply(Command::WorkerCredit(WorkerCredit { worker: worker(number), generation, amount }));
+        self.apply(Command::WorkerCredit(WorkerCredit { worker: worker(number), generation, amount, elsewhere: None }));
     }
 
     pub fn worker_down(&mut self, number: u64, generation: u64) {
@@ -255,8 +283,14 @@ impl World {
     }
 
     pub fn report_with(&mut self, assignment: &Assignment, outcome: TaskOutcome, renew_credit: bool) -> Verdict {
-        let done =
-            TaskDone { task: assignment.task, attempt: assignment.attempt, fencing_token: assignment.fencing_token, outcome, renew_credit };
+        let done = TaskDone {
+            task: assignment.task,
+            attempt: assignment.attempt,
+            fencing_token: assignment.fencing_token,
+            outcome,
+            renew_credit,
+            elsewhere: None,
+        };
         match self.apply(Command::TaskDone(Box::new(done))) {
             Some(Reply::TaskVerdict { verdict, .. }) => verdict,
             other => panic!("a TaskDone was answered {other:?}"),
@@ -348,6 +382,7 @@ pub fn session(number: u64, generation: u64, slots: u32, types: &[&str], labels:
         prefetch: 0,
         task_types: types.iter().map(|name| Arc::from(*name)).collect(),
         labels: labels.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect(),
+        capacity: Capacity::default(),
     }
 }
 

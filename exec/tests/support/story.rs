@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use distric_exec::command::*;
-use distric_exec::{Effect, Octets, Reply, Settings};
+use distric_exec::{Capacity, Effect, Elsewhere, Needs, Octets, Reply, Settings};
 use distric_model::{GroupId, InstanceId, Slot, TaskId, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ pub fn definition(workflow: u8) -> Value {
         3 => json!([
             {"id": "p", "type": "publish", "config": {"event_type": "e", "payload": {"x": 1}}},
             {"id": "w", "type": "wait", "config": {"duration": "3s"}},
-            job_with("a", &["p", "w"], json!({"join": "any", "placement": {"strategy": "round_robin"}})),
+            job_with("a", &["p", "w"], json!({"join": "any", "placement": {"strategy": "round_robin"}, "resources": {"memory": "1GiB"}})),
         ]),
         5 => {
             let undo = json!({"type": "job", "retry": retry, "timeout": "2s"});
@@ -150,7 +150,7 @@ pub fn definition(workflow: u8) -> Value {
         ]),
         7 => {
             let key = "k${default(input.n, 'none')}";
-            return json!({"id": "w7", "timeout": "20s", "tasks": [job_with("a", &[], json!({"placement": {"affinity_key": key}}))],
+            return json!({"id": "w7", "timeout": "20s", "tasks": [job_with("a", &[], json!({"placement": {"affinity_key": key}, "resources": {"memory": "600MiB"}}))],
                 "concurrency": {"key": key, "limit": 1, "when_full": "cancel_oldest"}, "rate_limit": {"limit": 2, "per": "5s"},
                 "fairness": {"key": key, "weight": 3}});
         }
@@ -201,6 +201,11 @@ pub struct Story {
 }
 
 impl Story {
+    /// What some worker says of others now.
+    fn elsewhere(&self, memory_mib: u64) -> Elsewhere {
+        Elsewhere { number: self.world.log.len() as u64, taken: Needs { cpu_millis: 0, memory_mib } }
+    }
+
     /// A story whose workflows are mostly known and that has a worker.
     pub fn begin() -> Self {
         let mut story = Self {
@@ -247,13 +252,17 @@ impl Story {
                 pins: pins(*workflow),
             })),
             Step::Up { worker, generation, slots, types } => {
+                // Two of three states its memory: about as much as the tasks of two slots need.
+                let capacity = Capacity { cpu_millis: None, memory_mib: (*worker != 0).then(|| u64::from(*slots) * 600) };
                 let types: &[&str] = [&["job"][..], &["job", "other"], &["other"]][usize::from(*types)];
-                Command::WorkerUp(Box::new(session(u64::from(*worker), u64::from(*generation), u32::from(*slots), types, &[])))
+                let up = session(u64::from(*worker), u64::from(*generation), u32::from(*slots), types, &[]);
+                Command::WorkerUp(Box::new(WorkerUp { capacity, ..up }))
             }
             Step::Credit { worker: who, generation, amount } => Command::WorkerCredit(WorkerCredit {
                 worker: worker(u64::from(*who)),
                 generation: u64::from(*generation),
                 amount: i64::from(*amount),
+                elsewhere: (*amount % 2 == 0).then(|| self.elsewhere(u64::from(*generation) * 500)),
             }),
             Step::Down { worker: who, generation } => {
                 Command::WorkerDown(WorkerDown { worker: worker(u64::from(*who)), generation: u64::from(*generation) })
@@ -270,7 +279,8 @@ impl Story {
                 // Now and then a worker lies about the attempt.
                 let attempt = if *attempt == 7 { assignment.attempt + 1 } else { assignment.attempt };
                 let (task, fencing_token) = (assignment.task, assignment.fencing_token);
-                Command::TaskDone(Box::new(TaskDone { task, attempt, fencing_token, outcome, renew_credit: *renew }))
+                let elsewhere = matches!(outcome, TaskOutcome::Returned { .. }).then(|| self.elsewhere(900));
+                Command::TaskDone(Box::new(TaskDone { task, attempt, fencing_token, outcome, renew_credit: *renew, elsewhere }))
             }
             Step::Garbage { task, token } => Command::TaskDone(Box::new(TaskDone {
                 task: TaskId::new(Timestamp::from_us(*task >> 8), Slot::truncate(*task as u16), *task),
@@ -278,6 +288,7 @@ impl Story {
                 fencing_token: u64::from(*token),
                 outcome: completed(json!(1)),
                 renew_credit: true,
+                elsewhere: Some(self.elsewhere(700)),
             })),
             Step::Cancel { which } => {
                 let instance = *self.instances.get(pick(*which, self.instances.len()))?;

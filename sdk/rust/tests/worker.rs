@@ -135,13 +135,79 @@ async fn a_panic_fails_its_attempt_and_the_worker_lives() {
     let running = work(&[&fake], options(1, 0));
     let mut peer = session(&fake, &[1]).await;
     for (task, task_type, expected) in
-        [(1, "panic", (2, Some("panic"), true)), (2, "echo", (1, None, true)), (3, "unheard-of", (3, None, true))]
+        [(1, "panic", (2, Some("panic"), true)), (2, "echo", (1, None, true)), (3, "unheard-of", (3, None, false))]
     {
         peer.send(0, &assignment(task, task_type, "1")).await;
         let received = result(&mut peer).await;
         let done: TaskResult = received.decode();
         assert_eq!(said(&done), expected);
         ack(&mut peer, &done).await;
+    }
+    running.stop().await;
+}
+
+/// What a worker says of others' tasks: number, and MiB.
+fn elsewhere(received: &Received) -> (Option<u64>, Option<u64>) {
+    match received.message_type() {
+        Credit::TYPE => {
+            let credit: Credit = received.decode();
+            (credit.elsewhere, credit.memory_mib_elsewhere)
+        }
+        _ => {
+            let result: TaskResult = received.decode();
+            (result.elsewhere, result.memory_mib_elsewhere)
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_exceeds_its_memory_is_returned_with_the_reason_and_the_group_hears_when_others_take_less() {
+    let fake = Fake::start().await;
+    let running = work(&[&fake], WorkerOptions { memory_mib: Some(4_096), cpu_millis: Some(1_000), ..options(8, 0) });
+    let mut peer = fake.accept().await;
+    let hello = peer.recv_only::<WorkerHello>().await;
+    assert_eq!((hello.decode::<WorkerHello>().cpu_millis, hello.decode::<WorkerHello>().memory_mib), (Some(1_000), Some(4_096)));
+    peer.send(0, &WorkerWelcome { groups: U32s::of(&[1, 2]), coordinators: Headers::EMPTY, terms: U64s::EMPTY }).await;
+    assert_eq!(credits(&mut peer, 2).await, [(1, 4), (2, 4)]);
+
+    let of_1 = Assignment { memory_mib: Some(3_072), ..assignment(1, "sleep", "150") };
+    peer.send(0, &of_1).await;
+    let of_2 = Assignment { group: 2, memory_mib: Some(2_048), ..assignment(2, "echo", "1") };
+    peer.send(0, &of_2).await;
+    let received = result(&mut peer).await;
+    let refused: TaskResult = received.decode();
+    assert_eq!((refused.group, said(&refused)), (2, (3, None, false)));
+    assert_eq!(refused.error, Some("it needs 2048 MiB memory, 1024 of 4096 is free"));
+    assert_eq!(elsewhere(&received), (Some(1), Some(3_072)));
+    ack(&mut peer, &refused).await;
+    // The credit of what was returned is leased again, and the slot of it was never used.
+    assert_eq!(credits(&mut peer, 1).await, [(2, 1)]);
+
+    // One that needs less fits beside it; what needs nothing always does.
+    peer.send(0, &Assignment { group: 2, memory_mib: Some(1_024), cpu_millis: Some(1_000), ..assignment(3, "echo", "1") }).await;
+    let received = result(&mut peer).await;
+    assert_eq!((received.decode::<TaskResult>().task_id, said(&received.decode())), (Uuid::from_u128(3), (1, None, true)));
+    ack(&mut peer, &received.decode()).await;
+
+    // The one of group 1 ends: group 2 hears of the room.
+    let received = result(&mut peer).await;
+    assert_eq!(received.decode::<TaskResult>().task_id, Uuid::from_u128(1));
+    let told = peer.recv_only::<Credit>().await;
+    assert_eq!((told.decode::<Credit>().group, told.decode::<Credit>().amount, elsewhere(&told)), (2, 0, (Some(2), Some(0))));
+    ack(&mut peer, &received.decode()).await;
+    peer.send(0, &Assignment { fencing_token: 11, ..of_2 }).await;
+    let received = result(&mut peer).await;
+    assert_eq!((received.decode::<TaskResult>().task_id, said(&received.decode())), (Uuid::from_u128(2), (1, None, true)));
+    ack(&mut peer, &received.decode()).await;
+    drop(peer);
+
+    // In a new session the group hears it once more: it may never have come.
+    let mut peer = session(&fake, &[2]).await;
+    loop {
+        let told = peer.recv_only::<Credit>().await;
+        if elsewhere(&told) == (Some(3), Some(0)) {
+            break;
+        }
     }
     running.stop().await;
 }
@@ -192,7 +258,7 @@ async fn a_cancelled_attempt_is_stopped_and_reported() {
     let mut peer = session(&fake, &[1]).await;
     peer.send(0, &assignment(1, "sleep", "null")).await;
     peer.send(0, &assignment(2, "sleep", "null")).await;
-    for (task, expected) in [(2, (3, None, true)), (1, (2, Some("cancelled"), true))] {
+    for (task, expected) in [(2, (3, None, false)), (1, (2, Some("cancelled"), true))] {
         peer.send(0, &CancelTask { task_id: Uuid::from_u128(task), fencing_token: 10 }).await;
         let received = result(&mut peer).await;
         assert_eq!(said(&received.decode()), expected);

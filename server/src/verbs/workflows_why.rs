@@ -49,6 +49,8 @@ fn sentence(blocker: &Value) -> String {
             }
         }
         "paused" => format!("paused: {}", text_of(&blocker["reason"])),
+        "no_room" => text_of(&blocker["message"]),
+        "came_back" => text_of(&blocker["reason"]),
         "no_worker_offers_type" => format!("no worker offers the type `{}`", text_of(&blocker["task_type"])),
         _ => {
             let members = blocker.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
@@ -77,6 +79,8 @@ mod tests {
             (json!({"kind": "paused", "reason": "r"}), "paused: r"),
             (json!({"kind": "waiting_until", "until_us": 7}), "waiting until until_us 7"),
             (json!({"kind": "placing"}), "placing"),
+            (json!({"kind": "no_room", "needs": {"memory_mib": 4}, "message": "needs 4 MiB memory"}), "needs 4 MiB memory"),
+            (json!({"kind": "came_back", "reason": "its worker was lost"}), "its worker was lost"),
         ];
         for (blocker, expected) in cases {
             assert_eq!(sentence(&blocker), expected);

@@ -38,6 +38,10 @@ tlv_struct! {
         14 idempotency_key: required &'a str,
         /// W3C trace context of the message.
         15 traceparent: optional &'a str,
+        /// Processors that the task needs, thousandths; absent means none in particular.
+        16 cpu_millis: optional u64,
+        /// Memory that it needs, MiB; absent means none in particular.
+        17 memory_mib: optional u64,
     }
 }
 
@@ -66,6 +70,12 @@ tlv_struct! {
         10 retry_after_ms: optional u64,
         /// The credit that the assignment took is granted again.
         11 renew_credit: default bool,
+        /// When returned for want of processors or memory: as in [`super::Credit`].
+        12 elsewhere: optional u64,
+        /// Processors that tasks of other groups take here, thousandths; absent means none.
+        13 cpu_millis_elsewhere: optional u64,
+        /// Memory that they take, MiB; absent means none.
+        14 memory_mib_elsewhere: optional u64,
     }
 }
 

@@ -11,6 +11,12 @@ tlv_struct! {
         1 group: required u32,
         /// Assignments granted when positive, asked back when negative.
         2 amount: required i64,
+        /// Says that the next two fields hold. Grows with everything that the worker's process says of this; an older word does not count.
+        3 elsewhere: optional u64,
+        /// Processors that tasks of other groups take here, thousandths; absent means none.
+        4 cpu_millis_elsewhere: optional u64,
+        /// Memory that they take, MiB; absent means none.
+        5 memory_mib_elsewhere: optional u64,
     }
 }
 

@@ -22,6 +22,10 @@ tlv_struct! {
         6 task_types: required Strs<'a>,
         /// What placement may ask for, such as zone to eu.
         7 labels: default Headers<'a>,
+        /// Processors that it has for tasks, thousandths; absent means not limited.
+        8 cpu_millis: optional u64,
+        /// Memory that it has for tasks, MiB; absent means not limited.
+        9 memory_mib: optional u64,
     }
 }
 

@@ -190,8 +190,11 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
         timeout_ms: 30_000,
         idempotency_key: "018bcfe5-6802-7a5c-8000-000000000003",
         traceparent: Some(TRACE),
+        cpu_millis: Some(500),
+        memory_mib: Some(4_096),
     };
-    both(assignment.into(), Assignment { traceparent: None, input: b"null", config: b"null", ..assignment }.into());
+    let plain = Assignment { traceparent: None, input: b"null", config: b"null", cpu_millis: None, memory_mib: None, ..assignment };
+    both(assignment.into(), plain.into());
     both(
         TaskResult {
             group: 1,
@@ -205,6 +208,9 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
             retryable: Some(false),
             retry_after_ms: Some(1_500),
             renew_credit: true,
+            elsewhere: Some(7),
+            cpu_millis_elsewhere: Some(250),
+            memory_mib_elsewhere: Some(2_048),
         }
         .into(),
         TaskResult {
@@ -226,15 +232,19 @@ pub fn each_message(mut visit: impl FnMut(&'static str, AnyMessage<'_>)) {
         prefetch: 4,
         task_types: Strs::of(&["transform", "http"]),
         labels: Headers::of(&[("zone", "eu")]),
+        cpu_millis: Some(8_000),
+        memory_mib: Some(16_384),
     };
-    both(hello.into(), WorkerHello { task_types: Strs::EMPTY, labels: Headers::EMPTY, ..hello }.into());
+    let plain = WorkerHello { task_types: Strs::EMPTY, labels: Headers::EMPTY, cpu_millis: None, memory_mib: None, ..hello };
+    both(hello.into(), plain.into());
     const COORDINATORS: [(&str, &str); 2] =
         [("0195d8b5-0000-7000-8000-000000000001", "127.0.0.1:7400"), ("0195d8b5-0000-7000-8000-000000000002", "127.0.0.1:7402")];
     both(
         WorkerWelcome { groups: U32s::of(&[1, 2, 3]), coordinators: Headers::of(&COORDINATORS), terms: U64s::of(&[7, 9, 7]) }.into(),
         WorkerWelcome { groups: U32s::EMPTY, coordinators: Headers::EMPTY, terms: U64s::EMPTY }.into(),
     );
-    both(Credit { group: 1, amount: -3 }.into(), Credit { group: 1, amount: 12 }.into());
+    let told = Credit { group: 1, amount: -3, elsewhere: Some(7), cpu_millis_elsewhere: Some(250), memory_mib_elsewhere: Some(2_048) };
+    both(told.into(), Credit { group: 1, amount: 12, ..Credit::default() }.into());
     both(
         ResultAck { task_id: TASK, fencing_token: 99, verdict: Verdict::Stale.number() }.into(),
         ResultAck { task_id: TASK, fencing_token: 99, verdict: Verdict::Accepted.number() }.into(),

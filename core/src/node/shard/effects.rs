@@ -147,6 +147,8 @@ impl Shard {
             timeout_ms: assignment.timeout_ms,
             idempotency_key: &assignment.idempotency_key,
             traceparent: assignment.traceparent.as_deref(),
+            cpu_millis: Some(assignment.needs.cpu_millis).filter(|cpu| *cpu > 0),
+            memory_mib: Some(assignment.needs.memory_mib).filter(|memory| *memory > 0),
         };
         self.send_to_worker(now, assignment.worker, &message, out);
     }

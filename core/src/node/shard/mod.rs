@@ -241,8 +241,8 @@ impl Shard {
                 self.on_worker_attached(now, Attachment { shard, conn, card, opened_at }, out)
             }
             ShardLetter::WorkerDetached { shard, conn, worker } => self.on_worker_detached(now, shard, conn, worker, out),
-            ShardLetter::WorkerCredit { group, conn, worker, generation, amount } => {
-                self.on_worker_credit(now, group, conn, WorkerCredit { worker, generation, amount }, out)
+            ShardLetter::WorkerCredit { group, conn, worker, generation, amount, elsewhere } => {
+                self.on_worker_credit(now, group, conn, WorkerCredit { worker, generation, amount, elsewhere }, out)
             }
             ShardLetter::WorkerUnknown { group, conn, worker, unknown } => self.on_worker_unknown(now, group, conn, worker, &unknown, out),
             ShardLetter::Gossip(view) => self.on_gossip(now, view, out),

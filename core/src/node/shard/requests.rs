@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use distric_exec::Capacity;
 use distric_model::limits::{FRAME_BYTES_MAX_UNAUTHENTICATED, KEY_BYTES_MAX};
 use distric_model::{Namespace, WorkerId};
 use distric_wire::client::{FEATURE_LZ4, Hello, Pong, Submit, SubmitBatch, SubscribeKind, Welcome};
@@ -220,6 +221,7 @@ impl Shard {
             slots: hello.slots,
             prefetch: hello.prefetch,
             task_types: hello.task_types.iter().map(Arc::from).collect(),
+            capacity: Capacity { cpu_millis: hello.cpu_millis, memory_mib: hello.memory_mib },
             labels: hello.labels.iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect(),
         });
         self.open_worker_session(now, conn, message_id, card, out);

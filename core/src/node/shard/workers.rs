@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use distric_exec::command::{TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp};
-use distric_exec::{Command, Octets};
+use distric_exec::{Command, Elsewhere, Needs, Octets};
 use distric_model::limits::TASK_OUTPUT_BYTES_MAX;
 use distric_model::{GroupId, Instant, NodeId, TaskId, WorkerId};
 use distric_wire::client::Rejection;
@@ -179,6 +179,7 @@ impl Shard {
             prefetch: card.prefetch,
             task_types: card.task_types.clone(),
             labels: card.labels.clone(),
+            capacity: card.capacity,
         }));
         // Attempts that nobody waits for end with the session that they came on: one that the worker never had would take up room that
         // the worker is about to lease, and nobody would ever give that back. One that still runs there is in the worker's own count.
@@ -283,7 +284,8 @@ impl Shard {
             AnyMessage::Credit(credit) => {
                 let group = GroupId(credit.group);
                 let amount = credit.amount.clamp(-CREDIT_MAX, CREDIT_MAX);
-                let letter = ShardLetter::WorkerCredit { group, conn, worker, generation, amount };
+                let elsewhere = elsewhere_of(credit.elsewhere, credit.cpu_millis_elsewhere, credit.memory_mib_elsewhere);
+                let letter = ShardLetter::WorkerCredit { group, conn, worker, generation, amount, elsewhere };
                 out.letter(owner_of(group, self.options.count), Class::Request, letter);
             }
             AnyMessage::ReconcileReply(reply) => {
@@ -334,8 +336,9 @@ impl Shard {
                 retry_after_ms: None,
             },
         };
-        let done =
-            TaskDone { task, attempt: result.attempt, fencing_token: result.fencing_token, outcome, renew_credit: result.renew_credit };
+        let elsewhere = elsewhere_of(result.elsewhere, result.cpu_millis_elsewhere, result.memory_mib_elsewhere);
+        let (attempt, fencing_token, renew_credit) = (result.attempt, result.fencing_token, result.renew_credit);
+        let done = TaskDone { task, attempt, fencing_token, outcome, renew_credit, elsewhere };
         let group = self.group_of_slot(task.slot());
         let command = bytes::Bytes::from(Command::TaskDone(Box::new(done)).encode());
         let waiting = Waiting::Result { conn };
@@ -380,7 +383,7 @@ impl Shard {
         // Not `Returned`: what is returned never renews its credit.
         let (code, error) = ("unknown_to_worker".to_owned(), "the worker does not have it".to_owned());
         let outcome = TaskOutcome::Failed { code, error, retryable: true, retry_after_ms: None };
-        let done = TaskDone { task, attempt: 0, fencing_token, outcome, renew_credit };
+        let done = TaskDone { task, attempt: 0, fencing_token, outcome, renew_credit, elsewhere: None };
         self.propose_own(now, group, &Command::TaskDone(Box::new(done)), out);
     }
 
@@ -422,6 +425,12 @@ impl Shard {
             self.send_to_worker(now, card.worker, &Backlog { group: group.0, ready }, out);
         }
     }
+}
+
+/// What a worker says of other groups' tasks, when it does.
+fn elsewhere_of(number: Option<u64>, cpu_millis: Option<u64>, memory_mib: Option<u64>) -> Option<Elsewhere> {
+    let taken = Needs { cpu_millis: cpu_millis.unwrap_or(0), memory_mib: memory_mib.unwrap_or(0) };
+    Some(Elsewhere { number: number?, taken: taken.bounded() })
 }
 
 /// A drain is put so often to a group that has no leader: for some five minutes.

@@ -14,7 +14,7 @@ use distric_model::{Change, InstanceId};
 
 use self::record::{
     CHECKPOINT_FORMAT, ClassRecord, DedupeRecord, Header, InstanceRecord, Kin, MessageRecord, OutRecord, ProgramRecord, Seldom,
-    TEXT_BYTES_HERE_MAX, Tag, TaskRecord, Text, TextKind, WorkerRecord, encode,
+    TEXT_BYTES_HERE_MAX, Tag, TaskRecord, Text, TextKind, WorkerRecord, WorkerSeldom, encode,
 };
 use super::Machine;
 use super::instances::{Instance, Task};
@@ -97,7 +97,7 @@ impl Machine {
                     labels: worker.labels.clone(),
                     granted: worker.granted,
                     since: worker.since,
-                    busy: worker.busy,
+                    seldom: WorkerSeldom::of(worker.busy, worker.capacity, worker.elsewhere),
                 })
             },
             |token| Tag::Lease.numbered(*token),

@@ -25,6 +25,7 @@ use crate::machine::queue::{Flow, Turns};
 use crate::machine::state::State;
 use crate::machine::timers::TimerKey;
 use crate::octets::Octets;
+use crate::resources::{Capacity, Elsewhere};
 
 /// The form that this build writes. It reads all forms up to it.
 pub const CHECKPOINT_FORMAT: u32 = 1;
@@ -318,13 +319,41 @@ pub(in crate::machine) struct WorkerRecord {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub granted: u32,
     pub since: Timestamp,
-    #[serde(default, skip_serializing_if = "is_idle")]
-    pub busy: u8,
+    /// Later members go in there: only the last field of a record may be left out.
+    #[serde(default, skip_serializing_if = "WorkerSeldom::is_none")]
+    pub seldom: WorkerSeldom,
 }
 
-/// A worker that is not known to be busy is written as it was before there were levels.
-fn is_idle(busy: &u8) -> bool {
-    *busy == 0
+/// What few workers have: a busy computer, and a capacity. A worker that has neither is written as it was before there were any, and
+/// one without a capacity as it was before there were capacities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(in crate::machine) enum WorkerSeldom {
+    Busy(u8),
+    Limited(u8, Capacity, Elsewhere),
+}
+
+impl Default for WorkerSeldom {
+    fn default() -> Self {
+        Self::Busy(0)
+    }
+}
+
+impl WorkerSeldom {
+    pub fn of(busy: u8, capacity: Capacity, elsewhere: Elsewhere) -> Self {
+        if capacity.is_none() && elsewhere == Elsewhere::default() { Self::Busy(busy) } else { Self::Limited(busy, capacity, elsewhere) }
+    }
+
+    pub fn parts(self) -> (u8, Capacity, Elsewhere) {
+        match self {
+            Self::Busy(busy) => (busy, Capacity::default(), Elsewhere::default()),
+            Self::Limited(busy, capacity, elsewhere) => (busy, capacity, elsewhere),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The bytes of a record.

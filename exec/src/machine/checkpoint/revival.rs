@@ -11,6 +11,7 @@ use crate::machine::ingest::Message;
 use crate::machine::instances::Task;
 use crate::machine::workers::Worker;
 use crate::octets::Octets;
+use crate::resources::Needs;
 
 pub(super) fn message_of(id: MessageId, record: MessageRecord) -> Message {
     Message {
@@ -58,6 +59,7 @@ pub(super) fn task_of(index: u16, record: TaskRecord, text: &mut impl FnMut(Text
 }
 
 pub(super) fn worker_of(record: WorkerRecord) -> Worker {
+    let (busy, capacity, elsewhere) = record.seldom.parts();
     Worker {
         generation: record.generation,
         is_up: record.is_up,
@@ -70,7 +72,10 @@ pub(super) fn worker_of(record: WorkerRecord) -> Worker {
         granted: record.granted,
         in_use: 0,
         since: record.since,
-        busy: record.busy,
+        busy,
+        capacity,
+        held: Needs::default(),
+        elsewhere,
         tokens: BTreeSet::new(),
         load: None,
     }

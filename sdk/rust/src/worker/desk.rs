@@ -11,6 +11,7 @@ use distric_wire::task::{Credit, ReconcileReply, ResultOutcome, Status, TaskRef,
 use distric_wire::{Message, TaskRefs};
 
 use super::ledger::{Ledger, SessionId};
+use super::room::{Capacity, Elsewhere, Needs, Room};
 use super::task::{Task, TaskKey, TaskOutcome};
 use crate::dial::put_frame;
 
@@ -47,6 +48,8 @@ impl Outbox {
 struct InHand {
     group: u32,
     attempt: u32,
+    /// What it takes of the room.
+    needs: Needs,
     /// The session on which it came still lives: its credit can go back with the result.
     is_current: bool,
     is_running: bool,
@@ -71,7 +74,7 @@ impl Kept {
         match &self.outcome {
             TaskOutcome::Completed(output) => output.len(),
             TaskOutcome::Failed(failure) => failure.message.len(),
-            TaskOutcome::Returned(_) => 0,
+            TaskOutcome::Returned(_) | TaskOutcome::NoRoom(_) => 0,
         }
     }
 }
@@ -83,6 +86,7 @@ pub(super) struct Desk {
     /// Most tasks in hand; what a leader sends beyond it is returned.
     in_hand_max: usize,
     ledger: Ledger,
+    room: Room,
     in_hand: BTreeMap<TaskKey, InHand>,
     /// Not yet started, in order of arrival.
     queued: VecDeque<Box<Task>>,
@@ -99,12 +103,13 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(slots: u32, prefetch: u32) -> Self {
+    pub(super) fn new(slots: u32, prefetch: u32, capacity: Capacity) -> Self {
         let budget = slots + prefetch;
         Self {
             slots: slots as usize,
             in_hand_max: 2 * budget as usize,
             ledger: Ledger::new(budget),
+            room: Room::new(capacity),
             in_hand: BTreeMap::new(),
             queued: VecDeque::new(),
             running: 0,
@@ -142,6 +147,10 @@ impl Desk {
         self.part_from(&left);
         self.part_from(&came);
         self.settle(out);
+        // What was told last may have been lost with the session before.
+        for group in came.into_iter().filter(|group| self.room.has_told(*group)).collect::<Vec<_>>() {
+            self.tell_room(group, out);
+        }
     }
 
     /// A session is gone.
@@ -155,7 +164,9 @@ impl Desk {
     /// The sessions of these groups ended: what was promised on them does not hold any more.
     fn part_from(&mut self, groups: &[u32]) {
         for task in self.in_hand.values_mut().filter(|task| groups.contains(&task.group)) {
-            task.is_current = false;
+            if std::mem::take(&mut task.is_current) {
+                self.room.lapse(task.group, task.needs);
+            }
         }
         for kept in self.kept.values_mut().filter(|kept| groups.contains(&kept.group)) {
             kept.due_ms = self.now_ms + RECONCILE_WAIT_MS;
@@ -178,7 +189,7 @@ impl Desk {
         // An older attempt at the same task that still runs here is of no use any more.
         let older = TaskKey { task_id: key.task_id, fencing_token: 0 }..key;
         out.stops.extend(self.in_hand.range(older).filter(|(_, task)| task.is_running).map(|(key, _)| *key));
-        let in_hand = InHand { group, attempt: task.context.attempt, is_current: true, is_running: false };
+        let in_hand = InHand { group, attempt: task.context.attempt, needs: Needs::default(), is_current: true, is_running: false };
         self.in_hand.insert(key, in_hand);
         let refusal = if self.is_draining() {
             Some("the worker is draining".to_owned())
@@ -189,9 +200,13 @@ impl Desk {
         } else {
             None
         };
+        let refusal = refusal.map(TaskOutcome::Returned).or_else(|| self.room.take(group, task.needs).err().map(TaskOutcome::NoRoom));
         match refusal {
-            Some(reason) => self.finish(key, TaskOutcome::Returned(reason), out),
-            None => self.queued.push_back(task),
+            Some(outcome) => self.finish(key, outcome, out),
+            None => {
+                self.in_hand.get_mut(&key).expect("it was just put there").needs = task.needs;
+                self.queued.push_back(task);
+            }
         }
         self.start_queued(out);
         self.settle(out);
@@ -305,8 +320,11 @@ impl Desk {
         let task = self.in_hand.remove(&key).expect("only what is in hand can finish");
         // On a later session than the one it came on, the leader may have taken the lease away: credit left with such a result would be lost.
         let room = self.kept.len() < RESULTS_KEPT_MAX / 2;
-        let renewed = task.is_current && room && self.ledger.renews(task.group);
+        // What is returned takes its credit back, whatever the result says: renewed here, it would be nobody's.
+        let is_returned = matches!(outcome, TaskOutcome::Returned(_) | TaskOutcome::NoRoom(_));
+        let renewed = !is_returned && task.is_current && room && self.ledger.renews(task.group);
         self.ledger.task_left(task.group);
+        self.room.leave(task.group, task.needs, task.is_current);
         if renewed {
             self.ledger.renewed(task.group);
         }
@@ -315,6 +333,9 @@ impl Desk {
         self.kept_bytes += kept.bytes();
         self.kept.insert(key, kept);
         self.send_kept(key, out);
+        for group in self.room.outdated() {
+            self.tell_room(group, out);
+        }
         while self.kept.len() > RESULTS_KEPT_MAX || (self.kept_bytes > RESULTS_KEPT_BYTES_MAX && self.kept.len() > 1) {
             let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.number).map(|(key, _)| *key).expect("there is more than one");
             tracing::warn!(task = %oldest.task_id, "too many unconfirmed results: the oldest is forgotten, its task will run again");
@@ -351,6 +372,15 @@ impl Desk {
                 result.outcome = ResultOutcome::Returned.number();
                 result.error = Some(reason);
             }
+            TaskOutcome::NoRoom(reason) => {
+                result.outcome = ResultOutcome::Returned.number();
+                result.error = Some(reason);
+                // As it is now, also when this is sent again: whatever the group hears last must be true.
+                let Elsewhere { number, taken } = self.room.tell(kept.group);
+                result.elsewhere = Some(number);
+                result.cpu_millis_elsewhere = Some(taken.cpu_millis);
+                result.memory_mib_elsewhere = Some(taken.memory_mib);
+            }
         }
         out.send(session, &result);
     }
@@ -367,7 +397,23 @@ impl Desk {
     fn settle(&mut self, out: &mut Outbox) {
         for (group, amount) in self.ledger.settle() {
             let session = self.ledger.session_of(group).expect("the ledger speaks of groups with a session");
-            out.send(session, &Credit { group, amount });
+            out.send(session, &Credit { group, amount, ..Credit::default() });
         }
+    }
+
+    /// Tells a group what others take here now.
+    fn tell_room(&mut self, group: u32, out: &mut Outbox) {
+        let Some(session) = self.ledger.session_of(group) else { return };
+        let Elsewhere { number, taken } = self.room.tell(group);
+        out.send(
+            session,
+            &Credit {
+                group,
+                amount: 0,
+                elsewhere: Some(number),
+                cpu_millis_elsewhere: Some(taken.cpu_millis),
+                memory_mib_elsewhere: Some(taken.memory_mib),
+            },
+        );
     }
 }

@@ -3,12 +3,14 @@
 //! One session per coordinator, one budget of slots and prefetch for all of them. One address is enough to find the others. A result is kept until its commit is confirmed, and sent again over
 //! reconnects; a task that was lost on the way is said to be unknown and comes again.
 //!
-//! Parts: `desk` is the pure machine that knows what is in hand and what was promised to whom; `ledger` is its credits; `roster` knows which
+//! Parts: `desk` is the pure machine that knows what is in hand and what was promised to whom; `ledger` is its credits, `room` its processors
+//! and memory; `roster` knows which
 //! coordinators there are; a `session` is one connection; `shift` is the loop that runs handlers and brings the others together.
 
 mod desk;
 mod gauge;
 mod ledger;
+mod room;
 mod roster;
 mod session;
 mod shift;
@@ -22,6 +24,7 @@ use distric_model::{Slot, Timestamp, WorkerId};
 use serde_json::Value;
 
 pub use self::desk::{RESULTS_KEPT_BYTES_MAX, RESULTS_KEPT_MAX};
+use self::room::Capacity;
 use self::task::Handler;
 pub use self::task::{TaskContext, TaskFailure};
 use crate::backoff::{BackoffOptions, random_u64};
@@ -45,6 +48,10 @@ pub struct WorkerOptions {
     pub slots: u32,
     /// Tasks that wait here beyond those, so that a slot is never idle for a round trip.
     pub prefetch: u32,
+    /// Processors that it has for its tasks, thousandths; `None`: not limited. Tasks that need more than is left are returned.
+    pub cpu_millis: Option<u64>,
+    /// Memory that it has for its tasks, MiB; `None`: not limited. Nothing measures what a task really takes.
+    pub memory_mib: Option<u64>,
     /// What placement may ask for, such as `zone` to `eu`.
     pub labels: Vec<(String, String)>,
     /// The API key, when the coordinators want one. Never printed.
@@ -73,6 +80,8 @@ impl Default for WorkerOptions {
             name: "worker".to_owned(),
             slots: 4,
             prefetch: 4,
+            cpu_millis: None,
+            memory_mib: None,
             labels: Vec::new(),
             api_key: None,
             drain_deadline_ms: 30_000,
@@ -93,6 +102,8 @@ impl fmt::Debug for WorkerOptions {
             .field("name", &self.name)
             .field("slots", &self.slots)
             .field("prefetch", &self.prefetch)
+            .field("cpu_millis", &self.cpu_millis)
+            .field("memory_mib", &self.memory_mib)
             .field("labels", &self.labels)
             .field("api_key", &self.api_key.as_ref().map(|_| "(secret)"))
             .field("drain_deadline_ms", &self.drain_deadline_ms)
@@ -152,6 +163,7 @@ impl WorkerBuilder {
             generation: self.options.generation.unwrap_or(started_us),
             slots: self.options.slots.clamp(1, WORKER_CREDITS_MAX),
             prefetch: self.options.prefetch.min(WORKER_CREDITS_MAX - self.options.slots.clamp(1, WORKER_CREDITS_MAX)),
+            capacity: Capacity { cpu_millis: self.options.cpu_millis, memory_mib: self.options.memory_mib },
             task_types: self.handlers.keys().cloned().collect(),
         };
         shift::run(self.addresses, self.options, identity, Arc::new(self.handlers), shutdown).await
@@ -165,5 +177,6 @@ struct Identity {
     generation: u64,
     slots: u32,
     prefetch: u32,
+    capacity: Capacity,
     task_types: Vec<String>,
 }

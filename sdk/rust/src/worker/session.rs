@@ -218,6 +218,8 @@ impl Session<'_> {
             name: &self.options.name,
             slots: self.identity.slots,
             prefetch: self.identity.prefetch,
+            cpu_millis: self.identity.capacity.cpu_millis,
+            memory_mib: self.identity.capacity.memory_mib,
             task_types: Strs::of(&task_types),
             labels: Headers::of_owned(&self.options.labels),
         };

@@ -42,7 +42,7 @@ pub(super) async fn run(
         let source = io::Error::new(io::ErrorKind::InvalidInput, "no address was given");
         return Err(ConnectionError::new("(none)", "connect to", source).into());
     }
-    let desk = Desk::new(identity.slots, identity.prefetch);
+    let desk = Desk::new(identity.slots, identity.prefetch, identity.capacity);
     let (options, identity) = (Arc::new(options), Arc::new(identity));
     let (reports, mut inbox) = mpsc::channel(REPORTS_QUEUED_MAX);
     // Dropped at the end of this function, which ends the sessions.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::room::Needs;
+
 /// What a handler is told about its task, besides the input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskContext {
@@ -90,6 +92,8 @@ pub(super) struct Task {
     pub(super) input: Vec<u8>,
     /// JSON, parsed when the task starts.
     pub(super) config: Vec<u8>,
+    /// What it takes of the worker's room.
+    pub(super) needs: Needs,
 }
 
 impl Task {
@@ -117,6 +121,7 @@ impl Task {
             },
             input: wire.input.to_vec(),
             config: wire.config.to_vec(),
+            needs: Needs { cpu_millis: wire.cpu_millis.unwrap_or(0), memory_mib: wire.memory_mib.unwrap_or(0) },
         }
     }
 }
@@ -129,4 +134,6 @@ pub(super) enum TaskOutcome {
     Failed(TaskFailure),
     /// Never started, and why.
     Returned(String),
+    /// Never started, since the worker has no room for it.
+    NoRoom(String),
 }
