@@ -146,7 +146,8 @@ impl Oracle {
         );
         let was = self.commit_seen.get(&(at, group)).copied().unwrap_or_default();
         if let Some(anew) = persist.reset_to {
-            assert!(anew.index > was, "n{} {group}: the log begins anew behind {anew}, committed here up to {was}", at + 1);
+            // Behind the very entry that is committed here: it was not on this disk yet, so nothing behind it was either.
+            assert!(anew.index >= was, "n{} {group}: the log begins anew behind {anew}, committed here up to {was}", at + 1);
         }
         let known = self.committed[&group].len() as u64;
         let cut = persist.truncate_from.filter(|cut| cut.0 <= known);
