@@ -2,20 +2,22 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use distric_harness::{Node, http, wait_until};
+use distric_harness::{Node, free_address, http, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use support::{RULES, WORKFLOWS, dir_with, program};
 use tempfile::TempDir;
 
-fn start(dir: &TempDir) -> Node {
+/// A cluster on ports in a row from this one.
+fn start(dir: &TempDir, wire: SocketAddr) -> Node {
     let path = |name: &str| dir.path().join(name).display().to_string();
     let catalog = ["--rules".to_owned(), path("rules.yaml"), "--workflows".to_owned(), path("workflows.yaml")];
-    Node::start(&program(), "dev", &dir.path().join("data"), ["--nodes".to_owned(), "3".to_owned()].into_iter().chain(catalog))
+    Node::start_at(&program(), "dev", wire, &dir.path().join("data"), ["--nodes".to_owned(), "3".to_owned()].into_iter().chain(catalog))
 }
 
 fn pid(node: &Value) -> Pid {
@@ -29,7 +31,9 @@ fn send(address: &str, event: &str) {
 #[test]
 fn three_nodes_work_heal_and_are_found_again() {
     let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
-    let mut cluster = start(&dir);
+    // For three nodes in a row.
+    let wire = [free_address(), free_address(), free_address()][0];
+    let mut cluster = start(&dir, wire);
     let nodes = cluster.ready["nodes"].as_array().unwrap().clone();
     assert_eq!(nodes.len(), 3);
     for node in &nodes {
@@ -54,7 +58,7 @@ fn three_nodes_work_heal_and_are_found_again() {
     cluster.stop().expect(0);
 
     // The same directory: the same cluster, at the same addresses, with everything in it.
-    let again = start(&dir);
+    let again = start(&dir, wire);
     assert_eq!(again.ready["addr"].as_str(), Some(all.as_str()));
     let found = http(&again.http, "GET", "/api/v1/workflows", &[], "").json();
     let ids = |list: &Value| list["items"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
@@ -68,7 +72,7 @@ fn three_nodes_work_heal_and_are_found_again() {
 #[test]
 fn children_do_not_outlive_their_parent() {
     let dir = dir_with(&[("rules.yaml", RULES), ("workflows.yaml", WORKFLOWS)]);
-    let cluster = start(&dir);
+    let cluster = start(&dir, SocketAddr::from(([127, 0, 0, 1], 0)));
     let pids: Vec<Pid> = cluster.ready["nodes"].as_array().unwrap().iter().map(pid).collect();
     cluster.kill();
     wait_until("the children end", Duration::from_secs(30), || pids.iter().all(|pid| test_kill_process(*pid).is_err()).then_some(()));

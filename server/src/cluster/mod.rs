@@ -88,6 +88,9 @@ impl ClusterPlan {
             Some(http) => arguments.extend(["--http-bind".to_owned(), http.to_string()]),
             None => arguments.push("--no-http".to_owned()),
         }
+        if let Some(gossip) = seats::gossip_apart(&self.seats, position) {
+            arguments.extend(["--set".to_owned(), format!("gossip.bind={gossip}")]);
+        }
         if !join.is_empty() {
             arguments.extend(["--join".to_owned(), join.to_owned()]);
         }

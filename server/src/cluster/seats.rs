@@ -13,6 +13,9 @@ use crate::exit::{Exit, Failure};
 /// Their file in the cluster's directory.
 const FILE: &str = "addresses.json";
 
+/// From the port of one node's binary protocol to the next one's: that one, the other nodes', and gossip's, which follows where nothing else is said.
+const PORTS: usize = 3;
+
 /// Where one node listens. Port 0: the system chooses at the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
@@ -24,7 +27,7 @@ pub struct Seat {
     pub http: Option<SocketAddr>,
 }
 
-/// Seats in a row from the first one: two ports apart for the protocols, one for HTTP. A port 0 stays 0.
+/// Seats in a row from the first one: three ports apart for the protocols and gossip, one for HTTP. A port 0 stays 0.
 ///
 /// Errors: the last port would be above 65,535.
 pub fn in_a_row(first: &Seat, count: usize) -> Result<Vec<Seat>, Failure> {
@@ -38,9 +41,18 @@ pub fn in_a_row(first: &Seat, count: usize) -> Result<Vec<Seat>, Failure> {
     (0..count)
         .map(|n| {
             let http = first.http.map(|http| shifted(http, n)).transpose()?;
-            Ok(Seat { wire: shifted(first.wire, 2 * n)?, peer: shifted(first.peer, 2 * n)?, http })
+            Ok(Seat { wire: shifted(first.wire, PORTS * n)?, peer: shifted(first.peer, PORTS * n)?, http })
         })
         .collect()
+}
+
+/// Where gossip of a node must listen instead of two ports after its binary protocol, because another one listens there. With port 0 the system
+/// chooses.
+pub fn gossip_apart(seats: &[Seat], position: usize) -> Option<SocketAddr> {
+    let wire = seats[position].wire;
+    let usual = wire.port().checked_add(2).filter(|_| wire.port() != 0)?;
+    let listens = |seat: &Seat| [Some(seat.wire), Some(seat.peer), seat.http].into_iter().flatten().any(|address| address.port() == usual);
+    seats.iter().any(listens).then_some(SocketAddr::new(wire.ip(), 0))
 }
 
 fn file(dir: &Path) -> PathBuf {
@@ -79,9 +91,17 @@ mod tests {
     #[test]
     fn seats_are_in_a_row_and_free_ones_stay_free() {
         let row = in_a_row(&seat(7_400, 7_401, Some(8_080)), 3).unwrap();
-        assert_eq!(row[2], seat(7_404, 7_405, Some(8_082)));
+        assert_eq!(row[2], seat(7_406, 7_407, Some(8_082)));
+        assert!((0..3).all(|position| gossip_apart(&row, position).is_none()));
         assert_eq!(in_a_row(&seat(0, 0, None), 3).unwrap()[2], seat(0, 0, None));
         assert!(in_a_row(&seat(65_533, 65_534, None), 3).unwrap_err().message.contains("65535"));
+    }
+
+    #[test]
+    fn gossip_leaves_the_port_of_another_node_alone() {
+        let seats = [seat(40_000, 40_001, None), seat(40_002, 40_003, Some(40_100)), seat(0, 0, None)];
+        assert_eq!(gossip_apart(&seats, 0), Some(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert_eq!((gossip_apart(&seats, 1), gossip_apart(&seats, 2)), (None, None));
     }
 
     #[test]
