@@ -117,6 +117,9 @@ pub fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What the most demanding task of [`definition`] needs: whoever has room for it has room for all of them.
+const MOST_NEEDED: Needs = Needs { cpu_millis: 0, memory_mib: 1_024 };
+
 pub fn definition(workflow: u8) -> Value {
     let retry = json!({"max_attempts": 2, "initial_backoff": "1s", "jitter": 0.5});
     let tasks = match workflow {
@@ -431,7 +434,11 @@ impl Story {
             // No task waits while somebody could take it.
             for task in tasks.iter().filter(|task| task.status == "ready") {
                 let idle = workers.iter().any(|worker| {
-                    worker.status == "up" && worker.credit_granted > worker.credit_in_use && worker.task_types.contains(&task.task_type)
+                    let room = worker.capacity.without(worker.held.plus(worker.elsewhere));
+                    worker.status == "up"
+                        && worker.credit_granted > worker.credit_in_use
+                        && worker.task_types.contains(&task.task_type)
+                        && room.fits(MOST_NEEDED)
                 });
                 assert!(!idle, "{} waits while a worker is idle", task.id);
             }
