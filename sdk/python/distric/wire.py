@@ -76,14 +76,14 @@ MESSAGES = {
         ("QueryReply", 0x400F, "1 content_type str!, 2 body bytes!, 3 next_cursor str, 4 version u64"),
         ("Assignment", 0x3001, "1 group u32!, 2 task_id uuid!, 3 instance_id uuid!, 4 namespace str!, 5 workflow str!, 6 workflow_version u64!, "
          "7 task str!, 8 task_type str!, 9 attempt u32!, 10 fencing_token u64!, 11 input bytes!, 12 config bytes!, 13 timeout_ms u64!, "
-         "14 idempotency_key str!, 15 traceparent str"),
+         "14 idempotency_key str!, 15 traceparent str, 16 cpu_millis u64, 17 memory_mib u64"),
         ("TaskResult", 0x3002, "1 group u32!, 2 task_id uuid!, 3 attempt u32!, 4 fencing_token u64!, 5 outcome u8!, 6 output bytes, "
-         "7 error_code str, 8 error str, 9 retryable bool, 10 retry_after_ms u64, 11 renew_credit bool"),
+         "7 error_code str, 8 error str, 9 retryable bool, 10 retry_after_ms u64, 11 renew_credit bool, 12 elsewhere u64, 13 cpu_millis_elsewhere u64, 14 memory_mib_elsewhere u64"),
         ("Status", 0x3003, "1 running u32!, 2 queued u32!, 3 draining bool!"),
         ("WorkerHello", 0x3004, "1 worker_id uuid!, 2 generation u64!, 3 name str!, 4 slots u32!, 5 prefetch u32!, 6 task_types array<str>!, "
-         "7 labels map"),
+         "7 labels map, 8 cpu_millis u64, 9 memory_mib u64"),
         ("WorkerWelcome", 0x3005, "1 groups array<u32>!, 2 coordinators map, 3 terms array<u64>"),
-        ("Credit", 0x3006, "1 group u32!, 2 amount i64!"),
+        ("Credit", 0x3006, "1 group u32!, 2 amount i64!, 3 elsewhere u64, 4 cpu_millis_elsewhere u64, 5 memory_mib_elsewhere u64"),
         ("ResultAck", 0x3007, "1 task_id uuid!, 2 fencing_token u64!, 3 verdict u8!"),
         ("Reconcile", 0x3008, "1 group u32!, 2 tasks array<bytes>!"),
         ("Backlog", 0x3009, "1 group u32!, 2 ready u32!"),
