@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, WorkerId};
+use distric_model::{Capacity, Elsewhere, GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, WorkerId};
 use distric_rules::RetryPolicy;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,6 @@ pub use crate::machine::busy::WorkerLoad;
 use crate::machine::effects::says_nothing;
 use crate::machine::{OutBody, Settings};
 use crate::octets::Octets;
-use crate::resources::{Capacity, Elsewhere};
 
 /// Workflows that may come to be called, by id, each with the version that is called.
 pub type PinList = Vec<(Arc<str>, u64)>;

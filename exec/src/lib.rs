@@ -10,7 +10,7 @@ pub mod command;
 pub mod definition;
 pub mod machine;
 pub mod octets;
-pub mod resources;
+mod resources;
 
 pub use command::Command;
 pub use machine::{
@@ -18,4 +18,3 @@ pub use machine::{
     RefusalCode, Reply, RestoreError, Sent, Settings, Stats, Verdict,
 };
 pub use octets::Octets;
-pub use resources::{Capacity, Elsewhere, Needs};

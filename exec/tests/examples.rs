@@ -188,12 +188,12 @@ fn aggregate() {
 #[test]
 fn resources() {
     let (mut world, id) = begin("resources.yaml", "nightly_model", json!({ "day": "2030-01-31" }));
-    let of = |number: u64, capacity: distric_exec::Capacity| distric_exec::command::WorkerUp {
+    let of = |number: u64, capacity: distric_model::Capacity| distric_exec::command::WorkerUp {
         capacity,
         ..session(number, 1, 4, &["build_features", "train_model", "log"], &[])
     };
-    let small = distric_exec::Capacity { cpu_millis: Some(2_000), memory_mib: Some(4 << 10) };
-    let large = distric_exec::Capacity { cpu_millis: Some(8_000), memory_mib: Some(16 << 10) };
+    let small = distric_model::Capacity { cpu_millis: Some(2_000), memory_mib: Some(4 << 10) };
+    let large = distric_model::Capacity { cpu_millis: Some(8_000), memory_mib: Some(16 << 10) };
     for (number, capacity) in [(21, small), (22, large)] {
         world.apply(distric_exec::Command::WorkerUp(Box::new(of(number, capacity))));
         world.credit(number, 1, 4);

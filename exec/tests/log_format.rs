@@ -8,8 +8,8 @@ use distric_exec::command::*;
 use distric_exec::definition::{GateRule, WhenFull};
 use distric_exec::machine::SignalKey;
 use distric_exec::machine::admission::{Ask, GateKey, Leave, Told, Word};
-use distric_exec::{Capacity, Elsewhere, Needs, Octets, OutBody, Sent, Settings};
-use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp};
+use distric_exec::{Octets, OutBody, Sent, Settings};
+use distric_model::{Capacity, Elsewhere, GroupId, InstanceId, MessageId, Namespace, Needs, Slot, TaskId, Timestamp};
 use support::{namespace, worker};
 
 /// One of each, all fields told apart.

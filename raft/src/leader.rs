@@ -177,7 +177,7 @@ impl Leader {
 
     /// Answers the reads that are proven by now.
     pub(crate) fn advance_reads(&mut self, core: &mut Core, now: Instant, out: &mut Outputs) {
-        if self.reads.len() == 0 && !self.lease.is_wanted() {
+        if self.reads.len() == 0 && !self.lease.waits() {
             return;
         }
         let confirmed = core.log.membership().reached_by_majority(|voter| {

@@ -19,7 +19,7 @@ use distric_model::Instant;
 /// What a leader knows about the time for which it is the only one.
 pub(crate) struct Lease {
     lease_ms: u64,
-    /// When the rounds of heartbeats began that no majority has answered yet, oldest first, and before them the last one that was answered.
+    /// When the rounds of heartbeats began that no majority has answered yet, oldest first.
     began: VecDeque<(u64, Instant)>,
     until: Option<Instant>,
     /// Somebody was asked to campaign.
@@ -58,8 +58,9 @@ impl Lease {
         self.began.clear();
     }
 
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.lease_ms > 0 && !self.is_over
+    /// Whether the answer to some round would bring something.
+    pub(crate) fn waits(&self) -> bool {
+        !self.began.is_empty()
     }
 
     pub(crate) fn holds(&self, now: Instant) -> bool {
@@ -98,8 +99,9 @@ mod tests {
     fn without_a_length_there_is_none_and_what_is_kept_is_bounded() {
         let mut none = Lease::new(0);
         none.on_round(1, START);
+        assert!(!none.waits());
         none.on_confirmed(1);
-        assert!(!none.holds(START) && !none.is_wanted());
+        assert!(!none.holds(START));
         let mut lease = Lease::new(200);
         (1..=1_000).for_each(|round| lease.on_round(round, START));
         assert!(lease.began.len() <= ROUNDS_KEPT);

@@ -118,10 +118,11 @@ fn meaning(raw: &RawConfig) -> Config {
             snapshot_keep_entries: integer(raw, "raft.snapshot_keep_entries"),
         },
         storage: StorageConfig {
-            log: value(raw, "storage.log").map(|_| match text(raw, "storage.log").as_str() {
-                "lmdb" => LogStoreKind::Lmdb,
-                _ => LogStoreKind::Segment,
-            }),
+            log: match value(raw, "storage.log") {
+                Some(Value::Text(word)) if word == "lmdb" => Some(LogStoreKind::Lmdb),
+                Some(_) => Some(LogStoreKind::Segment),
+                None => None,
+            },
             map_bytes_initial: integer(raw, "storage.map_bytes_initial"),
             map_bytes_max: integer(raw, "storage.map_bytes_max"),
         },
@@ -249,9 +250,23 @@ fn peer_bind(raw: &RawConfig) -> SocketAddr {
     if let Some(Value::Address(bind)) = value(raw, "peer.bind") {
         return *bind;
     }
-    let wire = address(raw, "wire.bind");
+    beside(address(raw, "wire.bind"), PEER_PORTS_AFTER)
+}
+
+/// So many ports after the clients' the other coordinators call, where nothing else is written.
+const PEER_PORTS_AFTER: u16 = 1;
+/// And so many after it gossip listens.
+const GOSSIP_PORTS_AFTER: u16 = 2;
+
+/// Where gossip of a node listens that speaks the binary protocol here, where nothing else is written; port 0: anywhere.
+pub fn gossip_beside(wire: SocketAddr) -> SocketAddr {
+    beside(wire, GOSSIP_PORTS_AFTER)
+}
+
+/// So many ports after that of the clients, on its address if that is one, on loopback otherwise.
+fn beside(wire: SocketAddr, ports_after: u16) -> SocketAddr {
     let ip = if wire.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { wire.ip() };
-    let port = if wire.port() == 0 { 0 } else { wire.port().checked_add(1).unwrap_or(0) };
+    let port = wire.port().checked_add(ports_after).filter(|_| wire.port() != 0).unwrap_or(0);
     SocketAddr::new(ip, port)
 }
 

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use distric_exec::DefaultStrategy;
 use serde::Serialize;
 
-pub use check::{Loaded, Sources, load};
+pub use check::{Loaded, Sources, gossip_beside, load};
 pub use problem::{ConfigProblem, Origin};
 pub use raw::{RawConfig, Written};
 pub use reference::{describe, reference_markdown};

@@ -339,7 +339,7 @@ pub const KEYS: &[KeyInfo] = &[
     ),
     key(
         "exec.placement",
-        Kind::Choice(&["least_loaded", "round_robin", "power_of_two", "random", "locality"]),
+        Kind::Choice(&distric_exec::DefaultStrategy::NAMES),
         Fallback::Value("least_loaded"),
         "How tasks are placed that say nothing of it, nor their workflow. The same on all coordinators: each group has that of its leader.",
     ),
@@ -357,13 +357,13 @@ pub const KEYS: &[KeyInfo] = &[
     ),
     key(
         "worker.cpu_millis",
-        Kind::Integer(count(1, distric_exec::resources::CPU_MILLIS_MAX)),
+        Kind::Integer(count(1, distric_model::resources::CPU_MILLIS_MAX)),
         Fallback::Unset("not limited"),
         "Processors that the worker has for its tasks, thousandths: what the `resources` of all its tasks together may take.",
     ),
     key(
         "worker.memory_bytes",
-        Kind::Integer(bytes(1 << 20, distric_exec::resources::MEMORY_MIB_MAX << 20)),
+        Kind::Integer(bytes(1 << 20, distric_model::resources::MEMORY_MIB_MAX << 20)),
         Fallback::Unset("not limited"),
         "Memory that the worker has for its tasks, counted in whole MiB; what tasks really take is not measured.",
     ),

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distric_exec::{Capacity, Elsewhere};
 use distric_gossip::KeyChoice;
-use distric_model::{ClusterId, GroupId, Instant, NodeId, WorkerId};
+use distric_model::{Capacity, ClusterId, Elsewhere, GroupId, Instant, NodeId, WorkerId};
 use distric_raft::Snapshot;
 
 use super::catalog_view::CatalogView;

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +18,7 @@ use super::gossip::load::{LoadMeter, Shares};
 use super::gossip::refusals::RefusalLog;
 use super::gossip::{AgentCommand, AgentControl, AgentStart, AgentThread, Sockets};
 use super::mesh::Post;
-use crate::config::{Config, GossipConfig};
+use crate::config::{Config, GossipConfig, gossip_beside};
 use crate::node::letters::ShardLetter;
 use crate::node::liveness::{GossipView, MemberSeat, NAME_LABEL, PEER_LABEL, VERSION_LABEL, verdict_name};
 use crate::node::peer::Member;
@@ -34,10 +34,8 @@ pub fn bind(config: &Config) -> io::Result<Sockets> {
     if let Some(bind) = config.gossip.bind {
         return Sockets::bind(bind);
     }
-    let wire = config.wire.bind;
-    let ip = if wire.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { wire.ip() };
-    let beside = wire.port().checked_add(2).filter(|_| wire.port() != 0).unwrap_or(0);
-    Sockets::bind(SocketAddr::new(ip, beside)).or_else(|_| Sockets::bind(SocketAddr::new(ip, 0)))
+    let beside = gossip_beside(config.wire.bind);
+    Sockets::bind(beside).or_else(|_| Sockets::bind(SocketAddr::new(beside.ip(), 0)))
 }
 
 /// The next generation of this data directory: the calendar's milliseconds, or one more than the last where that is greater.

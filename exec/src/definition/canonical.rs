@@ -8,6 +8,7 @@ use distric_rules::duration::duration_text;
 use serde_json::{Map, Value, json};
 
 use super::{Body, Definition, Join, OnFailure, Strategy, TaskDefinition, read, schedule};
+use crate::resources::needs_json;
 
 impl Definition {
     /// Its canonical JSON.
@@ -118,7 +119,7 @@ fn work_json(task: &TaskDefinition) -> Map<String, Value> {
         }
         members.insert("placement".into(), placement);
         if !task.needs.is_none() {
-            members.insert("resources".into(), task.needs.to_json());
+            members.insert("resources".into(), needs_json(task.needs));
         }
         if let Some(key) = &task.idempotency_key {
             members.insert("idempotency_key".into(), json!(key));

@@ -24,10 +24,9 @@ mod schedule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use distric_model::Needs;
 use distric_rules::RetryPolicy;
 use serde_json::Value;
-
-use crate::resources::Needs;
 
 pub use admission::{
     Admission, BATCH_ITEMS_MAX, CompiledAdmission, Fairness, GateDefinition, GateRule, HOLD_MS_MAX, START_LIMIT_MAX, WEIGHT_MAX, WhenFull,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp, WorkerId};
+use distric_model::{GroupId, InstanceId, MessageId, Namespace, Needs, Slot, TaskId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -11,7 +11,6 @@ use super::admission::{Ask, Leave, Told};
 use super::signals::SignalKey;
 use crate::command::OutResult;
 use crate::octets::Octets;
-use crate::resources::Needs;
 
 /// One thing to do. Effects of one apply come in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

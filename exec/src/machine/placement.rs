@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use distric_model::{Change, WorkerId};
+use distric_model::{Change, Needs, WorkerId};
 use distric_rules::expr::{Budget, Expr, ExprError};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,6 @@ use super::queue::{FlowName, QueueKey, ReadyQueue, Turns};
 use super::settings::DefaultStrategy;
 use super::workers::{Worker, Workers};
 use crate::definition::Strategy;
-use crate::resources::Needs;
 
 /// How a class chooses among its eligible workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

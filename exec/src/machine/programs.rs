@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use distric_model::limits::{NAME_BYTES_MAX, WORKFLOW_TASKS_MAX};
 use distric_model::namespace::is_identifier;
-use distric_model::{Change, Namespace};
+use distric_model::{Change, Namespace, Needs};
 use distric_rules::Problem;
 use distric_rules::expr::{Budget, Reference, Scope, Template};
 use serde::Serialize;
@@ -24,7 +24,6 @@ use crate::definition::{
     TaskDefinition, Wait, Work,
 };
 use crate::octets::Octets;
-use crate::resources::Needs;
 
 /// Most definitions that one group knows. Beyond it the oldest that no instance uses is forgotten; it can be defined again.
 pub const PROGRAMS_MAX: usize = 4_096;

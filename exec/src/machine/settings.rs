@@ -51,6 +51,9 @@ impl DefaultStrategy {
         ("locality", Self::Locality),
     ];
 
+    /// The words alone.
+    pub const NAMES: [&str; 5] = [Self::WORDS[0].0, Self::WORDS[1].0, Self::WORDS[2].0, Self::WORDS[3].0, Self::WORDS[4].0];
+
     /// The strategy of a word.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::WORDS.into_iter().find(|(known, _)| *known == word).map(|(_, strategy)| strategy)

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use distric_model::{GroupId, InstanceId, MessageId, Namespace, TaskId, WorkerId};
+use distric_model::{Capacity, GroupId, InstanceId, MessageId, Namespace, Needs, TaskId, WorkerId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::machine::admission::GateKey;
-use crate::resources::{Capacity, Needs};
 
 /// A message.
 #[derive(Clone, Debug, Serialize)]

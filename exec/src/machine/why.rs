@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use distric_model::{TaskId, WorkerId};
+use distric_model::{Capacity, Needs, TaskId, WorkerId};
 
 use super::Machine;
 use super::instances::{Instance, TaskAt};
@@ -11,7 +11,7 @@ use super::state::State;
 use super::tasks::{queue_key, retry_of};
 use super::views::{Blocker, WhyView};
 use super::workers::Worker;
-use crate::resources::{Capacity, Needs, cpu_text, memory_text};
+use crate::resources::{cpu_text, memory_text};
 
 /// Most workers named in one answer.
 const WORKERS_NAMED_MAX: usize = 64;

@@ -5,14 +5,14 @@
 //! as the worker says nothing. The report either leaves the credit with the group (`renew`) or takes it back.
 //! Invariant: `in_use <= granted`, and no grant takes `granted` above `slots + prefetch`.
 //! Invariant: `in_use` equals the leases of the worker.
-//! Invariant: `held` equals what the tasks of those leases need; what the worker said of others is beside it. See [`crate::resources`].
+//! Invariant: `held` equals what the tasks of those leases need; what the worker said of others is beside it. See [`distric_model::resources`].
 //! Invariant: a token has at most one lease.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use distric_model::{Change, Timestamp, WorkerId};
+use distric_model::{Capacity, Change, Elsewhere, Needs, Timestamp, WorkerId};
 use distric_rules::expr::{Binding, Scope};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,6 @@ use super::instances::TaskAt;
 use super::views::WorkerView;
 use crate::command::WorkerUp;
 use crate::definition::placement::WORKER_NAME;
-use crate::resources::{Capacity, Elsewhere, Needs};
 
 /// Most workers that one group knows, those that are down included.
 pub const WORKERS_MAX: usize = 16_384;
@@ -332,7 +331,7 @@ impl Workers {
         known.elsewhere = Elsewhere { taken: elsewhere.taken.bounded(), ..elsewhere };
         let after = known.elsewhere.taken;
         self.reindex(worker);
-        after.cpu_millis < before.cpu_millis || after.memory_mib < before.memory_mib
+        after.is_less_somewhere(before)
     }
 
     /// Puts a task on a free credit of the worker. Returns the fencing token, greater than all before.

@@ -12,10 +12,8 @@ use distric_exec::command::{
     Cancel, Command, Define, Ingest, OutAck, Relay, StartAction, TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp,
 };
 use distric_exec::machine::views::{InstanceView, TaskView};
-use distric_exec::{
-    Assignment, Capacity, Context, Effect, Elsewhere, Event, InResult, Machine, Needs, Octets, Out, Reply, Settings, Verdict,
-};
-use distric_model::{GroupId, InstanceId, MessageId, Namespace, Slot, TaskId, Timestamp, WorkerId};
+use distric_exec::{Assignment, Context, Effect, Event, InResult, Machine, Octets, Out, Reply, Settings, Verdict};
+use distric_model::{Capacity, Elsewhere, GroupId, InstanceId, MessageId, Namespace, Needs, Slot, TaskId, Timestamp, WorkerId};
 use serde_json::{Value, json};
 
 /// Machine time at the start: not zero, so that a forgotten conversion shows.

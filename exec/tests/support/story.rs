@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use distric_exec::command::*;
-use distric_exec::{Capacity, Effect, Elsewhere, Needs, Octets, Reply, Settings};
-use distric_model::{GroupId, InstanceId, Slot, TaskId, Timestamp};
+use distric_exec::{Effect, Octets, Reply, Settings};
+use distric_model::{Capacity, Elsewhere, GroupId, InstanceId, Needs, Slot, TaskId, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -70,10 +70,15 @@ pub enum DeviceError {
     Failed,
 }
 
+/// Whether a disk, or what of it is granted, is full.
+pub(crate) fn is_no_room(source: &io::Error) -> bool {
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What the operator can do about it, where that is plain.
 fn remedy(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space there, or move the data directory",
+        _ if is_no_room(source) => "; free some space there, or move the data directory",
         io::ErrorKind::PermissionDenied => "; give this user the right to write there",
         io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, or move the data directory",
         _ => "",

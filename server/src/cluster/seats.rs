@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use distric_core::config::gossip_beside;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
@@ -46,13 +47,12 @@ pub fn in_a_row(first: &Seat, count: usize) -> Result<Vec<Seat>, Failure> {
         .collect()
 }
 
-/// Where gossip of a node must listen instead of two ports after its binary protocol, because another one listens there. With port 0 the system
+/// Where gossip of a node must listen instead of beside its binary protocol, because another one listens there. With port 0 the system
 /// chooses.
 pub fn gossip_apart(seats: &[Seat], position: usize) -> Option<SocketAddr> {
-    let wire = seats[position].wire;
-    let usual = wire.port().checked_add(2).filter(|_| wire.port() != 0)?;
-    let listens = |seat: &Seat| [Some(seat.wire), Some(seat.peer), seat.http].into_iter().flatten().any(|address| address.port() == usual);
-    seats.iter().any(listens).then_some(SocketAddr::new(wire.ip(), 0))
+    let usual = gossip_beside(seats[position].wire);
+    let listens = |seat: &Seat| [Some(seat.wire), Some(seat.peer), seat.http].into_iter().flatten().any(|it| it.port() == usual.port());
+    (usual.port() != 0 && seats.iter().any(listens)).then_some(SocketAddr::new(usual.ip(), 0))
 }
 
 fn file(dir: &Path) -> PathBuf {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use distric_exec::Capacity;
 use distric_model::limits::{FRAME_BYTES_MAX_UNAUTHENTICATED, KEY_BYTES_MAX};
-use distric_model::{Namespace, WorkerId};
+use distric_model::{Capacity, Namespace, WorkerId};
 use distric_wire::client::{FEATURE_LZ4, Hello, Pong, Submit, SubmitBatch, SubscribeKind, Welcome};
 use distric_wire::task::WorkerHello;
 use distric_wire::{AnyMessage, Code, Frame, FrameLimits, VERSION_1};

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use distric_exec::command::{TaskDone, TaskOutcome, WorkerCredit, WorkerDown, WorkerDrain, WorkerUp};
-use distric_exec::{Command, Elsewhere, Needs, Octets};
+use distric_exec::{Command, Octets};
 use distric_model::limits::TASK_OUTPUT_BYTES_MAX;
-use distric_model::{GroupId, Instant, NodeId, TaskId, WorkerId};
+use distric_model::{Elsewhere, GroupId, Instant, Needs, NodeId, TaskId, WorkerId};
 use distric_wire::client::Rejection;
 use distric_wire::task::{Backlog, Drain, Reconcile, ResultOutcome, TaskRef, TaskResult, WorkerWelcome};
 use distric_wire::{AnyMessage, Code, Headers, TaskRefs, U32s, U64s};

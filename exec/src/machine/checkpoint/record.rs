@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use distric_model::{GroupId, InstanceId, MessageId, Namespace, Timestamp, WorkerId};
+use distric_model::{Capacity, Elsewhere, GroupId, InstanceId, MessageId, Namespace, Timestamp, WorkerId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,6 @@ use crate::machine::queue::{Flow, Turns};
 use crate::machine::state::State;
 use crate::machine::timers::TimerKey;
 use crate::octets::Octets;
-use crate::resources::{Capacity, Elsewhere};
 
 /// The form that this build writes. It reads all forms up to it.
 pub const CHECKPOINT_FORMAT: u32 = 1;

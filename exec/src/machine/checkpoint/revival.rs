@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use distric_model::MessageId;
+use distric_model::{MessageId, Needs};
 
 use super::record::{MessageRecord, TaskRecord, Text, TextKind, WorkerRecord};
 use crate::machine::dedupe::Outcome;
@@ -11,7 +11,6 @@ use crate::machine::ingest::Message;
 use crate::machine::instances::Task;
 use crate::machine::workers::Worker;
 use crate::octets::Octets;
-use crate::resources::Needs;
 
 pub(super) fn message_of(id: MessageId, record: MessageRecord) -> Message {
     Message {

@@ -1,14 +1,12 @@
 //! Segments ahead of the writer and behind it: prepared, given up, and cleared of what little is still needed.
 
-use std::io;
-
 use distric_raft::LogIndex;
 
 use super::files;
 use super::format::{BATCH_BYTES_MAX, HEADER_BYTES, Header, RecordKind};
 use super::index::Place;
 use super::{Preparing, Segment, SegmentStore, entry_record};
-use crate::error::DeviceError;
+use crate::error::{DeviceError, is_no_room};
 use crate::store::Pinned;
 
 impl SegmentStore {
@@ -209,10 +207,6 @@ impl SegmentStore {
         let (upto, _) = last.expect("a group with live entries there has a place there");
         Some(Pinned { group: *id, upto, bytes: group.live_in(oldest).bytes, files })
     }
-}
-
-fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A segment is cleared when no more than one part in so many of it is needed.

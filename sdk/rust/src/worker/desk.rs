@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use distric_model::{Capacity, Elsewhere, Needs};
 use distric_wire::task::{Credit, ReconcileReply, ResultOutcome, Status, TaskRef, TaskResult};
 use distric_wire::{Message, TaskRefs};
 
 use super::ledger::{Ledger, SessionId};
-use super::room::{Capacity, Elsewhere, Needs, Room};
+use super::room::Room;
 use super::task::{Task, TaskKey, TaskOutcome};
 use crate::dial::put_frame;
 

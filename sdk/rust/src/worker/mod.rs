@@ -20,11 +20,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use distric_model::{Slot, Timestamp, WorkerId};
+use distric_model::{Capacity, Slot, Timestamp, WorkerId};
 use serde_json::Value;
 
 pub use self::desk::{RESULTS_KEPT_BYTES_MAX, RESULTS_KEPT_MAX};
-use self::room::Capacity;
 use self::task::Handler;
 pub use self::task::{TaskContext, TaskFailure};
 use crate::backoff::{BackoffOptions, random_u64};

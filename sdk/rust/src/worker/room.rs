@@ -8,37 +8,7 @@
 
 use std::collections::BTreeMap;
 
-/// What a task takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Needs {
-    pub(super) cpu_millis: u64,
-    pub(super) memory_mib: u64,
-}
-
-impl Needs {
-    fn plus(self, other: Self) -> Self {
-        Self { cpu_millis: self.cpu_millis.saturating_add(other.cpu_millis), memory_mib: self.memory_mib.saturating_add(other.memory_mib) }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self { cpu_millis: self.cpu_millis.saturating_sub(other.cpu_millis), memory_mib: self.memory_mib.saturating_sub(other.memory_mib) }
-    }
-}
-
-/// What this worker has; absent: not limited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Capacity {
-    pub(super) cpu_millis: Option<u64>,
-    pub(super) memory_mib: Option<u64>,
-}
-
-/// What a group is told of others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Elsewhere {
-    /// Grows with everything that is told.
-    pub(super) number: u64,
-    pub(super) taken: Needs,
-}
+use distric_model::{Capacity, Elsewhere, Needs};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -100,10 +70,7 @@ impl Room {
 
     /// The groups that were told of more than is taken now.
     pub(super) fn outdated(&self) -> Vec<u32> {
-        let is_less = |(group, told): &(&u32, &Needs)| {
-            let now = self.elsewhere(**group);
-            now.cpu_millis < told.cpu_millis || now.memory_mib < told.memory_mib
-        };
+        let is_less = |(group, told): &(&u32, &Needs)| self.elsewhere(**group).is_less_somewhere(**told);
         self.told.iter().filter(is_less).map(|(group, _)| *group).collect()
     }
 

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use distric_model::Needs;
 use serde_json::Value;
 use uuid::Uuid;
-
-use super::room::Needs;
 
 /// What a handler is told about its task, besides the input.
 #[derive(Clone, Debug, PartialEq)]
