@@ -263,10 +263,14 @@ async fn write(client: Client, writer: usize, filler_bytes: usize, acks: Arc<Mut
     }
 }
 
-/// One instance as a node tells it.
+/// Why an instance is where it is, and the workers, as a node tells it.
 fn view(address: &str, instance: Uuid) -> String {
-    let told = with_client(&[address.to_owned()], async |client| client.query(Query::new(QueryKind::Instance).id(instance)).await);
-    told.map_or_else(|error| error.to_string(), |reply| String::from_utf8_lossy(&reply.body).into_owned())
+    let ask = |query: Query| {
+        let told = with_client(&[address.to_owned()], async |client| client.query(query.clone()).await);
+        told.map_or_else(|error| error.to_string(), |reply| String::from_utf8_lossy(&reply.body).into_owned())
+    };
+    let [why, workers] = [Query::new(QueryKind::WhyInstance).id(instance), Query::new(QueryKind::Workers)].map(ask);
+    format!("{why}\nworkers: {workers}")
 }
 
 fn instances(address: &str) -> Vec<(Uuid, String)> {

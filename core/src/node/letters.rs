@@ -189,6 +189,11 @@ pub enum ShardLetter {
         /// The term that it leads, when it is active.
         term: Option<u64>,
     },
+    /// The workers of a shard know that a group is led here: what the leader says to them from now on means something to them.
+    GroupWelcome {
+        /// The group.
+        group: GroupId,
+    },
     /// A worker opened a session on some shard.
     WorkerAttached {
         /// The shard of its connection.

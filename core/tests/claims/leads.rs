@@ -153,3 +153,31 @@ fn a_drain_that_meets_no_lead_for_long_is_put_again_and_the_last_word_counts() {
         assert_eq!((status.len(), status[0] == "draining"), (1, *words.last().unwrap()), "seed {seed}: {status:?}");
     }
 }
+
+#[test]
+fn a_new_leader_tells_what_waits_once_its_group_is_welcome() {
+    for seed in 0..20 {
+        let shards = if seed % 2 == 0 { 1 } else { 3 };
+        let mut world = cluster(seed, shards);
+        // Nobody runs these, so that they wait; the workers hear of it, and would bring their credit there.
+        let mut workers: Vec<usize> = (0..3).map(|node| world.worker_of(node, 0, &["other"], diligent(5))).collect();
+        workers.extend((0..3).map(|node| world.worker_of(node, shards - 1, &["other"], diligent(5))));
+        world.run_ms(500);
+        let mut wanderer = Wanderer::new(0);
+        let mut waiting = 0;
+        for n in 0..6 {
+            waiting += u32::from(is_of_group_1(wanderer.submit(&mut world, &keyed("order", "{}", &format!("k{n}"))).message_id));
+        }
+        assert!(waiting > 0, "some message's home is group 1");
+        let from = leader(&world, 1);
+        // There and back again: what was said under an earlier lead is forgotten with its session.
+        for (from, to) in [(from, (from + 1) % 3), ((from + 1) % 3, from)] {
+            move_lead(&mut world, 1, from, to);
+            world.until(5_000, "the lead moves", |world| world.nodes[to].leads().contains(&GroupId(1)));
+            world.run_ms(1_000);
+            for worker in workers.iter().map(|worker| &world.workers[*worker]).filter(|worker| worker.node == to) {
+                assert_eq!(worker.backlogs.get(&1), Some(&waiting), "seed {seed}, a worker of shard {}", worker.shard);
+            }
+        }
+    }
+}

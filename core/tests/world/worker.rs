@@ -84,6 +84,8 @@ pub struct Worker {
     welcomed: bool,
     /// The groups whose leader answers on this session, and its term.
     groups: Vec<(u32, u64)>,
+    /// How many tasks wait, as their leaders have said since then.
+    pub backlogs: BTreeMap<u32, u32>,
 }
 
 /// What a worker wants of the world.
@@ -118,6 +120,7 @@ impl Worker {
             received: Vec::new(),
             welcomed: false,
             groups: Vec::new(),
+            backlogs: BTreeMap::new(),
         }
     }
 
@@ -174,6 +177,7 @@ impl Worker {
         self.dial_at = None;
         self.welcomed = false;
         self.groups.clear();
+        self.backlogs.clear();
         self.received.clear();
         self.beat_at = Some(now.plus_ms(HEARTBEAT_MS));
         let mut bytes = Vec::new();
@@ -268,6 +272,7 @@ impl Worker {
                 self.welcomed = true;
                 let before = std::mem::replace(&mut self.groups, groups.clone());
                 for (group, _) in groups.into_iter().filter(|group| !before.contains(group)) {
+                    self.backlogs.insert(group, 0);
                     self.greet(group, answer);
                 }
             }
@@ -315,6 +320,10 @@ impl Worker {
                 if self.running.contains_key(&(task, token)) {
                     self.finish(now, (task, token), Ending::Fail(0, false), answer);
                 }
+            }
+            Said::Backlog { group, ready } => {
+                // Said of a group that is not welcome here (yet), it means nothing.
+                self.backlogs.entry(group).and_modify(|known| *known = ready);
             }
             Said::Drain(drain) => self.drained = drain,
             _ => {}

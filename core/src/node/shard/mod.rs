@@ -237,6 +237,7 @@ impl Shard {
             ShardLetter::Frames { conn, frames } => out.raw_frames(conn, &frames),
             ShardLetter::FollowerGone { shard, conn } => self.forget_follower(shard, conn),
             ShardLetter::GroupActive { group, term } => self.on_group_active(now, group, term, out),
+            ShardLetter::GroupWelcome { group } => self.tell_backlog_anew(now, group, out),
             ShardLetter::WorkerAttached { shard, conn, card, opened_at } => {
                 self.on_worker_attached(now, Attachment { shard, conn, card, opened_at }, out)
             }

@@ -131,6 +131,9 @@ impl Shard {
         };
         if before != term {
             self.welcome_workers(now, out);
+            if term.is_some() {
+                out.letter(owner_of(group, self.options.count), Class::Request, ShardLetter::GroupWelcome { group });
+            }
         }
     }
 
@@ -409,6 +412,13 @@ impl Shard {
         if tries < DRAIN_TRIES_MAX && self.drains.get(&worker) == Some(&drain) {
             self.propose(now, Proposal { waiting: Waiting::Drain { tries: tries + 1 }, ..proposal }, out);
         }
+    }
+
+    /// Reports a group's backlog to all workers whatever was reported before: they have become its workers just now, and what came ahead of
+    /// their welcome meant nothing to them.
+    pub(super) fn tell_backlog_anew(&mut self, now: Now, group: GroupId, out: &mut ShardOutputs) {
+        self.workers.told.remove(&group);
+        self.tell_backlog(now, group, out);
     }
 
     /// Reports a group's backlog to all workers when it came into being or doubled, so that idle credit moves there.
