@@ -221,7 +221,9 @@ fn a_returned_task_costs_no_attempt_and_takes_its_credit_with_it() {
     world.worker_up(2, 1);
     let second = world.take("a");
     assert_eq!((second.attempt, second.worker), (1, worker(2)));
-    assert_eq!(world.report(&first, completed(json!(1))), Verdict::Accepted, "what was settled stays settled");
+    let returned = TaskOutcome::Returned { reason: "draining".into() };
+    assert_eq!(world.report(&first, returned), Verdict::Accepted, "what was settled stays settled");
+    assert_eq!(world.report(&first, completed(json!(1))), Verdict::Stale, "and something else was not");
     assert_eq!(world.task(id, "a").status, "assigned", "and the late result did nothing");
     assert_eq!(world.report(&second, completed(json!(1))), Verdict::Accepted);
 }
@@ -239,6 +241,23 @@ fn a_result_that_comes_twice_is_accepted_twice_and_counts_once() {
     assert_eq!(world.trace(id).matches("b:pending>ready").count(), 1);
     let view = &world.machine.workers_view()[0];
     assert_eq!((view.credit_granted, view.credit_in_use), (2, 1));
+}
+
+#[test]
+fn an_attempt_that_was_run_twice_has_one_result_whatever_it_says_later() {
+    let mut world = World::new();
+    world.workflow(retried(4, 0.0));
+    world.worker_up(1, 2);
+    let id = world.start(json!({}));
+    let first = world.take("a");
+    assert_eq!(world.report(&first, failed()), Verdict::Accepted);
+    assert_eq!(world.report(&first, completed(json!(1))), Verdict::Stale, "it failed");
+    world.advance_ms(1_000);
+    let second = world.take("a");
+    assert_eq!(world.report(&second, completed(json!(2))), Verdict::Accepted);
+    assert_eq!(world.report(&second, failed()), Verdict::Stale, "it has completed");
+    assert_eq!(world.report(&second, completed(json!(2))), Verdict::Accepted, "said again");
+    assert_eq!(world.task(id, "a").output.unwrap().get(), "2");
 }
 
 #[test]

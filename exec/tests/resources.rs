@@ -88,7 +88,7 @@ fn a_refused_task_moves_on_to_another_worker_and_history_says_why() {
         world.instance(id).history.iter().filter_map(|entry| entry.reason.as_ref().map(ToString::to_string)).collect();
     assert_eq!(reasons, ["returned by its worker: it needs 4 GiB memory, 2 GiB is free"]);
     // What the first one says of that attempt now is of no account.
-    assert_eq!(world.report(&first, completed(json!(1))), Verdict::Accepted, "it was settled as returned");
+    assert_eq!(world.report(&first, completed(json!(1))), Verdict::Stale, "it was settled as returned");
     assert_eq!(world.task(id, "a").status, "assigned");
     world.assert_replays(Settings::default());
 }

@@ -197,7 +197,11 @@ impl Machine {
         let Some(instance) = self.instances.get_mut(&at.instance) else { return Verdict::Unknown };
         let task = &mut instance.tasks[usize::from(at.index)];
         if task.settled_token == done.fencing_token && done.fencing_token != 0 {
-            return Verdict::Accepted;
+            // Said again. A worker that was sent an attempt again after its result was settled has run it twice: when it ended another way the
+            // second time, that is not what was taken.
+            let says_completed = matches!(done.outcome, TaskOutcome::Completed { .. });
+            let has_completed = matches!(task.status, State::Completed | State::Compensating | State::Compensated);
+            return if has_completed == says_completed { Verdict::Accepted } else { Verdict::Stale };
         }
         let is_present = lease.is_some() && task.status == State::Assigned && task.token == done.fencing_token;
         if !is_present || task.attempt != done.attempt {

@@ -238,8 +238,23 @@ impl Storm {
         }
         self.met.note("histories checked");
         let mut effects: BTreeMap<uuid::Uuid, u64> = BTreeMap::new();
-        for (task, token) in self.world.workers.iter().flat_map(|worker| &worker.confirmed) {
-            assert_eq!(*effects.entry(*task).or_insert(*token), *token, "two results of one task are accepted");
+        let confirmed: Vec<(uuid::Uuid, u64)> = self.world.workers.iter().flat_map(|worker| worker.confirmed.iter().copied()).collect();
+        for (task, token) in confirmed {
+            if *effects.entry(task).or_insert(token) != token {
+                let said: Vec<String> = self
+                    .world
+                    .workers
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(number, worker)| worker.acks.iter().map(move |ack| (number, ack)))
+                    .filter(|(_, ((of, _), _))| *of == task)
+                    .map(|(number, ((_, token), verdict))| format!("worker {number}: token {token}, verdict {verdict}"))
+                    .collect();
+                for group in 1..=GROUPS {
+                    eprintln!("{}", self.end_of_log(living[0], group));
+                }
+                panic!("two results of task {task} are accepted: {}", said.join("; "));
+            }
         }
     }
 }
