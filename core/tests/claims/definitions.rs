@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use distric_core::node::peer::PeerLetter;
 use distric_exec::Command;
+use distric_model::GroupId;
 use distric_wire::client::QueryKind;
 
-use crate::world::{RULES, Setup, WORKFLOWS, World, diligent, holding, message};
+use crate::claims::three_nodes::cluster;
+use crate::world::node::Letter;
+use crate::world::{Fate, RULES, Setup, WORKFLOWS, World, diligent, holding, message};
 
 #[test]
 fn a_definition_is_in_each_groups_log_once_and_before_the_first_message_that_uses_it() {
@@ -59,6 +63,34 @@ fn a_workflow_that_changes_between_two_messages_leaves_the_running_instance_alon
         assert_eq!(world.ended(client, second, 10_000)["tasks"].as_array().unwrap().len(), 2);
         let versions: BTreeSet<u64> = world.workers[held].assignments.iter().map(|assigned| assigned.workflow_version).collect();
         assert_eq!(versions, BTreeSet::from([1, 2]));
+    }
+}
+
+#[test]
+fn a_definition_that_is_lost_on_its_way_is_sent_again_and_no_message_is_refused_for_it() {
+    for seed in 0..6 {
+        let mut world = cluster(seed, 1);
+        let leads = |node: usize| world.nodes[node].leads().len();
+        // From a node that leads nothing, whatever is proposed goes to another one.
+        let from = (0..3).min_by_key(|node| leads(*node)).expect("there are three");
+        let away: Vec<u32> = (1..=2).filter(|group| !world.nodes[from].leads().contains(&GroupId(*group))).collect();
+        let mut lost = 0;
+        world.meddle = Some(Box::new(move |letter| match letter {
+            Letter::Peer(PeerLetter::Propose(forwarded))
+                if lost < 3 && matches!(Command::decode(&forwarded.command), Ok(Command::Define(_))) =>
+            {
+                lost += 1;
+                Fate::IsLost
+            }
+            _ => Fate::Arrives,
+        }));
+        let client = world.client_of(from, 0);
+        let before: u64 = away.iter().map(|group| world.log(from, *group).len() as u64).sum();
+        for _ in 0..8 {
+            assert_eq!(world.ask(client, &message("order", "{}")).response().outcome, 1, "seed {seed}");
+        }
+        let entries: u64 = away.iter().map(|group| world.log(from, *group).len() as u64).sum::<u64>() - before;
+        assert!(entries < 100, "seed {seed}: {entries} entries for eight messages");
     }
 }
 

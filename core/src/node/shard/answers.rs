@@ -52,8 +52,11 @@ impl Shard {
         };
         match proposal.definition.clone().or_else(from_catalog) {
             Some(command) if proposal.redefined < REDEFINE_MAX => {
-                // One that is on its way already is before whatever is proposed now.
-                if self.defining.insert((proposal.group, command.clone())) {
+                // One that is on its way already is before whatever is proposed now. A command that was put behind it and is still without it
+                // says that it was lost.
+                let puts = self.defining.entry((proposal.group, command.clone())).or_default();
+                if *puts <= proposal.redefined {
+                    *puts = proposal.redefined + 1;
                     let (waiting, group) = (Waiting::Definition, proposal.group);
                     self.propose(now, Proposal { waiting, group, command, namespace: None, definition: None, redefined: 0 }, out);
                 }

@@ -120,8 +120,8 @@ pub struct Shard {
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
     proposals: Proposals,
-    /// Definitions on their way: encoded, by group.
-    defining: BTreeSet<(GroupId, Bytes)>,
+    /// Definitions on their way: encoded, by group, and how often each was put to the log.
+    defining: BTreeMap<(GroupId, Bytes), u8>,
     /// Whether a worker is to be drained, as was last said.
     drains: BTreeMap<WorkerId, bool>,
     questions: Questions,
@@ -157,7 +157,7 @@ impl Shard {
             batches: BTreeMap::new(),
             next_batch: 0,
             proposals: Proposals::new(options.index),
-            defining: BTreeSet::new(),
+            defining: BTreeMap::new(),
             drains: BTreeMap::new(),
             questions: Questions::default(),
             barriers: Barriers::default(),
