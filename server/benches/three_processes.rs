@@ -1,14 +1,17 @@
 //! Three coordinators on loopback with real flushes: what a commit costs, with both log stores by turns in one run (A B A B).
 //!
 //! `cargo bench -p distric-server --bench three_processes -- [--seconds S] [--rounds R] [--dir DIRECTORY]`. Beside the cells it measures, in the
-//! same run and on the same disk, one flush and one round trip over loopback: what a commit cannot be faster than. Every message is one log
-//! entry of one group: nothing matches it, and the catalog keeps what nothing matches.
+//! same run and on the same disk, one flush, the second of three flushes at once, and one round trip over loopback: what a commit cannot be
+//! faster than. Three nodes on one disk flush an entry at the same moment, the disk does one after the other, and a majority has it when the
+//! second is done. Every message is one log entry of one group: nothing matches it, and the catalog keeps what nothing matches.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -50,9 +53,9 @@ fn main() -> Result<()> {
     .context("a directory for the data")?;
     println!("{} s a cell, {} rounds, data in {}; load average {}", arguments.seconds, arguments.rounds, dir.path().display(), load()?);
     println!(
-        "| store | in flight | entries/s | p50 ms | p99 ms | entries a flush | CPU µs an entry, all nodes | flush p50 µs | round trip p50 µs |"
+        "| store | in flight | entries/s | p50 ms | p99 ms | commit, mean µs | entries a flush | CPU µs an entry, all nodes | flush p50 µs | second of three p50 µs | round trip p50 µs |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let mut transfers: Vec<(&str, Vec<f64>)> = Vec::new();
     for round in 0..arguments.rounds {
         for store in STORES {
@@ -170,8 +173,14 @@ impl Cluster {
         Ok(ticks * 1_000_000 / TICKS_PER_SECOND)
     }
 
+    /// How many proposals the leader has seen committed and applied, and how long that took in all, seconds.
+    fn commits(&self, node: usize) -> Result<(f64, f64)> {
+        const COMMIT: &str = "distric_raft_commit_duration_seconds";
+        Ok((self.counter(node, &format!("{COMMIT}_count"))?, self.counter(node, &format!("{COMMIT}_sum"))?))
+    }
+
     /// One counter of a node.
-    fn counter(&self, node: usize, name: &str) -> Result<u64> {
+    fn counter(&self, node: usize, name: &str) -> Result<f64> {
         let text = http(&self.nodes[node].http, "GET", "/metrics", &[], "").body;
         let line = text.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name} in the metrics"))?;
         line.rsplit(' ').next().context("a value")?.parse().with_context(|| line.to_owned())
@@ -191,18 +200,20 @@ fn cell(cluster: &Cluster, store: &str, in_flight: u32, seconds: u64, dir: &Path
         ..Options::default()
     };
     run_blocking(&options)?;
-    let (flush_us, round_trip_us) = (flush_us(dir)?, round_trip_us()?);
+    let (flush_us, second_us, round_trip_us) = (flush_us(dir)?, second_of_three_us(dir)?, round_trip_us()?);
     const FLUSHED: &str = "distric_raft_log_flushes_total";
-    let (cpu, flushes) = (cluster.cpu_us()?, cluster.counter(leader, FLUSHED)?);
+    let (cpu, flushes, commits) = (cluster.cpu_us()?, cluster.counter(leader, FLUSHED)?, cluster.commits(leader)?);
     let report = run_blocking(&Options { duration_ms: seconds * 1_000, ..options })?;
     let (cpu, flushes) = (cluster.cpu_us()? - cpu, cluster.counter(leader, FLUSHED)? - flushes);
+    let ended = cluster.commits(leader)?;
     ensure!(report.rejected.is_empty() && report.connections_lost == 0, "refused: {:?}", report.rejected);
     println!(
-        "| {store} | {in_flight} | {:.0} | {:.2} | {:.2} | {:.1} | {:.1} | {flush_us:.0} | {round_trip_us:.0} |",
+        "| {store} | {in_flight} | {:.0} | {:.2} | {:.2} | {:.0} | {:.1} | {:.1} | {flush_us:.0} | {second_us:.0} | {round_trip_us:.0} |",
         report.messages_per_second,
         report.latency_us.p50 as f64 / 1e3,
         report.latency_us.p99 as f64 / 1e3,
-        report.acked as f64 / flushes.max(1) as f64,
+        (ended.1 - commits.1) * 1e6 / (ended.0 - commits.0).max(1.0),
+        report.acked as f64 / flushes.max(1.0),
         cpu as f64 / report.acked.max(1) as f64,
     );
     Ok(())
@@ -213,21 +224,55 @@ fn median(mut samples: Vec<f64>) -> f64 {
     samples[samples.len() / 2]
 }
 
-/// One flush of one written block, into a file that is filled with zeros ahead: the least that any store waits for.
-fn flush_us(dir: &Path) -> Result<f64> {
-    let path = dir.join("flushed");
-    std::fs::write(&path, vec![0; 4 << 20]).context("a file filled ahead")?;
-    let file = std::fs::File::options().write(true).open(&path)?;
+/// A file that is filled with zeros ahead, for [`FLUSHES`] blocks and more.
+fn filled_ahead(path: &Path) -> Result<File> {
+    std::fs::write(path, vec![0; 4 << 20]).context("a file filled ahead")?;
+    let file = File::options().write(true).open(path)?;
     file.sync_all()?;
-    let block = [1; 512];
+    Ok(file)
+}
+
+fn flush_block(file: &File, number: usize) -> std::io::Result<()> {
+    file.write_all_at(&[1; 512], number as u64 * 512)?;
+    file.sync_data()
+}
+
+/// One flush of one written block: the least that any store waits for.
+fn flush_us(dir: &Path) -> Result<f64> {
+    let file = filled_ahead(&dir.join("flushed"))?;
     let mut samples = Vec::with_capacity(FLUSHES);
     for number in 0..FLUSHES {
         let began = Instant::now();
-        file.write_all_at(&block, number as u64 * 512)?;
-        file.sync_data()?;
+        flush_block(&file, number)?;
         samples.push(began.elapsed().as_secs_f64() * 1e6);
     }
     Ok(median(samples))
+}
+
+/// Three files flushed at the same moment: from the first start to the second end.
+fn second_of_three_us(dir: &Path) -> Result<f64> {
+    let gate = Barrier::new(NODES);
+    let files = (0..NODES).map(|number| filled_ahead(&dir.join(format!("flushed-{number}")))).collect::<Result<Vec<_>>>()?;
+    let flush = |file: &File| -> std::io::Result<Vec<(Instant, Instant)>> {
+        let flushed = (0..FLUSHES).map(|number| {
+            gate.wait();
+            let began = Instant::now();
+            flush_block(file, number).map(|()| (began, Instant::now()))
+        });
+        // All of them, whatever fails: the others wait at the gate.
+        flushed.collect::<Vec<_>>().into_iter().collect()
+    };
+    let times: Vec<Vec<(Instant, Instant)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = files.iter().map(|file| scope.spawn(|| flush(file))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a flushing thread does not panic")).collect::<std::io::Result<_>>()
+    })?;
+    let second = |number: usize| {
+        let began = times.iter().map(|of_one| of_one[number].0).min().expect("there are three");
+        let mut ended: Vec<Instant> = times.iter().map(|of_one| of_one[number].1).collect();
+        ended.sort();
+        (ended[NODES / 2] - began).as_secs_f64() * 1e6
+    };
+    Ok(median((0..FLUSHES).map(second).collect()))
 }
 
 /// A message of an entry's size over loopback, there and back.
