@@ -186,6 +186,17 @@ fn aggregate() {
 }
 
 #[test]
+fn input_schema() {
+    let transfer = |amount: Value| json!({ "from": "DE1234", "to": "FR5678", "amount": amount });
+    let (mut world, good) = begin("input_schema.yaml", "transfer", transfer(json!(12.5)));
+    world.complete("book", json!(null));
+    assert_eq!(world.status(good), "completed");
+    let (world, bad) = begin("input_schema.yaml", "transfer", transfer(json!("12.5")));
+    let error = world.instance(bad).summary.error.expect("it failed");
+    assert_eq!((&*error.code, &*error.message), ("bad_input", r#"input/amount: "12.5" is not of type "number""#));
+}
+
+#[test]
 fn resources() {
     let (mut world, id) = begin("resources.yaml", "nightly_model", json!({ "day": "2030-01-31" }));
     let of = |number: u64, capacity: distric_model::Capacity| distric_exec::command::WorkerUp {

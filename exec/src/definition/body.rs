@@ -128,6 +128,8 @@ pub(super) fn read<'a>(
                 id: Arc::default(),
                 version: 0,
                 description: None,
+                input_schema: None,
+                params_schema: None,
                 timeout_ms: 0,
                 on_failure: around.on_failure,
                 admission: Admission::default(),

@@ -21,6 +21,11 @@ impl Definition {
         if let Some(description) = &self.description {
             members.insert("description".into(), json!(description));
         }
+        for (name, schema) in [("input_schema", &self.input_schema), ("params_schema", &self.params_schema)] {
+            if let Some(schema) = schema {
+                members.insert(name.into(), schema.clone());
+            }
+        }
         members.insert("timeout".into(), json!(duration_text(self.timeout_ms)));
         if self.on_failure != OnFailure::Fail {
             members.insert("on_failure".into(), json!(word(&OnFailure::WORDS, self.on_failure)));

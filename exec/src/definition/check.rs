@@ -12,7 +12,7 @@ use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
 use super::references::{Place, References};
 use super::{
     Body, Definition, KnownTypes, MACHINE_TYPES, OnFailure, Strategy, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX,
-    admission, body, config, placement,
+    admission, body, config, placement, schema,
 };
 
 /// What came of a text of workflows.
@@ -56,8 +56,12 @@ pub fn check_workflows(source_name: &str, text: &str, known_types: &KnownTypes) 
         };
         draft.definition.settle_strategies(Strategy::Cluster);
         let members = cursor.any_map(&mut Problems::new(""));
-        if let Some(shared) = members.and_then(|members| members.get("placement")) {
+        let member = |name: &str| members.as_ref().and_then(|members| members.get(name));
+        if let Some(shared) = member("placement") {
             placement::check(&shared, &mut problems);
+        }
+        for written in ["input_schema", "params_schema"].into_iter().filter_map(member) {
+            schema::check(&written, &mut problems);
         }
         if let Some(id) = draft.id.as_ref().filter(|_| !draft.definition.id.is_empty()) {
             match first_at.get(&*draft.definition.id) {

@@ -9,7 +9,7 @@ use distric_rules::parse_duration_ms;
 use serde_json::Value;
 
 use super::{
-    Aggregate, Body, CompiledAdmission, Definition, FOR_EACH_PARALLEL_DEFAULT, ItemFailure, Placement, TaskDefinition, UNDO_TYPE,
+    Aggregate, Body, CompiledAdmission, Definition, FOR_EACH_PARALLEL_DEFAULT, ItemFailure, Placement, Schema, TaskDefinition, UNDO_TYPE,
     WHILE_ITERATIONS_DEFAULT,
 };
 
@@ -24,6 +24,10 @@ pub struct Compiled {
     pub admission: CompiledAdmission,
     /// What it returns.
     pub output: Option<Template>,
+    /// What its input must look like.
+    pub input_schema: Option<Arc<Schema>>,
+    /// What the parameters must look like that a rule gives to it.
+    pub params_schema: Option<Arc<Schema>>,
 }
 
 /// What a task with a body runs.
@@ -169,7 +173,22 @@ impl Definition {
         let tasks = self.tasks.iter().map(compile_task).collect::<Result<Vec<_>, _>>()?;
         let output = self.output.as_ref().map(Template::compile).transpose();
         let output = output.map_err(|error| CompileError { task: String::new(), member: "output".into(), message: error.message })?;
-        Ok(Compiled { admission: self.admission.compile()?, definition: self.clone(), tasks, output })
+        let schema = |member: &str, schema: &Option<Value>| {
+            let compiled = schema.as_ref().map(Schema::compile).transpose().map_err(|problem| CompileError {
+                task: String::new(),
+                member: format!("{member}{}", problem.pointer),
+                message: problem.message,
+            })?;
+            Ok(compiled.map(Arc::new))
+        };
+        Ok(Compiled {
+            admission: self.admission.compile()?,
+            input_schema: schema("input_schema", &self.input_schema)?,
+            params_schema: schema("params_schema", &self.params_schema)?,
+            definition: self.clone(),
+            tasks,
+            output,
+        })
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod placement;
 mod read;
 mod references;
 mod schedule;
+mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use check::{CheckedWorkflows, check_workflows};
 pub use compile::{BranchCase, CompileError, Compiled, CompiledBody, CompiledTask, Wait, Work};
 pub use names::{LoopNames, MessageNames, RunNames, TaskNames};
 pub use schedule::{Cron, Missed, SCHEDULES_MAX, ScheduleDefinition};
+pub use schema::{SCHEMA_BYTES_MAX, SCHEMA_NODES_MAX, SCHEMA_WORK_MAX, Schema};
 
 /// Limit of a whole workflow that does not say, milliseconds.
 pub const WORKFLOW_TIMEOUT_MS_DEFAULT: u64 = 60 * 60 * 1_000;
@@ -64,6 +66,10 @@ pub struct Definition {
     pub version: u64,
     /// Free text for people.
     pub description: Option<String>,
+    /// What its input must look like: a JSON Schema.
+    pub input_schema: Option<Value>,
+    /// What the parameters must look like that a rule gives to it: a JSON Schema.
+    pub params_schema: Option<Value>,
     /// Limit of the whole workflow, milliseconds, when whoever starts it gives none.
     pub timeout_ms: u64,
     /// What happens when a critical task has failed for good.

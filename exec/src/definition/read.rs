@@ -49,8 +49,9 @@ impl<'a> TaskSource<'a> {
     }
 }
 
-const WORKFLOW_KEYS: [&str; 9] = ["id", "version", "description", "timeout", "on_failure", "output", "tasks", "schedule", "placement"];
-const WORKFLOW_KEYS_UNSUPPORTED: [&str; 4] = ["input_schema", "output_schema", "ordering_key", "labels"];
+const WORKFLOW_KEYS: [&str; 11] =
+    ["id", "version", "description", "input_schema", "params_schema", "timeout", "on_failure", "output", "tasks", "schedule", "placement"];
+const WORKFLOW_KEYS_UNSUPPORTED: [&str; 3] = ["output_schema", "ordering_key", "labels"];
 const TASK_KEYS: [&str; 15] = [
     "id",
     "type",
@@ -104,6 +105,8 @@ pub(super) fn read_workflow<'a>(cursor: &Cursor<'a>, problems: &mut Problems) ->
         id: id.as_ref().and_then(|id| name(id, problems)).unwrap_or_default(),
         version: version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0),
         description: members.get("description").and_then(|text| text.string(problems)).map(str::to_owned),
+        input_schema: members.get("input_schema").map(|schema| schema.node.to_json()),
+        params_schema: members.get("params_schema").map(|schema| schema.node.to_json()),
         timeout_ms: timeout_ms.unwrap_or(WORKFLOW_TIMEOUT_MS_DEFAULT),
         on_failure: OnFailure::Fail,
         handler: None,

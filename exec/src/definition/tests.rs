@@ -153,7 +153,7 @@ fn the_shape_of_a_workflow_is_checked() {
         &[
             "f.yaml:2:3: workflow: `id` is missing",
             "f.yaml:2:3: workflow: `tasks` is missing",
-            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, timeout, on_failure, output, tasks, schedule, placement, concurrency, singleton, rate_limit, debounce, batch, fairness)",
+            "f.yaml:2:3: workflow.timeuot: unknown key `timeuot`, did you mean `timeout`? (expected one of id, version, description, input_schema, params_schema, timeout, on_failure, output, tasks, schedule, placement, concurrency, singleton, rate_limit, debounce, batch, fairness)",
             "f.yaml:3:12: workflow.version: found 0 (expected a whole number from 1)",
             "f.yaml:4:12: workflow.timeout: the duration is too short (expected at least 1ms)",
             "f.yaml:5:15: workflow.on_failure: unknown word `retry` (expected one of fail, compensate)",
@@ -190,7 +190,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
     refuse(
         "workflow:
   id: w
-  input_schema: {}
+  output_schema: {}
   ordering_key: a
   on_failure: fail
   tasks:
@@ -200,7 +200,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
 ",
         &[
-            "f.yaml:3:3: workflow.input_schema: `input_schema` is not supported by this version",
+            "f.yaml:3:3: workflow.output_schema: `output_schema` is not supported by this version",
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
             "f.yaml:7:22: workflow.tasks[0].type: the task type `shell` is not supported by this version",
             "f.yaml:7:29: workflow.tasks[0].for_each: `for_each` is not supported by this version",

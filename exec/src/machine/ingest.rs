@@ -191,6 +191,7 @@ impl Machine {
         let checked = check_key(start.idempotency_key.as_ref())
             .and_then(|()| check_json("input", &start.input))
             .and_then(|()| check_pins_count(&start.pins))
+            .and_then(|()| program.takes(&start.input, &Octets::default()).map_err(|reason| refusal(RefusalCode::BadArgument, reason)))
             .and_then(|()| self.check_room(key.as_ref(), turn.now));
         if let Err(refusal) = checked {
             self.stats.refusals_count += 1;

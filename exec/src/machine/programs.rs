@@ -20,7 +20,7 @@ use super::effects::{Refusal, RefusalCode, Reply};
 use super::placement::{ClassId, ClassKey, Demands, Queues};
 use crate::command::{Define, Retry};
 use crate::definition::{
-    COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledBody, CompiledTask, Definition, Join, OnFailure, ScheduleDefinition,
+    COMPENSATION_SUFFIX, Compiled, CompiledAdmission, CompiledBody, CompiledTask, Definition, Join, OnFailure, ScheduleDefinition, Schema,
     TaskDefinition, Wait, Work,
 };
 use crate::octets::Octets;
@@ -48,6 +48,10 @@ pub(super) struct Program {
     pub schedules: Vec<ScheduleDefinition>,
     /// What the expressions of the admission read.
     pub start_reads: Reads,
+    /// What its input must look like.
+    input_schema: Option<Arc<Schema>>,
+    /// What the parameters must look like that a rule gives to it.
+    params_schema: Option<Arc<Schema>>,
     /// What its instances return, and what that reads.
     pub output: Option<(Template, Reads)>,
     /// The workflow that is started when an instance has failed.
@@ -245,6 +249,16 @@ impl Program {
         &self.text
     }
 
+    /// Whether it takes this input, and these parameters. Errors: what does not fit.
+    pub fn takes(&self, input: &Octets, params: &Octets) -> Result<(), String> {
+        let judged = |schema: &Option<Arc<Schema>>, name: &str, document: &Octets, absent: Value| match schema {
+            Some(schema) => schema.judge(name, document, absent),
+            None => Ok(()),
+        };
+        judged(&self.input_schema, "input", input, Value::Null)?;
+        judged(&self.params_schema, "params", params, Value::Object(serde_json::Map::new()))
+    }
+
     /// One of its bodies.
     pub fn body_numbered(&self, number: u16) -> Option<&Arc<Program>> {
         self.bodies.get(usize::from(number))
@@ -272,7 +286,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// The program of a definition, or of a body in the tasks of `around`, the nearest first. Recurses as deep as bodies may stand in bodies.
     fn program(&mut self, compiled: Compiled, around: &[&Definition]) -> Program {
-        let Compiled { definition, tasks, output, admission } = compiled;
+        let Compiled { definition, tasks, output, admission, input_schema, params_schema } = compiled;
         let cleans_up = cleaning_tasks(&definition);
         let scopes: Vec<&Definition> = [&definition].into_iter().chain(around.iter().copied()).collect();
         let mut steps = Vec::with_capacity(tasks.len());
@@ -307,6 +321,8 @@ impl Builder<'_> {
             has_bodies: steps.iter().any(|step| step.has_rounds),
             steps,
             tasks,
+            input_schema,
+            params_schema,
             output,
             start_reads: Reads::of_start(&scopes, &admission),
             admission,

@@ -53,6 +53,8 @@ pub(in crate::machine) enum PassStep {
     GivenUp,
 }
 
+/// The code of an instance whose input is not what its workflow takes.
+const BAD_INPUT: &str = "bad_input";
 /// What one gate of an instance is charged beside its texts.
 const PASS_BYTES: u64 = 120;
 
@@ -75,7 +77,7 @@ impl Machine {
             let is_open = instance.door.as_ref().is_none_or(|door| door.current().is_none());
             return is_open;
         }
-        let door = self.flow_of_key(instance).and_then(|flow| Ok((flow, self.door_of(instance)?)));
+        let door = takes_its_input(instance).and_then(|()| Ok((self.flow_of_key(instance)?, self.door_of(instance)?)));
         let door = door.map(|(flow, passes)| {
             self.set_flow(id, flow);
             passes
@@ -96,7 +98,7 @@ impl Machine {
     /// An instance is taken back to where it failed: it asks again at the gates that hold, then goes on.
     pub(in crate::machine) fn begin_again(&mut self, turn: &mut Turn<'_>, id: InstanceId, reason: Arc<str>) {
         let Some(instance) = self.instances.get(&id) else { return };
-        let passes = self.door_of(instance).map(|mut passes| {
+        let passes = takes_its_input(instance).and_then(|()| self.door_of(instance)).map(|mut passes| {
             passes.retain(|pass| pass.rule.holds());
             passes
         });
@@ -365,3 +367,13 @@ fn not_there() -> OutResult {
 }
 
 const _: () = assert!(super::BATCH_BYTES_MAX < INSTANCE_BYTES_MAX, "an instance can hold a batch");
+
+/// Whether the input of an instance is what its workflow's schema asks for. That of a batch is a list of inputs, each of which was judged.
+fn takes_its_input(instance: &Instance) -> Result<(), Failure> {
+    let is_batch = instance.door.iter().any(|door| door.passes.iter().any(|pass| matches!(pass.rule, GateRule::Batch { .. })));
+    if is_batch {
+        return Ok(());
+    }
+    let origin = &instance.origin;
+    instance.program.takes(&origin.payload, &origin.params).map_err(|reason| Failure::new(BAD_INPUT, &reason))
+}
