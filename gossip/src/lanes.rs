@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use distric_model::NodeId;
 
+use crate::index::{Index, Place};
 use crate::packet::{Packet, Part, Rumour};
 use crate::standing::{Standing, State};
 
@@ -16,8 +17,16 @@ const TRIES_MAX: usize = 64;
 /// After so many that did not fit the packet counts as full.
 const MISFITS_MAX: usize = 4;
 
-/// Rank: fewest sends first, then bad news before good, then the newest.
-type Rank = (u32, bool, u64, NodeId);
+/// Who goes first: what came in haste, for it is known everywhere but at the few that the haste missed; then what was sent least, bad
+/// news before good, and the newest, which tells any two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_calm: bool,
+    sends: u32,
+    is_good: bool,
+    age: u64,
+    place: Place,
+}
 
 #[derive(Clone, Debug)]
 struct Slot {
@@ -25,13 +34,17 @@ struct Slot {
     /// The rumour as a part of a packet: it is sent a dozen times and written once.
     part: Box<[u8]>,
     rank: Rank,
+    node: NodeId,
     sends_left: u32,
 }
 
 /// Rumours in waiting.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct NormalLane {
-    slots: BTreeMap<NodeId, Slot>,
+    /// A slot that is free keeps its last word and no part.
+    slots: Vec<Slot>,
+    free: Vec<Place>,
+    index: Index,
     order: BTreeSet<Rank>,
     seq: u64,
     /// Lent for the writing of a part.
@@ -40,37 +53,73 @@ pub(crate) struct NormalLane {
 }
 
 impl NormalLane {
+    /// An empty one. `salt` spreads the ids.
+    pub(crate) const fn new(salt: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: Index::new(salt),
+            order: BTreeSet::new(),
+            seq: 0,
+            part: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.order.len()
     }
 
     /// Queues a rumour to be sent `sends` times; takes the place of what was waiting about the same member.
     pub(crate) fn push(&mut self, mut rumour: Rumour, sends: u32) {
         self.remove(rumour.node);
         self.seq += 1;
-        rumour.hops = 0;
-        let good = rumour.standing.state == State::Alive;
-        let rank = (0, good, u64::MAX - self.seq, rumour.node);
+        let is_calm = std::mem::take(&mut rumour.hops) == 0;
+        let is_good = rumour.standing.state == State::Alive;
         let (node, standing) = (rumour.node, rumour.standing);
         self.part.clear();
         Part::Rumour(rumour).encode(&mut self.scratch, &mut self.part);
+        let place = self.free.pop().unwrap_or(self.slots.len() as Place);
+        let rank = Rank { is_calm, sends: 0, is_good, age: u64::MAX - self.seq, place };
+        let slot = Slot { standing, part: self.part.as_slice().into(), rank, node, sends_left: sends };
+        self.index.insert(node, place, |place| self.slots[place as usize].node);
+        match self.slots.get_mut(place as usize) {
+            Some(vacant) => *vacant = slot,
+            None => self.slots.push(slot),
+        }
         self.order.insert(rank);
-        self.slots.insert(node, Slot { standing, part: self.part.as_slice().into(), rank, sends_left: sends });
+    }
+
+    fn place_of(&self, node: NodeId) -> Option<Place> {
+        self.index.find(node, |place| self.slots[place as usize].node)
     }
 
     pub(crate) fn remove(&mut self, node: NodeId) {
-        if let Some(slot) = self.slots.remove(&node) {
-            self.order.remove(&slot.rank);
+        if let Some(place) = self.place_of(node) {
+            self.order.remove(&self.slots[place as usize].rank);
+            self.vacate(place);
         }
+    }
+
+    /// Frees a slot whose rank stands in the order no more.
+    fn vacate(&mut self, place: Place) {
+        self.index.remove(self.slots[place as usize].node, |place| self.slots[place as usize].node);
+        self.slots[place as usize].part = Box::default();
+        self.free.push(place);
     }
 
     /// Someone told us what waits here: others spread it too, so that much less is left for us (rumour mongering with
     /// feedback and counter; Demers et al. 1987, section 1.4).
     pub(crate) fn heard(&mut self, node: NodeId, standing: Standing) {
-        let Some(slot) = self.slots.get_mut(&node).filter(|slot| slot.standing == standing) else { return };
+        let Some(place) = self.place_of(node) else { return };
+        let slot = &mut self.slots[place as usize];
+        if slot.standing != standing {
+            return;
+        }
         slot.sends_left -= 1;
         if slot.sends_left == 0 {
-            self.remove(node);
+            self.order.remove(&slot.rank);
+            self.vacate(place);
         }
     }
 
@@ -82,7 +131,7 @@ impl NormalLane {
         let mut sent = [None; TRIES_MAX];
         let mut misfits = 0;
         for (tried, rank) in sent.iter_mut().zip(&self.order) {
-            if packet.push_encoded(&self.slots[&rank.3].part) {
+            if packet.push_encoded(&self.slots[rank.place as usize].part) {
                 *tried = Some(*rank);
             } else {
                 misfits += 1;
@@ -93,12 +142,12 @@ impl NormalLane {
         }
         for rank in sent.into_iter().flatten() {
             self.order.remove(&rank);
-            let slot = self.slots.get_mut(&rank.3).expect("the order names slots");
+            let slot = &mut self.slots[rank.place as usize];
             slot.sends_left = slot.sends_left.saturating_sub(copies);
             if slot.sends_left == 0 {
-                self.slots.remove(&rank.3);
+                self.vacate(rank.place);
             } else {
-                slot.rank.0 += copies;
+                slot.rank.sends += copies;
                 self.order.insert(slot.rank);
             }
         }
@@ -190,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_good_news_does_not_delay_bad_news() {
-        let mut lane = NormalLane::default();
+        let mut lane = NormalLane::new(7);
         (1..=1_000).for_each(|n| lane.push(rumour(n, State::Alive), 16));
         lane.push(rumour(2_000, State::Dead), 16);
         (1_001..=1_900).for_each(|n| lane.push(rumour(n, State::Alive), 16));
@@ -200,8 +249,23 @@ mod tests {
     }
 
     #[test]
+    fn what_came_in_haste_is_repeated_before_a_flood_goes_on() {
+        let mut lane = NormalLane::new(7);
+        lane.push(Rumour { hops: 1, ..rumour(2_000, State::Alive) }, 3);
+        for n in 1..=3 {
+            (1..=1_000).for_each(|other| lane.push(rumour(1_000 * n + other + 2_000, State::Alive), 16));
+            let mut next = packet();
+            lane.fill(&mut next, 1);
+            assert_eq!(named(next)[0], node(2_000));
+        }
+        let mut next = packet();
+        lane.fill(&mut next, 1);
+        assert!(!named(next).contains(&node(2_000)), "three times, as asked");
+    }
+
+    #[test]
     fn a_rumour_is_sent_as_often_as_asked_and_then_forgotten() {
-        let mut lane = NormalLane::default();
+        let mut lane = NormalLane::new(7);
         lane.push(rumour(1, State::Dead), 3);
         for left in [1, 1, 0] {
             let mut next = packet();
@@ -213,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_largest_record_neither_starves_nor_blocks() {
-        let mut lane = NormalLane::default();
+        let mut lane = NormalLane::new(7);
         let mut large = rumour(1, State::Alive);
         let labels = (0..8).map(|n| (n.to_string(), "v".repeat(80))).collect();
         large.profile = Some(Arc::new(Profile { labels, ..Profile::worker(Endpoint::v4([0; 4], 1)) }));

@@ -139,7 +139,7 @@ impl Gossip {
             questions: VecDeque::new(),
             relays: Vec::new(),
             urgent: UrgentLane::new(now, config.urgent_packets_per_s),
-            normal: NormalLane::default(),
+            normal: NormalLane::new(mix(seed ^ 1)),
             loads: LoadLane::default(),
             health: LocalHealth::new(config.local_health_max),
             detector: Detector::new(now, config.partition_permille, config.partition_settle_ms),

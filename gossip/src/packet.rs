@@ -55,7 +55,7 @@ pub(crate) struct Rumour {
     pub(crate) accuser: Option<NodeId>,
     /// The profile of (generation, `profile_at`); most rumours travel without.
     pub(crate) profile: Option<Arc<Profile>>,
-    /// How many more times it is passed on at once.
+    /// How many hops in haste it had left, this one included; none in the copies of the ticks.
     pub(crate) hops: u8,
 }
 

@@ -63,9 +63,12 @@ impl Gossip {
         self.pass_on(now, &rumour);
     }
 
-    /// Passes on a word that changed something here. `hops` says how often it may still go at once.
+    /// Passes on a word that changed something here: at once when it had more than one hop left.
     pub(crate) fn pass_on(&mut self, now: Instant, rumour: &Rumour) {
-        if rumour.hops > 0 && self.config.urgent_packets_per_s > 0 {
+        if self.config.urgent_packets_per_s == 0 {
+            return self.spread(Rumour { hops: 0, ..rumour.clone() });
+        }
+        if rumour.hops > 1 {
             let hasty = Rumour { hops: (rumour.hops - 1).min(HOPS), ..rumour.clone() };
             if self.urgent.push(now, hasty) {
                 self.normal.push(rumour.clone(), SENDS_AFTER_URGENT);

@@ -10,8 +10,9 @@ use distric_model::Instant;
 
 use crate::packet::Rumour;
 
-/// How often the receivers of a new rumour pass it on: two further hops after the origin's.
-pub(crate) const HOPS: u8 = 2;
+/// The hops of a new rumour. A copy says how many it had left, its own included: 3 from the origin, 1 at the end. So a copy in haste
+/// is never taken for one of the ticks, which have none.
+pub(crate) const HOPS: u8 = 3;
 /// Most rumours in waiting; more go by the normal lane alone.
 const PENDING_MAX: usize = 2_048;
 /// Rumours that come within this time share packets; the first of a calm moment goes at once.

@@ -2,7 +2,7 @@
 
 mod world;
 
-use distric_gossip::Event;
+use distric_gossip::{Event, Profile, Role};
 use world::*;
 
 /// Crashes `kill` machines in each of `trials`; returns all times from the crash to the first and to the last word of it.
@@ -64,4 +64,31 @@ fn an_urgent_word_is_everywhere_in_three_hops() {
         informed.push(world.count(since, |event| matches!(event, Event::Left { node, .. } if *node == node_id(7))));
     }
     assert!(informed.iter().sum::<usize>() >= 10 * 99 - 3, "{informed:?}");
+}
+
+/// Whom the haste missed hears it from the next pings and ticks, however much else waits for them.
+#[test]
+fn an_urgent_word_reaches_the_few_that_the_haste_missed_though_a_flood_waits() {
+    let mut world = World::copied(3, 200, |_, _| ());
+    world.weather.loss_permille = 100;
+    world.run_for(10 * S);
+    for at in 0..200 {
+        say(&mut world, at, |profile| profile.capacity = 77);
+    }
+    world.run_for(500 * MS);
+    let since = world.now;
+    for teller in 10..40 {
+        say(&mut world, teller, |profile| profile.role = Role::Coordinator);
+        world.run_for(100 * MS);
+    }
+    world.run_for(900 * MS);
+    let told = |teller| world.count(since, |event| matches!(event, Event::RoleChanged { node, .. } if *node == node_id(teller)));
+    let missed: Vec<_> = (10..40).map(|teller| 199 - told(teller)).collect();
+    assert_eq!(missed.iter().sum::<usize>(), 0, "{missed:?}");
+}
+
+fn say(world: &mut World, at: usize, change: impl FnOnce(&mut Profile)) {
+    change(&mut world.seats[at].config.profile);
+    let profile = world.seats[at].config.profile.clone();
+    world.with(at, |gossip, now, out| gossip.set_profile(now, profile, out).expect("a sound profile"));
 }

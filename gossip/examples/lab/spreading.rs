@@ -12,8 +12,10 @@ const LOOKS: [(&str, u64); 5] =
     [("3 hops (5 ms)", 5 * MS), ("20 ms", 20 * MS), ("1 interval (1 s)", S), ("2 intervals", 2 * S), ("3 intervals", 3 * S)];
 /// Between two events: several are on their way at once.
 const APART_US: (u64, u64) = (200 * MS, 200 * MS);
-/// Events that one flood of updates lasts for.
-const TRIALS_PER_FLOOD: usize = 12;
+/// The same in a flood, whose seconds are dear: half as long.
+const APART_IN_FLOOD_US: (u64, u64) = (100 * MS, 100 * MS);
+/// Events that one flood of updates lasts for, some four seconds.
+const TRIALS_PER_FLOOD: usize = 24;
 
 #[derive(Default)]
 struct Tally {
@@ -24,7 +26,8 @@ struct Tally {
     node_seconds: f64,
 }
 
-/// E9: changes of role, which are urgent, one of another node every 200 to 400 ms; each is looked at for three intervals.
+/// E9: changes of role, which are urgent, one of another node every 200 to 400 ms, or 100 to 200 ms with updates waiting; each is looked
+/// at for three intervals.
 pub fn dissemination(asked: &Asked) -> u64 {
     let mut sum = Tally::default();
     for tally in asked.worlds(|world, trials| some(asked, world, trials)) {
@@ -72,7 +75,8 @@ fn some(asked: &Asked, world: &mut World, trials: usize) -> Tally {
             }
             world.run_for(500 * MS);
         }
-        let pause = APART_US.0 + world.random.below(APART_US.1);
+        let (least, more) = if asked.backlog > 0 { APART_IN_FLOOD_US } else { APART_US };
+        let pause = least + world.random.below(more);
         world.run_for(pause);
         let teller = tellers[trial % asked.n];
         let old = &world.seats[teller].config.profile;
