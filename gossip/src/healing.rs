@@ -152,7 +152,7 @@ impl Gossip {
             }
             Message::Answer { news, wanted } => {
                 let before = self.table.version();
-                self.take_news(now, &news, out);
+                self.take_news(now, header.sender, &news, out);
                 let is_fruitless = self.table.version() == before;
                 self.fruitless_syncs = if is_fruitless { self.fruitless_syncs.saturating_add(1) } else { 0 };
                 if self.timers.join_at.take().is_some() {
@@ -163,7 +163,7 @@ impl Gossip {
                     self.send_stream(from, Leg::Answer, &Message::Push(push), out);
                 }
             }
-            Message::Push(news) => self.take_news(now, &news, out),
+            Message::Push(news) => self.take_news(now, header.sender, &news, out),
         }
     }
 
@@ -192,8 +192,9 @@ impl Gossip {
         may
     }
 
-    fn take_news(&mut self, now: Instant, news: &[Rumour], out: &mut Outputs) {
+    fn take_news(&mut self, now: Instant, by: NodeId, news: &[Rumour], out: &mut Outputs) {
         for rumour in news {
+            self.hear_voucher(now, by, rumour);
             self.apply_rumour(now, rumour, Via::Sync, out);
         }
     }

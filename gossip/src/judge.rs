@@ -230,7 +230,8 @@ impl Gossip {
             return;
         }
         let is_return = old.state == State::Dead && new.state.is_live() && new.generation == old.generation;
-        if is_return && !member.returns().may_return(member.since, now) {
+        let returns = member.returns();
+        if is_return && !returns.may_return(member.since, now) && !returns.are_vouched_for(self.table.live().len()) {
             // It says so in every packet; the first one after the pause is heard.
             self.stats.returns_put_off_count += 1;
             return;
@@ -243,6 +244,18 @@ impl Gossip {
             State::Suspect => self.become_suspect(now, rumour, false, out),
             State::Dead => self.become_dead(now, rumour, out),
             State::Left => self.become_left(now, rumour, out),
+        }
+    }
+
+    /// In a comparison of views `by` says so. Of a member that is kept out here, it says that it never lost it, or took it back. Who is
+    /// not live here vouches for nobody: those that are lost again and again would for each other.
+    pub(crate) fn hear_voucher(&mut self, now: Instant, by: NodeId, rumour: &Rumour) {
+        let (node, said) = (rumour.node, rumour.standing);
+        let Some(member) = self.table.of(node).filter(|member| member.standing.state == State::Dead && by != node) else { return };
+        let is_word_of_life = said.state == State::Alive && said.generation == member.standing.generation && said > member.standing;
+        let is_kept_out = !member.returns().may_return(member.since, now);
+        if is_word_of_life && is_kept_out && member.returns().wants(by) && self.table.is_live(by) {
+            self.table.change(node, |member| member.rare().returns.vouch(by));
         }
     }
 

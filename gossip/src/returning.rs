@@ -3,10 +3,14 @@
 //! move work each time.
 //!
 //! The first return is free. After the second death of one life there is none for [`PAUSE_MS_MIN`], after each further one for
-//! twice as long, up to [`PAUSE_MS_MAX`]. Deaths while a cut is suspected do not count: many are lost then, and come back together. After [`FORGET_MS`] of life all is forgotten. A restart is a new life and owes nothing.
+//! twice as long, up to [`PAUSE_MS_MAX`]. Deaths while a cut is suspected do not count: many are lost then, and come back together.
+//! After [`FORGET_MS`] of life all is forgotten. A restart is a new life and owes nothing.
+//!
+//! A pause ends early when others vouch for the member: who is lost again and again is lost to all, and nobody holds it live meanwhile;
+//! who was lost here only, as on one side of a cut that somebody bridges, is held live elsewhere.
 //! Source: route flap damping (RFC 2439); Suresh et al. 2018 (Rapid), section 7, for what happens without it.
 
-use distric_model::Instant;
+use distric_model::{Instant, NodeId};
 
 /// The first pause between a death and a return, milliseconds.
 const PAUSE_MS_MIN: u64 = 600_000;
@@ -15,11 +19,16 @@ const PAUSE_MS_MAX: u64 = 3_600_000;
 /// A member that lived for so long since its return has no deaths behind it, milliseconds.
 const FORGET_MS: u64 = 600_000;
 
+/// So many that hold a member live end its pause.
+const VOUCHERS: usize = 3;
+
 /// The deaths of one member in one life, as one observer saw them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Returns {
     deaths: u8,
     back_at: Option<Instant>,
+    /// Who said since its death that it lives.
+    vouchers: [Option<NodeId>; VOUCHERS],
 }
 
 impl Returns {
@@ -37,6 +46,25 @@ impl Returns {
 
     pub(crate) const fn on_return(&mut self, now: Instant) {
         self.back_at = Some(now);
+        self.vouchers = [None; VOUCHERS];
+    }
+
+    /// Whether the word of `voucher` is new and counts.
+    pub(crate) fn wants(&self, voucher: NodeId) -> bool {
+        !self.vouchers.contains(&Some(voucher)) && self.vouchers.contains(&None)
+    }
+
+    /// Counts one that holds the member live.
+    pub(crate) fn vouch(&mut self, voucher: NodeId) {
+        if self.wants(voucher) {
+            let vacant = self.vouchers.iter_mut().find(|other| other.is_none());
+            *vacant.expect("there is one when a word is wanted") = Some(voucher);
+        }
+    }
+
+    /// Whether enough vouch for it: three, or where `others` are few more than half of them.
+    pub(crate) fn are_vouched_for(&self, others: usize) -> bool {
+        self.vouchers.iter().flatten().count() >= VOUCHERS.min(others / 2 + 1)
     }
 
     /// Whether one that died at `died_at` is taken back now.
@@ -49,6 +77,8 @@ impl Returns {
 
 #[cfg(test)]
 mod tests {
+    use distric_model::{Slot, Timestamp};
+
     use super::*;
 
     fn at(s: u64) -> Instant {
@@ -66,6 +96,20 @@ mod tests {
             returns.on_return(at(back));
             now = back + 5;
         }
+    }
+
+    #[test]
+    fn each_voucher_counts_once_and_a_return_spends_them() {
+        let node = |n| NodeId::new(Timestamp::from_us(0), Slot::truncate(0), n);
+        let mut returns = Returns::default();
+        for n in [1, 2, 2, 1] {
+            returns.vouch(node(n));
+        }
+        assert!(!returns.are_vouched_for(100) && returns.are_vouched_for(3), "two are more than half of three");
+        returns.vouch(node(3));
+        assert!(returns.are_vouched_for(100) && !returns.wants(node(4)), "enough is enough");
+        returns.on_return(at(1));
+        assert!(!returns.are_vouched_for(1));
     }
 
     #[test]
