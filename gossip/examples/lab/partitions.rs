@@ -17,6 +17,7 @@ const CUTS: &[Cut] = &[
     ("three ways", 60, |at, n| at * 3 / n),
     ("50/50 with one bridge", 60, |at, n| if at == 0 { BRIDGE } else { usize::from(at * 2 >= n) }),
     ("50/50", 3_600, |at, n| usize::from(at * 2 >= n)),
+    ("90/10 with one bridge", 60, |at, n| if at == 0 { BRIDGE } else { usize::from(at * 10 >= n * 9) }),
 ];
 /// The part of a member that reaches all parts.
 const BRIDGE: usize = usize::MAX;
@@ -49,7 +50,7 @@ fn one(asked: &Asked, (name, for_s, part): Cut, seed: u64) -> (String, u64) {
         .collect();
     let (healed, bytes, packets) = (world.now, world.bytes_sent, world.packets_sent);
     world.passes = Box::new(|_, _| true);
-    // Through a bridge members are lost one by one, and who is lost again and again is taken back after an hour at the latest.
+    // Who is lost again and again is taken back after an hour at the latest.
     let took = world.converge(2 * 3_600 * S);
     let per = |count: u64, world: &World| count as f64 / n as f64 / (world.now - healed) as f64 * 1e6;
     let (bytes, packets) = (per(world.bytes_sent - bytes, &world), per(world.packets_sent - packets, &world));
