@@ -9,6 +9,7 @@ use crate::compile::{Consequence, Program};
 use crate::decision::{Decision, Envelope, PayloadError, PayloadFormat};
 use crate::document::Problem;
 use crate::explain::{Explanation, explain};
+use crate::hands::{Alone, Hands};
 use crate::index::Payload;
 use crate::index::scratch::{self, Scratch};
 use crate::message::Message;
@@ -35,7 +36,14 @@ impl Catalog {
     /// Errors: what only shows over all rules: a cycle, or a chain with more transforming rules than
     /// [`TRANSFORMING_ANCESTORS_MAX`](crate::TRANSFORMING_ANCESTORS_MAX).
     pub fn compile(version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
-        Ok(Self { version, set: rules.clone(), program: Arc::new(Program::compile(rules)?) })
+        Self::compile_with(&Alone, version, rules)
+    }
+
+    /// Compiles as [`Catalog::compile`], with hands: the catalog is the same whoever they are.
+    ///
+    /// Errors: as there. Checked by `rules/src/index/tests.rs`.
+    pub fn compile_with(hands: &dyn Hands, version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
+        Ok(Self { version, set: rules.clone(), program: Arc::new(Program::compile(hands, rules)?) })
     }
 
     /// Compiles a checked rule set as this version, at a cost that follows what it changes: where at most [`CHANGED_MAX`](crate::CHANGED_MAX)
@@ -44,10 +52,17 @@ impl Catalog {
     ///
     /// Errors: as there. Checked by `rules/src/layers/tests.rs`.
     pub fn recompile(&self, version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
+        self.recompile_with(&Alone, version, rules)
+    }
+
+    /// Compiles as [`Catalog::recompile`], with hands.
+    ///
+    /// Errors: as there.
+    pub fn recompile_with(&self, hands: &dyn Hands, version: u64, rules: &RuleSet) -> Result<Self, Vec<Problem>> {
         let under = self.program.under.as_ref().map_or(&self.program, |under| &under.program);
         match Program::compile_over(under, rules)? {
             Some(program) => Ok(Self { version, set: rules.clone(), program }),
-            None => Self::compile(version, rules),
+            None => Self::compile_with(hands, version, rules),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::action::Start;
 use crate::condition::{Comparison, Condition};
 use crate::document::Problem;
+use crate::hands::{Alone, Hands, each, parts};
 use crate::index::Index;
 use crate::layers::{CHANGED_MAX, CHANGED_SHARE, GONE, Under};
 use crate::lint::TRANSFORMING_ANCESTORS_MAX;
@@ -72,13 +73,13 @@ pub(crate) enum Consequence {
 
 impl Program {
     /// Compiles the enabled rules of a set. Errors: a cycle, or more transforming ancestors than a rule may have.
-    pub fn compile(set: &RuleSet) -> Result<Self, Vec<Problem>> {
+    pub fn compile(hands: &dyn Hands, set: &RuleSet) -> Result<Self, Vec<Problem>> {
         let order = Order::of(set)?;
-        let mut numbers = Numbers::default();
-        let tests = order.rules().map(|rule| Arc::new(Test::compile(&rule.full_condition(), &mut numbers))).collect();
+        let rules: Vec<&Rule> = order.rules().map(|rule| &**rule).collect();
+        let (tests, numbers) = Test::compile_all(hands, &rules);
         let mut program = Self::laid_out(&order, tests, numbers)?;
         let tests: Vec<&Test> = program.rules.iter().map(|compiled| &*compiled.test).collect();
-        program.index = Index::build(&tests, &program.paths);
+        program.index = Index::build(hands, &tests, &program.paths);
         Ok(program)
     }
 
@@ -95,15 +96,14 @@ impl Program {
         let mut numbers = Numbers::after(&under.paths);
         let test = |(rule, from): (&Arc<Rule>, &u32)| match under.rules.get(*from as usize) {
             Some(known) => known.test.clone(),
-            None => Arc::new(Test::compile(&rule.full_condition(), &mut numbers)),
+            None => Arc::new(Test::of(rule, &mut numbers)),
         };
         let tests = order.rules().zip(&shared.origins).map(test).collect();
         let mut program = Self::laid_out(&order, tests, numbers)?;
         // Paths of its own, so that no message is read for what only rules under it ask.
         let mut own = Numbers::default();
-        let tests: Vec<Test> =
-            shared.own_places.iter().map(|place| Test::compile(&program.rules[*place as usize].rule.full_condition(), &mut own)).collect();
-        program.index = Index::build(&tests.iter().collect::<Vec<_>>(), &own.into_paths());
+        let tests: Vec<Test> = shared.own_places.iter().map(|place| Test::of(&program.rules[*place as usize].rule, &mut own)).collect();
+        program.index = Index::build(&Alone, &tests.iter().collect::<Vec<_>>(), &own.into_paths());
         program.under = Some(Under { program: under.clone(), places: shared.places, own_places: shared.own_places });
         Ok(Some(Arc::new(program)))
     }
@@ -242,33 +242,91 @@ impl Shared {
     }
 }
 
+/// Rules that are compiled at once by one pair of hands.
+pub(crate) const PART_RULES: usize = 2_048;
+
 /// Numbers of paths.
 #[derive(Default)]
-struct Numbers(BTreeMap<Path, u32>);
+struct Numbers {
+    paths: BTreeMap<Path, u32>,
+    /// Comparisons of the event type, each once.
+    event_types: BTreeMap<String, Arc<Comparison>>,
+}
 
 impl Numbers {
     /// Paths that have numbers keep them.
     fn after(paths: &[Path]) -> Self {
-        Self(paths.iter().cloned().zip(0..).collect())
+        Self { paths: paths.iter().cloned().zip(0..).collect(), ..Self::default() }
     }
 
     fn number(&mut self, path: &Path) -> u32 {
-        if let Some(number) = self.0.get(path) {
+        if let Some(number) = self.paths.get(path) {
             return *number;
         }
-        let next = self.0.len() as u32;
-        self.0.insert(path.clone(), next);
+        let next = self.paths.len() as u32;
+        self.paths.insert(path.clone(), next);
         next
     }
 
+    fn event_type(&mut self, event_type: &str) -> Test {
+        let number = self.number(&Path::EventType);
+        if let Some(known) = self.event_types.get(event_type) {
+            return Test::Compare(number, known.clone());
+        }
+        let comparison = Arc::new(Comparison::event_type_equals(event_type));
+        self.event_types.insert(event_type.to_owned(), comparison.clone());
+        Test::Compare(number, comparison)
+    }
+
     fn into_paths(self) -> Vec<Path> {
-        let mut paths = vec![Path::EventType; self.0.len()];
-        self.0.into_iter().for_each(|(path, number)| paths[number as usize] = path);
+        let mut paths = vec![Path::EventType; self.paths.len()];
+        self.paths.into_iter().for_each(|(path, number)| paths[number as usize] = path);
         paths
     }
 }
 
 impl Test {
+    /// Compiles the whole conditions of rules, part by part. Paths have numbers in the order in which the rules first name them.
+    fn compile_all(hands: &dyn Hands, rules: &[&Rule]) -> (Vec<Arc<Self>>, Numbers) {
+        let compile = |part: &[&Rule]| {
+            let mut own = Numbers::default();
+            let tests: Vec<Self> = part.iter().map(|rule| Self::of(rule, &mut own)).collect();
+            (tests, own.into_paths())
+        };
+        let mut numbers = Numbers::default();
+        let mut compiled: Vec<(Vec<Self>, Vec<u32>)> = Vec::new();
+        for (tests, paths) in each(hands, parts(rules, PART_RULES), compile) {
+            compiled.push((tests, paths.iter().map(|path| numbers.number(path)).collect()));
+        }
+        let finish = |(tests, numbers): (Vec<Self>, Vec<u32>)| -> Vec<Arc<Self>> {
+            let renumbered = |mut test: Self| {
+                test.renumber(&numbers);
+                Arc::new(test)
+            };
+            tests.into_iter().map(renumbered).collect()
+        };
+        (each(hands, compiled, finish).into_iter().flatten().collect(), numbers)
+    }
+
+    fn renumber(&mut self, numbers: &[u32]) {
+        match self {
+            Self::All(list) | Self::Any(list) => list.iter_mut().for_each(|test| test.renumber(numbers)),
+            Self::Not(test) => test.renumber(numbers),
+            Self::Compare(number, _) => *number = numbers[*number as usize],
+        }
+    }
+
+    /// The whole condition of a rule: the event type, then the conditions.
+    fn of(rule: &Rule, numbers: &mut Numbers) -> Self {
+        let Some(event_type) = &rule.event_type else { return Self::compile(&rule.condition, numbers) };
+        let mut tests = vec![numbers.event_type(event_type)];
+        match Self::compile(&rule.condition, numbers) {
+            Self::All(inner) => tests.extend(inner),
+            test => tests.push(test),
+        }
+        Self::All(cheapest_first(tests))
+    }
+
     fn compile(condition: &Condition, numbers: &mut Numbers) -> Self {
         match condition {
             Condition::All(list) => {

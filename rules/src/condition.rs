@@ -1,6 +1,5 @@
 //! Conditions: trees of AND, OR and NOT over comparisons, in three spellings with one meaning.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -35,10 +34,6 @@ pub(crate) struct Comparison {
     pub predicate: Predicate,
 }
 
-/// Comparisons by field, operator and value: equal ones of a set are kept once, which three quarters of a large catalog's are.
-#[derive(Debug, Default)]
-pub(crate) struct SharedComparisons(BTreeMap<(Path, &'static str, String), Arc<Comparison>>);
-
 const LEAF_KEYS: [&str; 4] = ["field", "operator", "op", "value"];
 const SPELLINGS: &str = "a list, or a map with `field`, `all`, `any`, `not` or `combinator`";
 
@@ -46,26 +41,6 @@ impl Condition {
     /// A condition that always holds.
     pub fn always() -> Self {
         Self::All(Vec::new())
-    }
-
-    /// `event_type: x` is this comparison.
-    pub fn event_type_equals(event_type: &str) -> Self {
-        let value = Value::String(event_type.into());
-        let predicate = Predicate::Among(Scalars::of([&value]));
-        Self::Compare(Arc::new(Comparison { field: Path::EventType, operator: Operator::Equals, value, predicate }))
-    }
-
-    /// Replaces every comparison by the first one that says the same.
-    pub fn share(&mut self, shared: &mut SharedComparisons) {
-        match self {
-            Self::All(list) | Self::Any(list) => list.iter_mut().for_each(|inner| inner.share(shared)),
-            Self::Not(inner) => inner.share(shared),
-            Self::Compare(comparison) => {
-                let key = (comparison.field.clone(), comparison.operator.name(), comparison.value.to_string());
-                let known = shared.0.entry(key).or_insert_with(|| comparison.clone()).clone();
-                *comparison = known;
-            }
-        }
     }
 
     /// Reads any spelling. Every problem below is added; `None` when there was an error.
@@ -152,6 +127,13 @@ fn parse_combinator(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<Cond
 }
 
 impl Comparison {
+    /// `event_type: x` is this comparison.
+    pub fn event_type_equals(event_type: &str) -> Self {
+        let value = Value::String(event_type.into());
+        let predicate = Predicate::Among(Scalars::of([&value]));
+        Self { field: Path::EventType, operator: Operator::Equals, value, predicate }
+    }
+
     fn parse(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<Self> {
         let members = cursor.map(problems, &LEAF_KEYS)?;
         let field = members.required(problems, "field").and_then(|c| parse_field(&c, problems));
@@ -425,36 +407,4 @@ fn parse_length(cursor: &Cursor<'_>, problems: &mut Problems, expected: &str) ->
     }
     let (value, predicate) = parse_value(operator, &value_at, problems)?;
     Some((comparison(operator, value), Predicate::Length(Box::new(predicate))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ruleset::RuleSet;
-
-    #[test]
-    fn equal_comparisons_of_a_set_are_one_and_others_are_not() {
-        let leaf = |field: &str, op: &str, value: Value| json!({ "field": field, "op": op, "value": value });
-        let set = RuleSet::from_json(&json!({ "rules": [
-            { "id": "a", "conditions": [leaf("x", "equals", json!(1)), { "not": leaf("y", "regex", json!("a+")) }] },
-            { "id": "b", "conditions": [{ "any": [leaf("y", "regex", json!("a+")), leaf("x", "eq", json!(1))] }] },
-            { "id": "c", "conditions": [leaf("x", "equals", json!("1")), leaf("z", "equals", json!(1)), leaf("x", "not_equals", json!(1))] },
-        ] }))
-        .unwrap();
-        fn collect<'c>(condition: &'c Condition, found: &mut Vec<&'c Arc<Comparison>>) {
-            match condition {
-                Condition::All(list) | Condition::Any(list) => list.iter().for_each(|inner| collect(inner, found)),
-                Condition::Not(inner) => collect(inner, found),
-                Condition::Compare(comparison) => found.push(comparison),
-            }
-        }
-        let mut found = Vec::new();
-        set.iter().for_each(|rule| collect(&rule.condition, &mut found));
-        assert_eq!(found.len(), 7);
-        let same = |a: usize, b: usize| Arc::ptr_eq(found[a], found[b]);
-        assert!(same(0, 3) && same(1, 2));
-        for other in 4..7 {
-            assert!((0..7).filter(|at| *at != other).all(|at| !same(at, other)), "{other}");
-        }
-    }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::document::did_you_mean;
+use crate::index::values::{hash, mix};
 
 /// Most members that a path may name.
 pub(crate) const PATH_SEGMENTS_MAX: usize = 32;
@@ -32,6 +33,18 @@ pub(crate) enum Path {
 const ENVELOPE: [&str; 5] = ["$namespace", "$event_type", "$source", "$timestamp", "$headers.<name>"];
 
 impl Path {
+    /// Equal for equal paths.
+    pub fn hash(&self, state: u64) -> u64 {
+        match self {
+            Self::Payload(segments) => segments.iter().fold(mix(1, state), |state, segment| mix(hash(segment.as_bytes()), state)),
+            Self::Namespace => mix(2, state),
+            Self::EventType => mix(3, state),
+            Self::Source => mix(4, state),
+            Self::Timestamp => mix(5, state),
+            Self::Header(name) => mix(hash(name.as_bytes()), mix(6, state)),
+        }
+    }
+
     /// Reads a path as a rule writes it. Errors: a message for the author.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::action::{ACTIONS_MAX, Start, parse_name};
-use crate::condition::Condition;
+use crate::condition::{Comparison, Condition};
 use crate::document::{Cursor, Position, Problem, Problems};
 use crate::path::Path;
 use crate::price::Price;
@@ -185,7 +185,9 @@ impl Rule {
     /// The whole condition: the event type, then the conditions.
     pub(crate) fn full_condition(&self) -> Condition {
         match &self.event_type {
-            Some(event_type) => Condition::All(vec![Condition::event_type_equals(event_type), self.condition.clone()]),
+            Some(event_type) => {
+                Condition::All(vec![Condition::Compare(Arc::new(Comparison::event_type_equals(event_type))), self.condition.clone()])
+            }
             None => self.condition.clone(),
         }
     }

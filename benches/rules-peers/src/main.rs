@@ -11,6 +11,7 @@
 
 mod changes;
 mod counting_unsafe;
+mod hands;
 mod measure;
 mod ours;
 mod peers;

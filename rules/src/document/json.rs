@@ -6,7 +6,16 @@ use super::{DOCUMENT_NODES_MAX, Fault, Key, Node, NodeValue, Position, duplicate
 
 /// Reads one JSON document; nothing but white space may follow it.
 pub(super) fn parse(text: &str) -> Result<Node, Fault> {
-    let mut reader = Reader { text, offset: 0, at: Position { line: 1, column: 1 }, nodes_count: 0 };
+    read(text, true)
+}
+
+/// As [`parse`], for a text that nobody sees: its nodes have no places.
+pub(super) fn parse_without_places(text: &str) -> Result<Node, Fault> {
+    read(text, false)
+}
+
+fn read(text: &str, has_places: bool) -> Result<Node, Fault> {
+    let mut reader = Reader { text, offset: 0, at: Position { line: 1, column: 1 }, nodes_count: 0, has_places };
     reader.skip_space();
     let root = reader.value(0)?;
     reader.skip_space();
@@ -21,6 +30,7 @@ struct Reader<'a> {
     offset: usize,
     at: Position,
     nodes_count: usize,
+    has_places: bool,
 }
 
 impl Reader<'_> {
@@ -49,6 +59,11 @@ impl Reader<'_> {
         }
     }
 
+    /// Where the next node starts, as the node says it.
+    fn place(&self) -> Position {
+        if self.has_places { self.at } else { Position::default() }
+    }
+
     fn fault(&self, message: impl Into<String>, expected: &str) -> Fault {
         Fault::new(self.at, message, Some(expected))
     }
@@ -61,7 +76,7 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Node, Fault> {
-        let at = self.at;
+        let at = self.place();
         self.nodes_count += 1;
         if self.nodes_count > DOCUMENT_NODES_MAX {
             return Err(self.fault("the text has more values than DOCUMENT_NODES_MAX", &format!("at most {DOCUMENT_NODES_MAX}")));
@@ -97,7 +112,7 @@ impl Reader<'_> {
             if self.peek() != Some('"') {
                 return Err(self.unexpected("a key in double quotes"));
             }
-            let at = self.at;
+            let at = self.place();
             let key = Key { text: self.string()?, at };
             self.skip_space();
             if self.peek() != Some(':') {
@@ -172,6 +187,11 @@ impl Reader<'_> {
         self.next();
         let mut out = String::new();
         loop {
+            let rest = &self.text[self.offset..];
+            let plain = rest.bytes().position(|byte| !(b' '..0x80).contains(&byte) || matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
+            out.push_str(&rest[..plain]);
+            self.offset += plain;
+            self.at.column += plain as u32;
             let at = self.at;
             match self.next() {
                 Some('"') => return Ok(out),

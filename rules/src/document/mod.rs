@@ -114,6 +114,11 @@ pub fn parse_documents(source_name: &str, text: &str) -> Result<Vec<Document>, P
 }
 
 impl Node {
+    /// A tree with no places (line 0), from a JSON text; `None` when it is none.
+    pub(crate) fn from_json_text(text: &str) -> Option<Self> {
+        json::parse_without_places(text).ok()
+    }
+
     /// A tree with no places (line 0), from a JSON value.
     pub fn from_json(value: &Value) -> Self {
         let value = match value {
@@ -193,8 +198,15 @@ impl Fault {
     }
 }
 
+/// Maps of so few members are searched by comparing each two.
+const FEW_MEMBERS: usize = 16;
+
 /// Finds the second of two equal keys in the order of the text. O(n log n), since lookup tables have many members.
 fn duplicate_key(members: &[(Key, Node)]) -> Option<Fault> {
+    let is_new = |i: usize| members[..i].iter().all(|(known, _)| known.text != members[i].0.text);
+    if members.len() <= FEW_MEMBERS && (0..members.len()).all(is_new) {
+        return None;
+    }
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by(|a, b| (&members[*a].0.text, a).cmp(&(&members[*b].0.text, b)));
     let second = order.windows(2).filter(|pair| members[pair[0]].0.text == members[pair[1]].0.text).map(|pair| pair[1]).min()?;

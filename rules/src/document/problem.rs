@@ -119,6 +119,14 @@ impl Problems {
         }
     }
 
+    /// Adds what was found in a part of the text.
+    pub(crate) fn append(&mut self, part: Self) {
+        let errors_count = self.errors_count + part.errors_count;
+        part.list.into_iter().for_each(|problem| self.push(problem));
+        // Errors that found no place in the part count as well.
+        self.errors_count = errors_count;
+    }
+
     /// Whether an error was added; warnings do not count.
     pub fn has_errors(&self) -> bool {
         self.errors_count > 0

@@ -54,15 +54,18 @@ impl<'a> Cursor<'a> {
 
     /// One of the listed words, by its index; a suggestion is made for a near miss.
     pub fn word(&self, problems: &mut Problems, words: &[&str]) -> Option<usize> {
-        let expected = format!("one of {}", words.join(", "));
-        let given = self.string_or(problems, &expected)?;
-        let found = words.iter().position(|word| *word == given);
+        let expected = || format!("one of {}", words.join(", "));
+        let NodeValue::String(given) = &self.node.value else {
+            self.wrong_shape(problems, &expected());
+            return None;
+        };
+        let found = words.iter().position(|word| word == given);
         if found.is_none() {
             let message = match did_you_mean(given, words) {
                 Some(near) => format!("unknown word `{given}`, did you mean `{near}`?"),
                 None => format!("unknown word `{given}`"),
             };
-            self.error(problems, message, Some(&expected));
+            self.error(problems, message, Some(&expected()));
         }
         found
     }
@@ -131,7 +134,7 @@ impl<'a> Cursor<'a> {
     /// The members of a map whose keys are all in `known`; every other key is an error with a suggestion.
     pub fn map(&self, problems: &mut Problems, known: &[&str]) -> Option<Members<'a>> {
         let members = self.any_map(problems)?;
-        for (key, _) in members.iter() {
+        for (key, _) in members.members {
             if !known.contains(&key.text.as_str()) {
                 let message = match did_you_mean(&key.text, known) {
                     Some(near) => format!("unknown key `{}`, did you mean `{near}`?", key.text),

@@ -4,6 +4,8 @@
 //! candidates with a range on the table's number are sorted by its low end, and in blocks by the highest of the high ends, so that
 //! only those are looked at whose range may hold the number.
 
+use std::cmp::Ordering;
+
 use crate::index::Candidate;
 use crate::index::scratch::Marks;
 use crate::index::slots::{Content, Seen};
@@ -75,6 +77,15 @@ pub(crate) struct Entry {
     pub candidate: Candidate,
 }
 
+impl Entry {
+    /// By cell; in it those without a range, then the others by low ends.
+    pub fn order(&self, other: &Self) -> Ordering {
+        let key = |entry: &Self| (entry.keys, entry.range.is_some());
+        let low = |entry: &Self| entry.range.map_or(f64::NEG_INFINITY, |(low, _)| low);
+        key(self).cmp(&key(other)).then(low(self).total_cmp(&low(other))).then(self.candidate.place.cmp(&other.candidate.place))
+    }
+}
+
 /// All tables.
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
@@ -112,14 +123,8 @@ impl Cells {
     /// Most fields that lead to cells.
     pub const FIELDS_MAX: usize = u8::MAX as usize;
 
-    /// Adds the table of two fields. Ranges are about the number in the slot `number`.
-    pub fn add_table(&mut self, first: Field, second: Field, number: u32, mut entries: Vec<Entry>) {
-        let low = |entry: &Entry| entry.range.map_or(f64::NEG_INFINITY, |(low, _)| low);
-        let order = |a: &Entry, b: &Entry| {
-            let key = |entry: &Entry| (entry.keys, entry.range.is_some());
-            key(a).cmp(&key(b)).then(low(a).total_cmp(&low(b))).then(a.candidate.place.cmp(&b.candidate.place))
-        };
-        entries.sort_unstable_by(order);
+    /// Adds the table of two fields. Ranges are about the number in the slot `number`; entries are in their [order](Entry::order).
+    pub fn add_table(&mut self, (first, second): (Field, Field), number: u32, entries: Vec<Entry>) {
         let (first, second) = (self.field(first), self.field(second));
         let mut table = Table { first, second, number, pairs: Pairs::default(), cells: Vec::new() };
         for cell in entries.chunk_by(|a, b| a.keys == b.keys) {

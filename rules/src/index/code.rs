@@ -51,6 +51,17 @@ pub(crate) struct Words<'w> {
     pub asks: &'w [Ask],
 }
 
+/// By how much steps have moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shift(u32);
+
+impl Shift {
+    /// Where a step is now.
+    pub fn of(self, at: u32) -> u32 {
+        if at < REJECT { at + self.0 } else { at }
+    }
+}
+
 /// The code of all rules.
 #[derive(Debug, Default)]
 pub(crate) struct Code {
@@ -89,6 +100,21 @@ impl Code {
                 self.steps.len() as u32 - 1
             }
         }
+    }
+
+    /// Adds the code of another one behind, and says where its steps are now.
+    pub fn append(&mut self, other: Self) -> Shift {
+        let shift = Shift(self.steps.len() as u32);
+        let lists_from = self.lists.len() as u32;
+        self.steps.extend(other.steps.into_iter().map(|step| {
+            let check = match step.check {
+                Check::Values(from, to) => Check::Values(lists_from + from, lists_from + to),
+                check => check,
+            };
+            Step { check, slot: step.slot, yes: shift.of(step.yes), no: shift.of(step.no) }
+        }));
+        self.lists.extend(other.lists);
+        shift
     }
 
     /// Whether the condition of a candidate holds. `COUNTED`: what that costs is charged to its rule.

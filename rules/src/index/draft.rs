@@ -4,8 +4,9 @@
 //! have them equally often. They only ever decide between ways that give the same answer.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::hands::{Hands, each, parts};
 use crate::index::ask::Opening;
 use crate::index::cells::{Cells, Field};
 use crate::index::code::Words;
@@ -16,6 +17,8 @@ use crate::index::lower::{Atom, Condition};
 pub(crate) const ALTERNATIVES_MAX: usize = 8;
 /// A field must be compared with so many values for an equality on it to lead to a group.
 const ACCESS_VALUES_MIN: usize = 3;
+/// Drafts that are weighed at once by one pair of hands.
+const PART_DRAFTS: usize = 4_096;
 /// Most cells that one candidate may lie in.
 const COPIES_MAX: usize = 16;
 /// Running a candidate's code, mispredicted branches included; and how that grows with each candidate, as less and less is in the caches.
@@ -49,16 +52,63 @@ pub(crate) struct Paired {
     pub second: usize,
 }
 
+/// The fields of a table.
+pub(crate) type Fields = (Field, Field);
+
 /// Drafts by the table whose cells they are for.
-pub(crate) type Tables = BTreeMap<(Field, Field), Vec<Paired>>;
+pub(crate) type Tables = BTreeMap<Fields, Vec<Paired>>;
+
+/// What every way to a draft is weighed by.
+#[derive(Debug, Default)]
+struct Weighed {
+    /// By conjunct: how likely it is to hold.
+    shares: Vec<f64>,
+    /// The conjuncts that can lead to it.
+    keyed: Vec<Keyed>,
+    /// How likely its first range is.
+    range: Option<f64>,
+    /// How many conjuncts there are beside that range.
+    rest: usize,
+}
+
+#[derive(Debug)]
+struct Keyed {
+    at: usize,
+    field: Field,
+    keys_count: usize,
+    /// Whether it must still be asked when it has led to the draft.
+    is_hint: bool,
+}
+
+/// How a draft is to be found: by the equality at `access` or none, at this cost; or by a pair.
+#[derive(Debug)]
+struct Choice {
+    access: Option<usize>,
+    cost: f64,
+    pair: Option<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    cost: f64,
+    table: Fields,
+    first: usize,
+    second: usize,
+}
 
 /// The alternatives of a condition, each a list of what must hold.
 pub(crate) fn alternatives(condition: Condition) -> Vec<Vec<Condition>> {
     let mut found: Vec<Vec<Condition>> = vec![Vec::new()];
     for conjunct in conjuncts(condition) {
-        let Condition::Any(list) = conjunct else {
-            found.iter_mut().for_each(|alternative| alternative.push(conjunct.clone()));
-            continue;
+        let list = match conjunct {
+            Condition::Any(list) => list,
+            conjunct => {
+                if let Some((last, others)) = found.split_last_mut() {
+                    others.iter_mut().for_each(|alternative| alternative.push(conjunct.clone()));
+                    last.push(conjunct);
+                }
+                continue;
+            }
         };
         let branches: Option<Vec<Vec<Condition>>> = (list.len() * found.len() <= ALTERNATIVES_MAX)
             .then(|| list.iter().cloned().flat_map(alternatives).collect())
@@ -159,15 +209,15 @@ impl<'w> Estimates<'w> {
         }
     }
 
-    /// How likely all conjuncts that columns take are to hold, but for one, and whether code would be left to run.
-    fn columns(&self, draft: &Draft, access: Option<usize>) -> (f64, bool) {
+    /// How likely all conjuncts that columns take are to hold, and the one at `access`; and whether code would be left to run.
+    fn columns(&self, draft: &Draft, shares: &[f64], access: Option<usize>) -> (f64, bool) {
         let mut share = 1.0;
         let mut leaves_code = false;
-        for (i, condition) in draft.conjuncts.iter().enumerate() {
-            match kind_of(condition, self.words.values) {
-                _ if access == Some(i) => share *= self.share(condition),
-                Some(_) => share *= self.share(condition),
-                None => leaves_code = true,
+        for ((i, condition), one) in draft.conjuncts.iter().enumerate().zip(shares) {
+            if access == Some(i) || kind_of(condition, self.words.values).is_some() {
+                share *= one;
+            } else {
+                leaves_code = true;
             }
         }
         (share, leaves_code)
@@ -175,7 +225,8 @@ impl<'w> Estimates<'w> {
 
     /// What a draft of a group gains when its bit is set as soon as a question is open, rather than its code asking it. Not above zero: nothing.
     pub fn gain_of_posting(&self, draft: &Draft, question: &Condition) -> f64 {
-        let (mut share, _) = self.columns(draft, None);
+        let shares: Vec<f64> = draft.conjuncts.iter().map(|condition| self.share(condition)).collect();
+        let (mut share, _) = self.columns(draft, &shares, None);
         if let Some((slot, value)) = draft.access {
             share *= self.share(&Condition::Atom(slot, Atom::Among(vec![value])));
         }
@@ -188,72 +239,109 @@ impl<'w> Estimates<'w> {
     }
 
     /// What a draft costs in the group of an equality, or of no condition at all.
-    fn group_ns(&self, draft: &Draft, access: Option<usize>) -> f64 {
-        let reached = access.map_or(1.0, |at| self.share(&draft.conjuncts[at]));
-        let (mut share, leaves_code) = self.columns(draft, access);
+    fn group_ns(&self, draft: &Draft, weighed: &Weighed, access: Option<usize>) -> f64 {
+        let reached = access.map_or(1.0, |at| weighed.shares[at]);
+        let (mut share, leaves_code) = self.columns(draft, &weighed.shares, access);
         let mut cost = reached * WORD_NS;
-        for condition in &draft.conjuncts {
-            if is_openable(condition, self.words) {
-                let opened = self.share(condition);
-                if share * self.code_ns > opened * POSTING_NS {
-                    cost += opened * POSTING_NS;
-                    share *= opened;
-                }
+        for (condition, opened) in draft.conjuncts.iter().zip(&weighed.shares) {
+            if is_openable(condition, self.words) && share * self.code_ns > opened * POSTING_NS {
+                cost += opened * POSTING_NS;
+                share *= opened;
             }
         }
         if leaves_code { cost + share * self.code_ns } else { cost }
     }
 
-    fn pair_ns(&self, draft: &Draft, first: usize, second: usize) -> f64 {
-        let reached = self.share(&draft.conjuncts[first]) * self.share(&draft.conjuncts[second]);
-        let mut range = None;
-        let mut rest = 0;
-        for (i, condition) in draft.conjuncts.iter().enumerate() {
+    fn pair_ns(&self, weighed: &Weighed, first: &Keyed, second: &Keyed) -> f64 {
+        let reached = weighed.shares[first.at] * weighed.shares[second.at];
+        let rest = weighed.rest - usize::from(!first.is_hint) - usize::from(!second.is_hint);
+        let looked_at = if weighed.range.is_some() { RANGED_NS } else { UNRANGED_NS };
+        reached * (looked_at + if rest > 0 { weighed.range.unwrap_or(1.0) * self.code_ns } else { 0.0 })
+    }
+
+    /// What is the same for every way to a draft.
+    fn weigh(&self, draft: &Draft, weighed: &mut Weighed) {
+        weighed.shares.clear();
+        weighed.keyed.clear();
+        (weighed.range, weighed.rest) = (None, 0);
+        for (at, condition) in draft.conjuncts.iter().enumerate() {
+            let share = self.share(condition);
+            weighed.shares.push(share);
             match condition {
-                Condition::Atom(_, Atom::Within(..)) if range.is_none() => range = Some(self.share(condition)),
-                Condition::Atom(_, Atom::Ask(ask)) if self.words.asks[*ask as usize].opening() == Opening::Hint => rest += 1,
-                _ if i == first || i == second => {}
-                _ => rest += 1,
+                Condition::Atom(_, Atom::Within(..)) if weighed.range.is_none() => weighed.range = Some(share),
+                _ => weighed.rest += 1,
+            }
+            if let Some((field, keys_count)) = key_of(condition, self.words) {
+                let is_hint =
+                    matches!(condition, Condition::Atom(_, Atom::Ask(ask)) if self.words.asks[*ask as usize].opening() == Opening::Hint);
+                weighed.keyed.push(Keyed { at, field, keys_count, is_hint });
             }
         }
-        let looked_at = if range.is_some() { RANGED_NS } else { UNRANGED_NS };
-        reached * (looked_at + if rest > 0 { range.unwrap_or(1.0) * self.code_ns } else { 0.0 })
     }
 
     /// Sorts drafts into those that are found by pairs, by table, and those of groups, which are told their access.
-    pub fn choose(&self, drafts: Vec<Draft>) -> (Tables, Vec<Draft>) {
-        let mut gain: BTreeMap<(Field, Field), f64> = BTreeMap::new();
-        let mut groups: Vec<(Option<usize>, f64)> = Vec::with_capacity(drafts.len());
-        for draft in &drafts {
-            let access = self.group_of(draft);
-            let cost = self.group_ns(draft, access);
-            if let Some((pair_cost, table, ..)) = self.best_pair(draft, |_| true)
-                && pair_cost < cost
-            {
-                *gain.entry(table).or_default() += cost - pair_cost;
-            }
-            groups.push((access, cost));
+    pub fn choose(&self, hands: &dyn Hands, drafts: Vec<Draft>) -> (Tables, Vec<Draft>) {
+        let cut = parts(&drafts, PART_DRAFTS);
+        let mut gain: BTreeMap<Fields, f64> = BTreeMap::new();
+        let mut weighed = Vec::with_capacity(cut.len());
+        for (choices, gained) in each(hands, cut.clone(), |part| self.weigh_all(part)) {
+            weighed.push(choices);
+            gained.into_iter().for_each(|(table, ns)| *gain.entry(table).or_default() += ns);
         }
         // A table must gain more than looking into it costs every message.
         let opening = |field: &Field| if let Field::Open(slot) = field { self.opening_ns(*slot) } else { 0.0 };
-        let price = |(a, b): &(Field, Field)| PROBE_NS * self.keys(*a) * self.keys(*b) + opening(a) + opening(b);
-        let mut kept: Vec<((Field, Field), f64)> = gain.into_iter().filter(|(table, gain)| *gain > price(table)).collect();
+        let price = |(a, b): &Fields| PROBE_NS * self.keys(*a) * self.keys(*b) + opening(a) + opening(b);
+        let mut kept: Vec<(Fields, f64)> = gain.into_iter().filter(|(table, gain)| *gain > price(table)).collect();
         kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         kept.truncate(Cells::FIELDS_MAX / 2);
+        let kept: BTreeSet<Fields> = kept.into_iter().map(|(table, _)| table).collect();
+        let settled = each(hands, cut.into_iter().zip(weighed).collect(), |(part, mut choices): (&[Draft], Vec<Choice>)| {
+            self.settle(part, &mut choices, &kept);
+            choices
+        });
         let mut paired = Tables::new();
         let mut rest = Vec::new();
-        for (mut draft, (access, cost)) in drafts.into_iter().zip(groups) {
-            match self.best_pair(&draft, |table| kept.iter().any(|(known, _)| known == table)) {
-                Some((pair_cost, table, first, second)) if pair_cost < cost => {
-                    paired.entry(table).or_default().push(Paired { draft, first, second });
+        for (mut draft, choice) in drafts.into_iter().zip(settled.into_iter().flatten()) {
+            match choice.pair {
+                Some(pair) if pair.cost < choice.cost => {
+                    paired.entry(pair.table).or_default().push(Paired { draft, first: pair.first, second: pair.second });
                 }
                 _ => {
-                    draft.access = access.and_then(|at| equality(&draft.conjuncts.remove(at)));
+                    draft.access = choice.access.and_then(|at| equality(&draft.conjuncts.remove(at)));
                     rest.push(draft);
                 }
             }
         }
         (paired, rest)
+    }
+
+    /// The best ways to drafts when there are all tables, and what each table would gain by them.
+    fn weigh_all(&self, drafts: &[Draft]) -> (Vec<Choice>, BTreeMap<Fields, f64>) {
+        let mut gain: BTreeMap<Fields, f64> = BTreeMap::new();
+        let mut weighed = Weighed::default();
+        let mut choices = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            self.weigh(draft, &mut weighed);
+            let access = self.group_of(draft);
+            let cost = self.group_ns(draft, &weighed, access);
+            let pair = self.best_pair(&weighed, |_| true);
+            if let Some(pair) = pair.as_ref().filter(|pair| pair.cost < cost) {
+                *gain.entry(pair.table).or_default() += cost - pair.cost;
+            }
+            choices.push(Choice { access, cost, pair });
+        }
+        (choices, gain)
+    }
+
+    /// The best ways when there are only these tables.
+    fn settle(&self, drafts: &[Draft], choices: &mut [Choice], tables: &BTreeSet<Fields>) {
+        let mut weighed = Weighed::default();
+        for (draft, choice) in drafts.iter().zip(choices) {
+            if choice.pair.as_ref().is_some_and(|pair| !tables.contains(&pair.table)) {
+                self.weigh(draft, &mut weighed);
+                choice.pair = self.best_pair(&weighed, |table| tables.contains(table));
+            }
+        }
     }
 
     /// The equality on the field with the most values, when one has enough.
@@ -264,20 +352,18 @@ impl<'w> Estimates<'w> {
         best.filter(|(_, (slot, _))| values(*slot) >= ACCESS_VALUES_MIN).map(|(i, _)| i)
     }
 
-    fn best_pair(&self, draft: &Draft, is_allowed: impl Fn(&(Field, Field)) -> bool) -> Option<(f64, (Field, Field), usize, usize)> {
-        let keys: Vec<(usize, Field, usize)> =
-            draft.conjuncts.iter().enumerate().filter_map(|(i, condition)| key_of(condition, self.words).map(|(f, n)| (i, f, n))).collect();
-        let mut best: Option<(f64, (Field, Field), usize, usize)> = None;
-        for (i, a) in keys.iter().enumerate() {
-            for b in &keys[i + 1..] {
-                let (first, second) = if a.1 <= b.1 { (a, b) } else { (b, a) };
-                let table = (first.1, second.1);
-                if a.2 * b.2 > COPIES_MAX || a.1 == b.1 || !is_allowed(&table) {
+    fn best_pair(&self, weighed: &Weighed, is_allowed: impl Fn(&Fields) -> bool) -> Option<Pair> {
+        let mut best: Option<Pair> = None;
+        for (i, a) in weighed.keyed.iter().enumerate() {
+            for b in &weighed.keyed[i + 1..] {
+                let (first, second) = if a.field <= b.field { (a, b) } else { (b, a) };
+                let table = (first.field, second.field);
+                if a.keys_count * b.keys_count > COPIES_MAX || a.field == b.field {
                     continue;
                 }
-                let cost = self.pair_ns(draft, first.0, second.0);
-                if best.is_none_or(|(least, ..)| cost < least) {
-                    best = Some((cost, table, first.0, second.0));
+                let cost = self.pair_ns(weighed, first, second);
+                if best.as_ref().is_none_or(|best| cost < best.cost) && is_allowed(&table) {
+                    best = Some(Pair { cost, table, first: first.at, second: second.at });
                 }
             }
         }

@@ -1,11 +1,9 @@
 //! Conditions in numbers: values by their dictionaries, ranges with closed ends, everything about texts as a numbered question.
 
-use std::collections::BTreeMap;
-
 use crate::compile::Test;
 use crate::condition::Comparison;
 use crate::index::ask::{Ask, Literals, Sense};
-use crate::index::values::Values;
+use crate::index::values::{Table, UNKNOWN, Values};
 use crate::predicate::{Interval, Leaf, Predicate};
 
 /// A condition in numbers.
@@ -31,28 +29,29 @@ pub(crate) enum Atom {
     Exists,
 }
 
-/// What lowering collects over all rules.
+/// Lowers conditions of some of the rules; values and questions have numbers of their own in it.
 #[derive(Debug, Default)]
-pub(crate) struct Lowering {
+pub(crate) struct Lowering<'t> {
     /// By slot.
-    pub values: Vec<Values>,
-    pub asks: Vec<Ask>,
-    pub literals: Literals,
-    known: BTreeMap<(u32, &'static str, String), u32>,
+    values: Vec<Values>,
+    /// Questions, each once.
+    asked: Vec<(u32, &'t Comparison)>,
+    /// Positions in `asked`.
+    known: Table,
 }
 
-impl Lowering {
-    /// Nothing collected yet.
+impl<'t> Lowering<'t> {
+    /// Nothing met yet.
     pub fn new(slots_count: usize) -> Self {
         Self { values: (0..slots_count).map(|_| Values::default()).collect(), ..Self::default() }
     }
 
     /// Lowers a condition to one in which only atoms are negated.
-    pub fn condition(&mut self, test: &Test) -> Condition {
+    pub fn condition(&mut self, test: &'t Test) -> Condition {
         self.lowered(test, false)
     }
 
-    fn lowered(&mut self, test: &Test, negated: bool) -> Condition {
+    fn lowered(&mut self, test: &'t Test, negated: bool) -> Condition {
         match test {
             Test::All(list) | Test::Any(list) => {
                 let mut list: Vec<Condition> = list.iter().map(|test| self.lowered(test, negated)).collect();
@@ -67,7 +66,7 @@ impl Lowering {
         }
     }
 
-    fn comparison(&mut self, slot: u32, comparison: &Comparison, negated: bool) -> Condition {
+    fn comparison(&mut self, slot: u32, comparison: &'t Comparison, negated: bool) -> Condition {
         let atom = |atom, negated| {
             let atom = Condition::Atom(slot, atom);
             if negated { Condition::Not(Box::new(atom)) } else { atom }
@@ -101,12 +100,61 @@ impl Lowering {
     }
 
     /// The number of a question; one that was asked before keeps its number.
-    fn ask(&mut self, slot: u32, comparison: &Comparison) -> u32 {
-        let key = (slot, comparison.operator.name(), comparison.value.to_string());
-        if let Some(known) = self.known.get(&key) {
-            return *known;
+    fn ask(&mut self, slot: u32, comparison: &'t Comparison) -> u32 {
+        let hash = comparison.hash();
+        let found = self.known.find(hash, |at| self.asked[at as usize].1.says_the_same(comparison));
+        if found != UNKNOWN {
+            return found;
         }
-        let next = self.asks.len() as u32;
+        let next = self.asked.len() as u32;
+        self.known.insert(hash, next);
+        self.asked.push((slot, comparison));
+        next
+    }
+}
+
+/// What all conditions are about, numbered in the order in which the rules first name it, however they were cut into parts.
+#[derive(Debug, Default)]
+pub(crate) struct Lexicon<'t> {
+    /// By slot.
+    pub values: Vec<Values>,
+    pub asks: Vec<Ask>,
+    pub literals: Literals,
+    asked: Lowering<'t>,
+}
+
+/// The numbers in all of what has numbers in a part.
+#[derive(Debug)]
+pub(crate) struct Renumbering {
+    /// By slot, by the part's number.
+    values: Vec<Vec<u32>>,
+    asks: Vec<u32>,
+}
+
+impl<'t> Lexicon<'t> {
+    /// Nothing named yet.
+    pub fn new(slots_count: usize) -> Self {
+        Self { values: (0..slots_count).map(|_| Values::default()).collect(), ..Self::default() }
+    }
+
+    /// Takes in what a part is about; parts come in order. `None`: its numbers hold.
+    pub fn take(&mut self, part: Lowering<'t>) -> Option<Renumbering> {
+        let is_first = self.asks.is_empty() && self.values.iter().all(|values| values.len() == 0);
+        let asks = part.asked.iter().map(|(slot, comparison)| self.ask(*slot, comparison)).collect();
+        if is_first {
+            self.values = part.values;
+            return None;
+        }
+        let of_slot = |(all, own): (&mut Values, &Values)| own.leaves().map(|leaf| all.intern(leaf)).collect();
+        Some(Renumbering { values: self.values.iter_mut().zip(&part.values).map(of_slot).collect(), asks })
+    }
+
+    fn ask(&mut self, slot: u32, comparison: &'t Comparison) -> u32 {
+        let number = self.asked.ask(slot, comparison);
+        if (number as usize) < self.asks.len() {
+            return number;
+        }
+        let next = number;
         let found = |literals: &mut Literals, sense, text: &str| {
             literals.seek(slot, text.as_bytes(), sense, next);
             Ask::Found
@@ -136,8 +184,24 @@ impl Lowering {
             other => Ask::Text { predicate: other.clone(), literals: Vec::new() },
         };
         self.asks.push(ask);
-        self.known.insert(key, next);
         next
+    }
+}
+
+impl Renumbering {
+    /// Gives a condition of the part the numbers in all.
+    pub fn apply(&self, condition: &mut Condition) {
+        match condition {
+            Condition::All(list) | Condition::Any(list) => list.iter_mut().for_each(|inner| self.apply(inner)),
+            Condition::Not(inner) => self.apply(inner),
+            Condition::Atom(slot, Atom::Among(values)) => {
+                let all = &self.values[*slot as usize];
+                values.iter_mut().for_each(|value| *value = all[*value as usize]);
+                values.sort_unstable();
+            }
+            Condition::Atom(_, Atom::Ask(ask)) => *ask = self.asks[*ask as usize],
+            Condition::Atom(_, Atom::Within(..) | Atom::Exists) => {}
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::compile::Program;
 use crate::decision::Envelope;
+use crate::hands::tests::Backwards;
+use crate::hands::{Alone, Hands};
 use crate::{Catalog, RuleSet};
 
 pub(crate) const RULES: usize = 6_000;
@@ -57,7 +59,7 @@ pub(crate) fn message(i: usize) -> Value {
 fn candidates_of_cells_groups_and_columns_are_those_of_direct_evaluation() {
     let rules: Vec<Value> = (0..RULES).map(rule).collect();
     let set = RuleSet::from_json(&json!({ "rules": rules })).expect("the rules are right");
-    let index = Program::compile(&set).expect("and compile").index;
+    let index = Program::compile(&Alone, &set).expect("and compile").index;
     assert!(!index.cells.is_empty(), "some are found by two keys");
     assert!(!index.groups.is_empty(), "some by an equality");
     assert!(!index.columns.is_empty(), "and some are left over by columns");
@@ -70,4 +72,37 @@ fn candidates_of_cells_groups_and_columns_are_those_of_direct_evaluation() {
         matches_count += decision.rules.len();
     }
     assert!(matches_count > 100, "{matches_count} matches are too few to say anything");
+}
+
+#[test]
+fn what_is_built_does_not_depend_on_the_hands() {
+    let rules: Vec<Value> = (0..RULES).map(rule).collect();
+    let text = json!({ "rules": rules }).to_string();
+    let build = |hands: &dyn Hands| {
+        let checked = crate::check_with(hands, "rules.json", &text, &crate::CheckContext::default());
+        let set = checked.catalog.expect("the rules are right");
+        let (options, texts) = set.to_parts(hands);
+        assert_eq!((options.as_str(), texts.len()), ("{}", RULES));
+        assert!(texts.iter().zip(set.iter()).all(|((id, text), rule)| **id == *rule.id && *text == rule.to_json().to_string()));
+        let texts: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
+        let read = RuleSet::from_parts(hands, &options, &texts).expect("what was written can be read");
+        assert_eq!(read.to_json(), set.to_json());
+        let program = Program::compile(hands, &read).expect("and compile");
+        (
+            format!("{:?}", program.index),
+            format!("{:?}", program.paths),
+            program.ids.clone(),
+            Catalog::compile_with(hands, 1, &set).expect("and compile"),
+        )
+    };
+    let alone = build(&Alone);
+    assert!(alone.0.len() > RULES, "there is something to compare");
+    for threads in [1, 2, 4] {
+        let several = build(&Backwards(threads));
+        assert!(alone.0 == several.0 && alone.1 == several.1 && alone.2 == several.2, "{threads} threads build another index");
+        for i in 0..200 {
+            let message = message(i);
+            assert_eq!(alone.3.decide_value(&Envelope::default(), &message), several.3.decide_value(&Envelope::default(), &message));
+        }
+    }
 }

@@ -75,6 +75,16 @@ impl Values {
         }
     }
 
+    /// All values, by number.
+    pub fn leaves(&self) -> impl Iterator<Item = Leaf<'_>> {
+        self.keys.iter().zip(0..).map(|(key, number)| match key {
+            Key::Number(bits) => Leaf::Number(f64::from_bits(*bits)),
+            Key::Text(text) => Leaf::Text(text),
+            Key::Word if number == self.null => Leaf::Null,
+            Key::Word => Leaf::Bool(number == self.yes),
+        })
+    }
+
     /// The text with this number, shared.
     pub fn text(&self, id: u32) -> Option<&Arc<str>> {
         match self.keys.get(id as usize) {
@@ -194,6 +204,9 @@ mod tests {
         for (i, number) in numbers.iter().enumerate() {
             assert_eq!(values.find(Leaf::Text(&format!("value-{i}"))), *number);
         }
+        let mut again = Values::default();
+        assert!(values.leaves().zip(0..).all(|(leaf, number)| again.intern(leaf) == number));
+        assert!(values.leaves().zip(0..).all(|(leaf, number)| values.find(leaf) == number));
         assert_eq!(values.len(), 5 + 1_000);
         assert_eq!(values.text(numbers[7]).map(|text| &**text), Some("value-7"));
     }
