@@ -11,7 +11,7 @@ use std::sync::Arc;
 use distric_exec::definition::{KnownTypes, check_calls, check_workflows, pins_of, place_of_call};
 use distric_model::Timestamp;
 use distric_rules::document::Position;
-use distric_rules::{CheckContext, Checked, Severity};
+use distric_rules::{CheckContext, Checked, Hands, Severity};
 use serde_json::{Value, json};
 
 use super::catalog_view::{CatalogView, NamespaceView, TrialView, WorkflowView, latest_of};
@@ -210,7 +210,9 @@ fn changes_of(
             };
             let context = CheckContext { known_workflows: Some(&known), errors_only };
             let rules_change = match rules {
-                Some(source) => whole_set(distric_rules::check(&source.name, &source.text, &context), problems)?,
+                Some(source) => {
+                    whole_set(sets.hands(), distric_rules::check_with(sets.hands(), &source.name, &source.text, &context), problems)?
+                }
                 None => {
                     let set = sets.set(&request.namespace, current).map_err(|found| problems.extend(found)).ok()?;
                     // The rules that stay must still hold when the workflows change.
@@ -277,12 +279,13 @@ fn changes_of(
             let known: BTreeSet<String> = workflows.iter().map(|(id, _)| id.to_string()).collect();
             let context = CheckContext { known_workflows: Some(&known), errors_only };
             let name = format!("catalog version {version}");
-            let rules = whole_set(distric_rules::check(&name, &then.rules_document(), &context), problems)?;
+            let rules =
+                whole_set(sets.hands(), distric_rules::check_with(sets.hands(), &name, &then.rules_document(), &context), problems)?;
             Some((rules, WorkflowsChange::Replace(workflows)))
         }
         RequestedChange::StartTrial { rules, .. } => {
             let context = CheckContext { known_workflows: Some(&in_service), errors_only };
-            let rules = whole_set(distric_rules::check(&rules.name, &rules.text, &context), problems)?;
+            let rules = whole_set(sets.hands(), distric_rules::check_with(sets.hands(), &rules.name, &rules.text, &context), problems)?;
             Some((rules, WorkflowsChange::Keep))
         }
         RequestedChange::PromoteTrial { version } => {
@@ -292,7 +295,7 @@ fn changes_of(
             let document = trial.source(Some(current)).rules_document();
             // A workflow that it starts may have been retired meanwhile.
             let name = format!("candidate version {}", trial.version);
-            whole_set(distric_rules::check(&name, &document, &context), problems)?;
+            whole_set(sets.hands(), distric_rules::check_with(sets.hands(), &name, &document, &context), problems)?;
             Some((RulesChange::Promote { version: trial.version }, WorkflowsChange::Keep))
         }
         // Nothing is to be checked: they are proposed without this.
@@ -338,15 +341,10 @@ fn definitions_of(source: &SourceText, problems: &mut Vec<distric_rules::Problem
         .collect()
 }
 
-fn whole_set(checked: Checked, problems: &mut Vec<distric_rules::Problem>) -> Option<RulesChange> {
+fn whole_set(hands: &dyn Hands, checked: Checked, problems: &mut Vec<distric_rules::Problem>) -> Option<RulesChange> {
     problems.extend(checked.problems);
-    let Value::Object(mut document) = checked.catalog?.to_json() else { return None };
-    let rules = match document.remove("rules") {
-        Some(Value::Array(rules)) => rules,
-        _ => Vec::new(),
-    };
-    let rules = rules.into_iter().map(|rule| (Arc::from(rule["id"].as_str().unwrap_or_default()), Arc::from(rule.to_string()))).collect();
-    Some(RulesChange::Replace { options: Arc::from(Value::Object(document).to_string()), rules })
+    let (options, rules) = checked.catalog?.to_parts(hands);
+    Some(RulesChange::Replace { options: Arc::from(options), rules: rules.into_iter().map(|(id, text)| (id, Arc::from(text))).collect() })
 }
 
 fn at_start(file: &str, path: &str, message: String, expected: Option<String>) -> distric_rules::Problem {

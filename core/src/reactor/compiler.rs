@@ -1,13 +1,16 @@
 //! The compiler: the thread that checks and compiles catalogs, off the way of messages.
 //!
 //! A change of few rules is compiled in layers, which is quick; the settler then builds all rules in one piece, and shards turn to that.
+//! Many rules are read and compiled by several threads. All of them give way to whoever else wants to run, but not entirely: somebody waits.
 
 use std::sync::Arc;
 
 use distric_lane::Sleeper;
 
 use super::control::Control;
+use super::hands::Threads;
 use super::mesh::{Inbox, Post};
+use super::priority_unsafe;
 use super::settler::Settler;
 use crate::node::compile::{check_change, compile};
 use crate::node::letters::{Class, CompilerLetter, ShardIndex, ShardLetter};
@@ -29,7 +32,9 @@ pub fn run(
     mut settler: Settler,
     control: &Control,
 ) {
-    let mut sets = RuleSets::default();
+    // Where the kernel refuses, it is the same work at a normal priority.
+    let _ = priority_unsafe::request_background();
+    let mut sets = RuleSets::with(Box::new(Threads::for_cores()));
     let mut in_use = None;
     let seat: ShardIndex = owner_of(GroupId::META, shard_count);
     loop {

@@ -11,6 +11,7 @@ mod connection;
 mod control;
 pub mod gossip;
 pub mod gossip_core;
+mod hands;
 mod log_writer;
 pub mod mesh;
 mod metrics;

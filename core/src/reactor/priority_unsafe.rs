@@ -1,4 +1,4 @@
-//! Scheduling of the log writer, whom a busy core delays more than the disk does, and of work that can wait.
+//! Scheduling of the log writer, whom a busy core delays more than the disk does, and of work that can wait, a little or for long.
 //!
 //! A woken thread of normal priority waits for the running one's slice, up to a tick. Real-time scheduling ends that where it is
 //! permitted; a short slice (Linux 6.12 and later, no privilege needed) mends the median where it is not.
@@ -56,6 +56,14 @@ pub fn request_low_latency() -> Granted {
     }
     let slice = SchedAttr { sched_policy: SCHED_OTHER, sched_runtime: SLICE_NS, ..SchedAttr::default() };
     if set_own(slice) { Granted::ShortSlice } else { Granted::Normal }
+}
+
+/// How nice work is that somebody waits for, but for which no message should wait: a ninth of a core that is busy otherwise.
+const BACKGROUND_NICE: i32 = 10;
+
+/// Has the calling thread, and the threads that it starts, give way to others; whether the kernel agreed.
+pub fn request_background() -> bool {
+    set_own(SchedAttr { sched_policy: SCHED_OTHER, sched_nice: BACKGROUND_NICE, ..SchedAttr::default() })
 }
 
 /// Has the calling thread run only where nobody else wants to; whether the kernel agreed.
