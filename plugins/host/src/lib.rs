@@ -20,6 +20,7 @@ mod sandbox;
 mod spec;
 mod syscalls;
 mod tail;
+mod voice;
 mod wire;
 
 pub use call::{Call, Failed, LogLevel, Outcome, Sink};

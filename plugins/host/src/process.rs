@@ -1,7 +1,6 @@
 //! One child as the worker sees it: started, called, watched, and gone at the first misbehaviour.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
@@ -9,18 +8,15 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Identity;
 use crate::call::{Call, LogLevel, Outcome};
 use crate::error::{CallError, StartError};
-use crate::keeper::{Keeper, Started};
+use crate::keeper::Keeper;
 use crate::spec::Spec;
-use crate::tail::Tail;
-use crate::wire::{FromChild, ToChild, encode_call, from_child_bytes_max, split};
+use crate::voice::{Event, Voice};
+use crate::wire::{FromChild, ToChild, encode_call, from_child_bytes_max};
 
 /// How long an attempt that is told to stop may take to do so before its process is killed, milliseconds.
 const STOP_GRACE_MS: u64 = 200;
@@ -28,26 +24,16 @@ const STOP_GRACE_MS: u64 = 200;
 const KILLED_WITHIN_MS: u64 = 900;
 /// How long a process whose socket is closed may take to end by itself, milliseconds.
 const OWN_END_MS: u64 = 250;
-/// What the kernel keeps in a pipe.
-const PIPE_BYTES_MAX: usize = 64 << 10;
-/// What one read asks for.
-const READ_BYTES: usize = 64 << 10;
 
 /// A child. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Process {
-    stream: UnixStream,
-    printed: pipe::Receiver,
-    /// The other end of that pipe is open.
-    is_printing: bool,
+    voice: Voice,
     child: Option<Child>,
     keeper: Keeper,
-    inbox: Vec<u8>,
-    tail: Tail,
     calls: u64,
     state: State,
     name: String,
-    bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,41 +46,24 @@ enum State {
     Running,
 }
 
-/// What the next event was.
-enum Event {
-    Message(FromChild),
-    Closed,
-    Garbled(String),
-}
-
 impl Process {
     /// Starts a child and waits until its plugin is ready.
     ///
     /// Errors: [`StartError`]; the child is gone then.
     pub(crate) async fn start(keeper: &Keeper, spec: &Spec) -> Result<(Self, Identity), StartError> {
         let spawn = |error: io::Error| StartError::Spawn { reason: error.to_string() };
-        let Started { child, stream, printed } = keeper.start().await.map_err(spawn)?;
-        let parts = UnixStream::from_std(stream).and_then(|stream| Ok((stream, pipe::Receiver::from_owned_fd(OwnedFd::from(printed))?)));
-        let (stream, printed) = match parts {
-            Ok(parts) => parts,
-            Err(error) => {
-                keeper.end(child);
-                return Err(spawn(error));
-            }
-        };
-        let bytes_max = from_child_bytes_max(spec.limits.output_bytes);
+        let started = keeper.start().await.map_err(spawn)?;
+        let (voice, child) = Voice::of(started, from_child_bytes_max(spec.limits.output_bytes)).map_err(|(error, child)| {
+            keeper.end(child);
+            spawn(error)
+        })?;
         let mut process = Self {
-            stream,
-            printed,
-            is_printing: true,
+            voice,
             child: Some(child),
             keeper: keeper.clone(),
-            inbox: Vec::new(),
-            tail: Tail::default(),
             calls: 0,
             state: State::Writing,
             name: spec.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            bytes_max,
         };
         let within_ms = spec.limits.start_timeout_ms;
         match timeout(Duration::from_millis(within_ms), process.first_words(spec)).await {
@@ -104,18 +73,18 @@ impl Process {
                 Ok((process, identity))
             }
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(StartError::Slow { within_ms, tail: process.last_words() }),
+            Err(_) => Err(StartError::Slow { within_ms, tail: process.voice.last_words() }),
         }
     }
 
     async fn first_words(&mut self, spec: &Spec) -> Result<Identity, StartError> {
         let mut bytes = Vec::new();
         ToChild::Start(Box::new(spec.clone())).encode(&mut bytes);
-        if self.stream.write_all(&bytes).await.is_err() {
+        if self.voice.say(&bytes).await.is_err() {
             return Err(self.died_at_start().await);
         }
         loop {
-            match self.event().await {
+            match self.voice.event().await {
                 Event::Message(FromChild::Ready { name, version, isolation, lacks }) => {
                     if isolation < spec.isolation_required {
                         return Err(StartError::Isolation { required: spec.isolation_required, reached: isolation, lacks });
@@ -125,12 +94,12 @@ impl Process {
                     }
                     return Ok(Identity { name, version, isolation });
                 }
-                Event::Message(FromChild::Refused(reason)) => return Err(StartError::Refused { reason, tail: self.last_words() }),
+                Event::Message(FromChild::Refused(reason)) => return Err(StartError::Refused { reason, tail: self.voice.last_words() }),
                 Event::Message(FromChild::Log { .. } | FromChild::Progress { .. }) => {}
                 Event::Message(_) => {
                     return Err(StartError::Refused { reason: "it answered before it was asked".to_owned(), tail: String::new() });
                 }
-                Event::Garbled(reason) => return Err(StartError::Refused { reason, tail: self.last_words() }),
+                Event::Garbled(reason) => return Err(StartError::Refused { reason, tail: self.voice.last_words() }),
                 Event::Closed => return Err(self.died_at_start().await),
             }
         }
@@ -138,7 +107,7 @@ impl Process {
 
     async fn died_at_start(&mut self) -> StartError {
         let reason = self.end().await;
-        StartError::Died { reason, tail: self.last_words() }
+        StartError::Died { reason, tail: self.voice.last_words() }
     }
 
     /// Attempts that it has run.
@@ -153,10 +122,7 @@ impl Process {
 
     /// Whether it still waits for a call: neither gone nor speaking unasked.
     pub(crate) fn is_fit(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        self.state == State::Idle
-            && self.inbox.is_empty()
-            && matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.state == State::Idle && self.voice.is_silent()
     }
 
     /// Runs one attempt, for at most `timeout_ms` milliseconds. When the future is dropped in the middle, the process is busy: see
@@ -164,7 +130,7 @@ impl Process {
     ///
     /// Errors: [`CallError`]; the process is not to be used again then.
     pub(crate) async fn call(&mut self, call: &Call, timeout_ms: u64) -> Result<Outcome, CallError> {
-        self.tail.clear();
+        self.voice.tail.clear();
         self.calls += 1;
         self.state = State::Writing;
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
@@ -176,16 +142,16 @@ impl Process {
                 if let Some(outcome) = self.stop().await {
                     // It heard that its time is over and ended in order: the process is good, the attempt is late all the same.
                     drop(outcome);
-                    return Err(CallError::TimedOut { within_ms: timeout_ms, tail: self.last_words() });
+                    return Err(CallError::TimedOut { within_ms: timeout_ms, tail: self.voice.last_words() });
                 }
                 self.end().await;
-                Err(CallError::TimedOut { within_ms: timeout_ms, tail: self.last_words() })
+                Err(CallError::TimedOut { within_ms: timeout_ms, tail: self.voice.last_words() })
             }
         }
     }
 
     async fn write_and_answer(&mut self, bytes: &[u8]) -> Result<Outcome, CallError> {
-        if self.stream.write_all(bytes).await.is_err() {
+        if self.voice.say(bytes).await.is_err() {
             return Err(self.crashed().await);
         }
         self.state = State::Running;
@@ -194,15 +160,15 @@ impl Process {
 
     async fn answer(&mut self) -> Result<Outcome, CallError> {
         let outcome = loop {
-            match self.event().await {
+            match self.voice.event().await {
                 Event::Message(FromChild::Completed(output)) => break Outcome::Completed(output),
                 Event::Message(FromChild::Failed(failed)) => break Outcome::Failed(failed),
                 Event::Message(FromChild::Log { level, text }) => self.on_log(level, &text),
                 Event::Message(FromChild::Progress { fraction, text }) => tracing::debug!(plugin = self.name, fraction, text, "progress"),
                 Event::Message(FromChild::Ready { .. } | FromChild::Refused(_)) => {
-                    return Err(CallError::Garbled { reason: "it said again that it is ready".to_owned(), tail: self.last_words() });
+                    return Err(CallError::Garbled { reason: "it said again that it is ready".to_owned(), tail: self.voice.last_words() });
                 }
-                Event::Garbled(reason) => return Err(CallError::Garbled { reason, tail: self.last_words() }),
+                Event::Garbled(reason) => return Err(CallError::Garbled { reason, tail: self.voice.last_words() }),
                 Event::Closed => return Err(self.crashed().await),
             }
         };
@@ -211,7 +177,7 @@ impl Process {
     }
 
     fn on_log(&mut self, level: LogLevel, text: &str) {
-        self.tail.line(text);
+        self.voice.tail.line(text);
         let plugin = self.name.as_str();
         match level {
             LogLevel::Error => tracing::error!(plugin, text, "plugin"),
@@ -230,7 +196,7 @@ impl Process {
         let mut bytes = Vec::new();
         ToChild::Cancel.encode(&mut bytes);
         let stopped = async {
-            self.stream.write_all(&bytes).await.ok()?;
+            self.voice.say(&bytes).await.ok()?;
             self.answer().await.ok()
         };
         timeout(Duration::from_millis(STOP_GRACE_MS), stopped).await.ok().flatten()
@@ -238,59 +204,7 @@ impl Process {
 
     async fn crashed(&mut self) -> CallError {
         let reason = self.end().await;
-        CallError::Crashed { reason, tail: self.last_words() }
-    }
-
-    /// The next message of the child, reading what its plugin prints meanwhile.
-    async fn event(&mut self) -> Event {
-        loop {
-            match split(&self.inbox, self.bytes_max) {
-                Err(error) => return Event::Garbled(error.to_string()),
-                Ok(Some((kind, body, whole))) => {
-                    let message = FromChild::decode(kind, body);
-                    self.inbox.drain(..whole);
-                    return message.map_or_else(|error| Event::Garbled(error.to_string()), Event::Message);
-                }
-                Ok(None) => {}
-            }
-            tokio::select! {
-                biased;
-                ready = self.stream.readable() => {
-                    self.inbox.reserve(READ_BYTES);
-                    match ready.and_then(|()| self.stream.try_read_buf(&mut self.inbox)) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Ok(0) | Err(_) => return Event::Closed,
-                        Ok(_) => {}
-                    }
-                }
-                _ = self.printed.readable(), if self.is_printing => self.is_printing = self.read_printed() > 0,
-            }
-        }
-    }
-
-    /// Takes one piece of what was printed. Returns 0 when nothing more can come, else at least 1.
-    fn read_printed(&mut self) -> usize {
-        let mut piece = [0_u8; 4_096];
-        match self.printed.try_read(&mut piece) {
-            Ok(bytes) => {
-                self.tail.push(&piece[..bytes]);
-                bytes
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 1,
-            Err(_) => 0,
-        }
-    }
-
-    /// What was written last, including what still lies in the pipe, which is no more than the kernel keeps in one.
-    fn last_words(&mut self) -> String {
-        let mut piece = [0_u8; 4_096];
-        for _ in 0..PIPE_BYTES_MAX / piece.len() {
-            match self.printed.try_read(&mut piece) {
-                Ok(bytes) if bytes > 0 => self.tail.push(&piece[..bytes]),
-                _ => break,
-            }
-        }
-        self.tail.text()
+        CallError::Crashed { reason, tail: self.voice.last_words() }
     }
 
     /// Kills the child, waits for its end, and says how it ended.
@@ -320,8 +234,8 @@ impl Process {
 
     /// Lets the plugin shut down in order; kills it when it does not.
     pub(crate) async fn shut_down(mut self) {
-        if self.state == State::Idle && self.stream.shutdown().await.is_ok() {
-            let closed = async { while !matches!(self.event().await, Event::Closed) {} };
+        if self.state == State::Idle && self.voice.hush().await.is_ok() {
+            let closed = async { while !matches!(self.voice.event().await, Event::Closed) {} };
             // Too late or not: dropping it kills what is left.
             let _ = timeout(Duration::from_millis(STOP_GRACE_MS), closed).await;
         }
@@ -345,7 +259,7 @@ fn has_ended_within(child: &Child, ms: u64) {
 }
 
 /// How a process ended, in words that follow "the plugin's process".
-fn reason(status: ExitStatus) -> String {
+pub(crate) fn reason(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
         return format!("ended with exit code {}", status.code().unwrap_or_default());
     };
