@@ -1,4 +1,4 @@
-//! The child: one process, one plugin, one attempt at a time.
+//! The child: one process, one plugin, one attempt at a time; or the supervisor of one program, or its stage, as the first frame says.
 //!
 //! In: frames on descriptor 0, a socket to the worker.  Out: frames on the same; whatever the plugin prints goes to the worker's pipe.
 //! It shuts itself in before it opens the plugin, and ends when the worker closes the socket or is gone.
@@ -8,11 +8,13 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FileType;
 use rustix::net::{RecvFlags, SocketType};
 
 use crate::call::{Call, LogLevel, Outcome, Sink};
 use crate::load_unsafe::Loaded;
-use crate::sandbox;
+use crate::program::{stage, supervisor};
+use crate::sandbox::{self, Guest};
 use crate::spec::Spec;
 use crate::wire::{FromChild, ToChild, split};
 
@@ -27,6 +29,9 @@ const READ_BYTES: usize = 64 << 10;
 ///
 /// Errors: this process was not started by a worker.
 pub fn run() -> Result<(), &'static str> {
+    if rustix::fs::fstat(io::stdin().as_fd()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo) {
+        return stage::run();
+    }
     let is_socket = rustix::net::sockopt::socket_type(io::stdin().as_fd()).is_ok_and(|kind| kind == SocketType::STREAM);
     let stream = match io::stdin().as_fd().try_clone_to_owned() {
         Ok(fd) if is_socket => UnixStream::from(fd),
@@ -44,9 +49,13 @@ pub fn run() -> Result<(), &'static str> {
 fn serve(link: &mut Link) -> io::Result<()> {
     let spec = match link.read()? {
         Some(ToChild::Start(spec)) => *spec,
+        Some(ToChild::Run(order)) => {
+            let is_stopped = link.taken < link.inbox.len();
+            return supervisor::run(&mut link.stream, is_stopped, *order);
+        }
         _ => return Ok(()),
     };
-    let reached = sandbox::enter(&spec);
+    let reached = sandbox::enter(&spec, Guest::Plugin);
     let ready = |name: &str, version: &str| FromChild::Ready {
         name: name.to_owned(),
         version: version.to_owned(),

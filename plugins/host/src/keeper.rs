@@ -72,11 +72,17 @@ impl Keeper {
         started.await.map_err(|_| gone())?
     }
 
+    /// Has the end of a child collected that ends by itself.
+    pub(crate) fn collect(&self, child: Child) {
+        // Without the thread there is no worker any more.
+        let _ = self.ended.send(child);
+    }
+
     /// Kills a child and has its end collected.
     pub(crate) fn end(&self, mut child: Child) {
         // A child that cannot be killed has ended already.
         let _ = child.kill();
-        let _ = self.ended.send(child);
+        self.collect(child);
     }
 }
 

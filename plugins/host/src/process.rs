@@ -168,6 +168,9 @@ impl Process {
                 Event::Message(FromChild::Ready { .. } | FromChild::Refused(_)) => {
                     return Err(CallError::Garbled { reason: "it said again that it is ready".to_owned(), tail: self.voice.last_words() });
                 }
+                Event::Message(FromChild::Entered { .. } | FromChild::Fate { .. }) => {
+                    return Err(CallError::Garbled { reason: "it spoke like a program".to_owned(), tail: self.voice.last_words() });
+                }
                 Event::Garbled(reason) => return Err(CallError::Garbled { reason, tail: self.voice.last_words() }),
                 Event::Closed => return Err(self.crashed().await),
             }
@@ -273,6 +276,9 @@ pub(crate) fn reason(status: ExitStatus) -> String {
         libc::SIGXCPU => ("SIGXCPU", "it used more processor time than its limit"),
         libc::SIGXFSZ => ("SIGXFSZ", "it wrote a larger file than its limit"),
         libc::SIGSYS => ("SIGSYS", "it made a system call that does not exist for it"),
+        libc::SIGTERM => ("SIGTERM", "it was told to end"),
+        libc::SIGPIPE => ("SIGPIPE", "it wrote to something that was closed"),
+        libc::SIGALRM => ("SIGALRM", "its own alarm went off"),
         libc::SIGTRAP => ("SIGTRAP", "it ran into a trap"),
         _ => return format!("died of signal {signal}"),
     };

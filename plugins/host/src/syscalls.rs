@@ -1,7 +1,8 @@
-//! The system calls that a plugin may make: a list of what is allowed, and an error for everything else.
+//! The system calls that a plugin or a program may make: a list of what is allowed, and an error for everything else.
 //!
-//! Not on the list, among others: processes (`fork`, `execve`, `clone` without a thread), sockets without the grant, signals to others,
-//! `ptrace`, mounts, namespaces, keys, `bpf`, `perf_event_open`, and io_uring, which would go around the list.
+//! Not on the list, among others: processes of a plugin (`fork`, `execve`, `clone` without a thread), leaving the process group, sockets without the
+//! grant, signals to others, `ptrace`, mounts, namespaces, keys, `bpf`, `perf_event_open`, files without a place (`memfd_create`), and io_uring, which
+//! would go around the list.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +12,10 @@ use seccompiler::{
     SeccompRule as Rule, TargetArch,
 };
 
+use crate::sandbox::Guest;
 use crate::spec::Grants;
 
-/// Why a plugin cannot be held to the list on this machine.
+/// Why a guest cannot be held to the list on this machine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FilterError {
     /// A processor that this list was not written for.
@@ -29,10 +31,19 @@ pub(crate) enum FilterError {
 
 type Rules = BTreeMap<i64, Vec<Rule>>;
 
+/// What Landlock already holds back, so that a program's list may leave it to that. A plugin's does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Files, by their place.
+    pub(crate) files: bool,
+    /// Signals to processes outside.
+    pub(crate) signals: bool,
+}
+
 /// Holds this thread, and every thread that it starts, to the list; sets NO_NEW_PRIVS. Not to be undone.
-pub(crate) fn enter(grants: &Grants) -> Result<(), FilterError> {
+pub(crate) fn enter(grants: &Grants, guest: Guest<'_>, held: Held) -> Result<(), FilterError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| FilterError::Architecture)?;
-    let filter = SeccompFilter::new(rules(grants)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, arch)?;
+    let filter = SeccompFilter::new(rules(grants, guest, held)?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, arch)?;
     // The C library starts threads with clone3, whose flags no filter can see, and falls back to clone when that does not exist.
     let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
     let absent = SeccompFilter::new(absent, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), arch)?;
@@ -42,16 +53,16 @@ pub(crate) fn enter(grants: &Grants) -> Result<(), FilterError> {
     Ok(())
 }
 
-fn rules(grants: &Grants) -> Result<Rules, FilterError> {
-    let mut rules: Rules = ALWAYS.iter().map(|number| (*number, Vec::new())).collect();
+fn rules(grants: &Grants, guest: Guest<'_>, held: Held) -> Result<Rules, FilterError> {
+    let mut rules: Rules = free(ALWAYS);
     // clone3 passes here, so that the other filter's answer is the one that counts.
     rules.insert(libc::SYS_clone3, Vec::new());
     // Signals only to itself: abort and raise.
     rules.insert(libc::SYS_tgkill, only(0, Width::Qword, Op::Eq, getpid().as_raw_nonzero().get() as u64)?);
+    // Limits only of itself: another process of the same user could be starved by them.
+    rules.insert(libc::SYS_prlimit64, only(0, Width::Dword, Op::Eq, 0)?);
     // What a C library asks of descriptors that might be terminals.
-    let questions = [libc::TCGETS, libc::FIONREAD].map(|question| only(1, Width::Dword, Op::Eq, question));
-    let [first, second] = questions;
-    rules.insert(libc::SYS_ioctl, first?.into_iter().chain(second?).collect());
+    rules.insert(libc::SYS_ioctl, one_of(1, &[libc::TCGETS, libc::FIONREAD])?);
     if grants.threads {
         let thread = libc::CLONE_THREAD as u64;
         rules.insert(libc::SYS_clone, only(0, Width::Dword, Op::MaskedEq(thread), thread)?);
@@ -62,15 +73,62 @@ fn rules(grants: &Grants) -> Result<Rules, FilterError> {
         #[cfg(target_arch = "x86_64")]
         rules.insert(libc::SYS_open, only(1, Width::Dword, Op::MaskedEq(changing), 0)?);
     } else {
-        rules.extend(WRITING.iter().map(|number| (*number, Vec::new())));
+        rules.extend(free(WRITING));
     }
     if grants.network {
-        rules.extend(NETWORK.iter().map(|number| (*number, Vec::new())));
-        let families = [libc::AF_INET, libc::AF_INET6].map(|family| only(0, Width::Dword, Op::Eq, family as u64));
-        let [first, second] = families;
-        rules.insert(libc::SYS_socket, first?.into_iter().chain(second?).collect());
+        rules.extend(free(NETWORK));
+        rules.insert(libc::SYS_socket, one_of(0, &[libc::AF_INET as u64, libc::AF_INET6 as u64])?);
+    }
+    if let Guest::Program { .. } = guest {
+        program(&mut rules, grants, guest, held)?;
     }
     Ok(rules)
+}
+
+/// What a program may beyond a plugin: to be run at all, to run others as far as its limit goes, and what shells and their tools need.
+fn program(rules: &mut Rules, grants: &Grants, guest: Guest<'_>, held: Held) -> Result<(), FilterError> {
+    rules.extend(free(PROGRAM));
+    rules.insert(
+        libc::SYS_ioctl,
+        one_of(1, &[libc::TCGETS, libc::FIONREAD, libc::FIOCLEX, libc::FIONBIO, libc::TIOCGWINSZ, libc::TIOCGPGRP])?,
+    );
+    rules.insert(libc::SYS_prctl, only(0, Width::Dword, Op::Eq, libc::PR_SET_NAME as u64)?);
+    // To its own group, which is of what it started.
+    rules.insert(libc::SYS_kill, if held.signals { Vec::new() } else { only(0, Width::Dword, Op::Eq, 0)? });
+    if held.signals {
+        rules.extend(free(&[libc::SYS_tgkill, libc::SYS_tkill]));
+    }
+    if held.files {
+        // Landlock knows where it may write: to /dev/null even without a grant, which no list of numbers can tell from other files.
+        rules.insert(libc::SYS_openat, Vec::new());
+        #[cfg(target_arch = "x86_64")]
+        rules.insert(libc::SYS_open, Vec::new());
+    }
+    if guest.forks() {
+        rules.extend(free(FORKING));
+        let thread = libc::CLONE_THREAD as u64;
+        let namespaces = (libc::CLONE_NEWNS
+            | libc::CLONE_NEWCGROUP
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUSER
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWNET) as u64;
+        let refused = if grants.threads { namespaces } else { namespaces | thread };
+        rules.insert(libc::SYS_clone, only(0, Width::Dword, Op::MaskedEq(refused), 0)?);
+    }
+    Ok(())
+}
+
+/// These calls, whatever their arguments.
+fn free(numbers: &[i64]) -> Rules {
+    numbers.iter().map(|number| (*number, Vec::new())).collect()
+}
+
+/// The call is allowed when this argument is one of these.
+fn one_of(argument: u8, values: &[u64]) -> Result<Vec<Rule>, FilterError> {
+    let rules = values.iter().map(|value| only(argument, Width::Dword, Op::Eq, *value));
+    Ok(rules.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// The call is allowed when this argument compares like that.
@@ -137,7 +195,6 @@ const ALWAYS: &[i64] = &[
     libc::SYS_getgid,
     libc::SYS_getegid,
     libc::SYS_getrusage,
-    libc::SYS_prlimit64,
     libc::SYS_uname,
     libc::SYS_sysinfo,
     libc::SYS_recvfrom,
@@ -217,38 +274,111 @@ const NETWORK: &[i64] = &[
     libc::SYS_epoll_wait,
 ];
 
+/// What a program needs to be run, and what shells and their tools do within their own processes.
+const PROGRAM: &[i64] = &[
+    libc::SYS_execve,
+    libc::SYS_chdir,
+    libc::SYS_fchdir,
+    libc::SYS_pipe2,
+    libc::SYS_umask,
+    libc::SYS_getpgid,
+    libc::SYS_getsid,
+    libc::SYS_getgroups,
+    libc::SYS_getresuid,
+    libc::SYS_getresgid,
+    libc::SYS_getcpu,
+    libc::SYS_getpriority,
+    libc::SYS_getitimer,
+    libc::SYS_setitimer,
+    libc::SYS_timer_create,
+    libc::SYS_timer_settime,
+    libc::SYS_timer_gettime,
+    libc::SYS_timer_delete,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_times,
+    libc::SYS_rt_sigsuspend,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_rt_sigpending,
+    libc::SYS_sendfile,
+    libc::SYS_copy_file_range,
+    libc::SYS_msync,
+    libc::SYS_mincore,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_pipe,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_getpgrp,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_alarm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_getdents,
+];
+
+/// Processes, and waiting for them; `clone` beside them, without new namespaces.
+const FORKING: &[i64] = &[
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SHELL: Guest<'_> = Guest::Program { processes: 16, runs: &[] };
+    const HELD: Held = Held { files: true, signals: true };
+
     #[test]
     fn what_would_go_around_the_list_is_not_on_it() {
         let every = Grants { write: vec!["/".into()], network: true, threads: true, ..Grants::default() };
-        let rules = rules(&every).unwrap();
-        for number in [
+        let plugin = rules(&every, Guest::Plugin, HELD).unwrap();
+        let shell = rules(&every, SHELL, HELD).unwrap();
+        let never = [
             libc::SYS_io_uring_setup,
             libc::SYS_io_uring_enter,
-            libc::SYS_execve,
+            libc::SYS_io_uring_register,
             libc::SYS_execveat,
             libc::SYS_ptrace,
-            libc::SYS_kill,
             libc::SYS_unshare,
             libc::SYS_setns,
             libc::SYS_mount,
             libc::SYS_bpf,
             libc::SYS_memfd_create,
             libc::SYS_process_vm_writev,
-        ] {
-            assert!(!rules.contains_key(&number), "system call {number} is allowed");
+            libc::SYS_pidfd_send_signal,
+            libc::SYS_rt_sigqueueinfo,
+        ];
+        for number in never {
+            assert!(!plugin.contains_key(&number) && !shell.contains_key(&number), "system call {number} is allowed");
         }
+        for number in [libc::SYS_execve, libc::SYS_kill, libc::SYS_wait4] {
+            assert!(!plugin.contains_key(&number) && shell.contains_key(&number), "system call {number}");
+        }
+        for leaving_its_group in [libc::SYS_setsid, libc::SYS_setpgid] {
+            assert!(!shell.contains_key(&leaving_its_group), "system call {leaving_its_group} is allowed");
+        }
+        assert!(!shell[&libc::SYS_clone].is_empty() && !shell[&libc::SYS_prlimit64].is_empty(), "their arguments are looked at");
     }
 
     #[test]
     fn nothing_is_granted_by_default() {
-        let rules = rules(&Grants::default()).unwrap();
-        for number in [libc::SYS_socket, libc::SYS_connect, libc::SYS_clone, libc::SYS_unlinkat, libc::SYS_ftruncate] {
-            assert!(!rules.contains_key(&number), "system call {number} is allowed");
+        let nothing = Grants::default();
+        let alone = Guest::Program { processes: 1, runs: &[] };
+        for rules in [rules(&nothing, Guest::Plugin, HELD).unwrap(), rules(&nothing, alone, Held::default()).unwrap()] {
+            for number in [libc::SYS_socket, libc::SYS_connect, libc::SYS_clone, libc::SYS_unlinkat, libc::SYS_ftruncate, libc::SYS_wait4] {
+                assert!(!rules.contains_key(&number), "system call {number} is allowed");
+            }
+            assert!(!rules[&libc::SYS_openat].is_empty(), "opening is limited to reading");
         }
-        assert!(!rules[&libc::SYS_openat].is_empty(), "opening is limited to reading");
+        assert!(!rules(&nothing, alone, Held::default()).unwrap()[&libc::SYS_kill].is_empty(), "signals stay in the group");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::call::{Call, Failed, LogLevel};
+use crate::program::{Fate, Order, ProgramSpec, Run};
 use crate::spec::{Grants, Isolation, Limits, Spec};
 
 /// Bytes before the body: its length with the kind, and the kind.
@@ -25,6 +26,8 @@ pub(crate) enum ToChild {
     Call(Box<Call>),
     /// The result of the running attempt is not wanted any more.
     Cancel,
+    /// The first frame: which program to look after.
+    Run(Box<Order>),
 }
 
 /// From the child.
@@ -42,6 +45,10 @@ pub(crate) enum FromChild {
     Completed(Vec<u8>),
     /// The attempt failed.
     Failed(Failed),
+    /// The program's process, which leads its group, is about to become the program.
+    Entered { pid: u64, isolation: Isolation, lacks: String },
+    /// Nothing of the program is alive any more.
+    Fate { fate: Fate, output: Vec<u8> },
 }
 
 /// Bytes that are no frame.
@@ -89,6 +96,7 @@ impl ToChild {
             Self::Start(spec) => frame(out, 1, |w| put_spec(w, spec)),
             Self::Call(call) => encode_call(call, out),
             Self::Cancel => frame(out, 3, |_| {}),
+            Self::Run(order) => frame(out, 4, |w| put_order(w, order)),
         }
     }
 
@@ -99,6 +107,7 @@ impl ToChild {
             1 => spec(&mut r).map(|spec| Self::Start(Box::new(spec))),
             2 => call(&mut r).map(|call| Self::Call(Box::new(call))),
             3 => Some(Self::Cancel),
+            4 => order(&mut r).map(|order| Self::Run(Box::new(order))),
             _ => return Err(FrameError::UnknownKind(kind)),
         };
         read.filter(|_| r.0.is_empty()).ok_or(FrameError::BadBody(kind))
@@ -152,6 +161,22 @@ impl FromChild {
                 w.push(failed.retryable.into());
                 put_u64(w, failed.retry_after_ms.map_or(0, |ms| ms.saturating_add(1)));
             }),
+            Self::Entered { pid, isolation, lacks } => frame(out, 7, |w| {
+                put_u64(w, *pid);
+                put_words(w, isolation.name());
+                put_words(w, lacks);
+            }),
+            Self::Fate { fate, output } => frame(out, 8, |w| {
+                let (tag, status) = match fate {
+                    Fate::Ended(status) => (0, *status),
+                    Fate::Stopped => (1, 0),
+                    Fate::OutputTooLarge => (2, 0),
+                    Fate::TooManyProcesses => (3, 0),
+                };
+                w.push(tag);
+                put_u64(w, status.cast_unsigned().into());
+                w.extend_from_slice(output);
+            }),
         }
     }
 
@@ -165,6 +190,8 @@ impl FromChild {
             4 => r.u64().zip(r.text()).map(|(bits, text)| Self::Progress { fraction: f64::from_bits(bits), text }),
             5 => Some(Self::Completed(std::mem::take(&mut r.0).to_vec())),
             6 => failed(&mut r).map(Self::Failed),
+            7 => entered(&mut r),
+            8 => fate(&mut r),
             _ => return Err(FrameError::UnknownKind(kind)),
         };
         read.filter(|_| r.0.is_empty()).ok_or(FrameError::BadBody(kind))
@@ -179,6 +206,22 @@ fn ready(r: &mut Reader<'_>) -> Option<FromChild> {
 fn failed(r: &mut Reader<'_>) -> Option<Failed> {
     let (code, message, retryable) = (r.text()?, r.text()?, r.u8()? != 0);
     Some(Failed { code, message, retryable, retry_after_ms: r.u64()?.checked_sub(1) })
+}
+
+fn entered(r: &mut Reader<'_>) -> Option<FromChild> {
+    Some(FromChild::Entered { pid: r.u64()?, isolation: Isolation::of_name(&r.text()?)?, lacks: r.text()? })
+}
+
+fn fate(r: &mut Reader<'_>) -> Option<FromChild> {
+    let (tag, status) = (r.u8()?, u32::try_from(r.u64()?).ok()?.cast_signed());
+    let fate = match tag {
+        0 => Fate::Ended(status),
+        1 => Fate::Stopped,
+        2 => Fate::OutputTooLarge,
+        3 => Fate::TooManyProcesses,
+        _ => return None,
+    };
+    Some(FromChild::Fate { fate, output: std::mem::take(&mut r.0).to_vec() })
 }
 
 fn call(r: &mut Reader<'_>) -> Option<Call> {
@@ -222,11 +265,7 @@ fn put_spec(w: &mut Vec<u8>, spec: &Spec) {
     }
     w.push(g.network.into());
     w.push(g.threads.into());
-    put_u64(w, g.secrets.len() as u64);
-    for (name, value) in &g.secrets {
-        put_bytes(w, name.as_bytes());
-        put_bytes(w, value.as_bytes());
-    }
+    put_pairs(w, &g.secrets);
     put_words(w, spec.isolation_required.name());
 }
 
@@ -251,12 +290,44 @@ fn spec(r: &mut Reader<'_>) -> Option<Spec> {
     }
     let [read, write] = paths;
     let (network, threads) = (r.u8()? != 0, r.u8()? != 0);
-    let mut secrets = BTreeMap::new();
-    for _ in 0..r.u64()? {
-        secrets.insert(r.text()?, r.text()?);
-    }
+    let secrets = r.pairs()?;
     let isolation_required = Isolation::of_name(&r.text()?)?;
     Some(Spec { path, config_json, limits, grants: Grants { read, write, network, threads, secrets }, isolation_required })
+}
+
+fn put_order(w: &mut Vec<u8>, order: &Order) {
+    let (program, run) = (&order.program, &order.run);
+    put_spec(w, &program.spec);
+    for texts in [&program.arguments, &run.arguments] {
+        put_u64(w, texts.len() as u64);
+        texts.iter().for_each(|text| put_bytes(w, text.as_bytes()));
+    }
+    put_u64(w, program.processes as u64);
+    put_u64(w, program.runs.len() as u64);
+    program.runs.iter().for_each(|path| put_path(w, path));
+    put_pairs(w, &run.environment);
+    put_bytes(w, &run.input);
+    put_u64(w, run.timeout_ms);
+    w.push(order.is_rehearsal.into());
+}
+
+fn order(r: &mut Reader<'_>) -> Option<Order> {
+    let spec = spec(r)?;
+    let mut texts = [Vec::new(), Vec::new()];
+    for list in &mut texts {
+        for _ in 0..r.u64()? {
+            list.push(r.text()?);
+        }
+    }
+    let [before, arguments] = texts;
+    let processes = r.u64()? as usize;
+    let mut runs = Vec::new();
+    for _ in 0..r.u64()? {
+        runs.push(r.path()?);
+    }
+    let program = ProgramSpec { spec, arguments: before, processes, runs };
+    let run = Run { arguments, environment: r.pairs()?, input: r.bytes()?.to_vec(), timeout_ms: r.u64()? };
+    Some(Order { program, run, is_rehearsal: r.u8()? != 0 })
 }
 
 fn frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
@@ -274,6 +345,14 @@ fn put_u64(w: &mut Vec<u8>, number: u64) {
 fn put_bytes(w: &mut Vec<u8>, bytes: &[u8]) {
     w.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     w.extend_from_slice(bytes);
+}
+
+fn put_pairs(w: &mut Vec<u8>, pairs: &BTreeMap<String, String>) {
+    put_u64(w, pairs.len() as u64);
+    for (name, value) in pairs {
+        put_bytes(w, name.as_bytes());
+        put_bytes(w, value.as_bytes());
+    }
 }
 
 fn put_words(w: &mut Vec<u8>, text: &str) {
@@ -310,6 +389,14 @@ impl<'a> Reader<'a> {
         self.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
+    fn pairs(&mut self) -> Option<BTreeMap<String, String>> {
+        let mut pairs = BTreeMap::new();
+        for _ in 0..self.u64()? {
+            pairs.insert(self.text()?, self.text()?);
+        }
+        Some(pairs)
+    }
+
     fn path(&mut self) -> Option<PathBuf> {
         use std::os::unix::ffi::OsStrExt as _;
         self.bytes().map(|bytes| PathBuf::from(std::ffi::OsStr::from_bytes(bytes)))
@@ -326,7 +413,11 @@ mod tests {
         spec.grants.secrets.insert("A".to_owned(), "b".to_owned());
         spec.isolation_required = Isolation::Full;
         let call = Call { task_id: "t".to_owned(), attempt: 2, fencing_token: 9, input: b"{}".to_vec(), ..Call::default() };
-        vec![ToChild::Start(Box::new(spec)), ToChild::Call(Box::new(call)), ToChild::Cancel]
+        let program = ProgramSpec { spec: spec.clone(), arguments: vec!["-v".to_owned()], processes: 3, runs: vec!["/bin".into()] };
+        let environment = BTreeMap::from([("A".to_owned(), "b c".to_owned())]);
+        let run = Run { arguments: vec![String::new(), "é".to_owned()], environment, input: b"[]".to_vec(), timeout_ms: 7 };
+        let order = Order { program, run, is_rehearsal: true };
+        vec![ToChild::Start(Box::new(spec)), ToChild::Call(Box::new(call)), ToChild::Cancel, ToChild::Run(Box::new(order))]
     }
 
     fn from_child() -> Vec<FromChild> {
@@ -337,6 +428,9 @@ mod tests {
             FromChild::Progress { fraction: 0.5, text: String::new() },
             FromChild::Completed(b"[1]".to_vec()),
             FromChild::Failed(Failed { code: "c".to_owned(), message: "m".to_owned(), retryable: true, retry_after_ms: Some(0) }),
+            FromChild::Entered { pid: 4_194_304, isolation: Isolation::Full, lacks: String::new() },
+            FromChild::Fate { fate: Fate::Ended(0x7f00), output: b"[1]".to_vec() },
+            FromChild::Fate { fate: Fate::TooManyProcesses, output: Vec::new() },
         ]
     }
 
@@ -373,6 +467,7 @@ mod tests {
         assert_eq!(split(&[255, 255, 255, 127, 5, 0], 10), Err(FrameError::TooLong { bytes: 0x7fff_ffff, max: 10 }));
         assert_eq!(FromChild::decode(9, &[]), Err(FrameError::UnknownKind(9)));
         assert_eq!(FromChild::decode(6, &[255; 40]), Err(FrameError::BadBody(6)));
+        assert_eq!(FromChild::decode(8, &[4, 0, 0, 0, 0, 0, 0, 0, 0]), Err(FrameError::BadBody(8)));
         assert_eq!(FromChild::decode(2, &[0, 0, 0, 0, 7]), Err(FrameError::BadBody(2)));
     }
 }

@@ -119,7 +119,7 @@ async fn descriptors_are_bounded() {
 #[tokio::test]
 async fn what_reaches_outside_is_refused() {
     let attacker = Attacker::new(|_| ()).await;
-    for attack in ["kill", "socket", "unix", "uring", "ptrace", "unshare", "privileges"] {
+    for attack in ["kill", "socket", "unix", "uring", "ptrace", "unshare", "privileges", "starve"] {
         assert_eq!(attacker.says(attack, "").await, "EPERM", "{attack}");
     }
     assert_eq!(attacker.says("stdin", "").await, "nothing");

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -151,6 +152,11 @@ static int execute(const distric_context *context, const uint8_t *input, size_t 
     }
     if (says(context, "socket")) return give(output, output_len, gave(socket(AF_INET, SOCK_STREAM, 0)));
     if (says(context, "unix")) return give(output, output_len, gave(socket(AF_UNIX, SOCK_STREAM, 0)));
+    if (says(context, "starve")) {
+        /* Limits of another process of the same user: the worker would have no descriptors left. */
+        struct rlimit none = {0, 0};
+        return give(output, output_len, gave(prlimit(getppid(), RLIMIT_NOFILE, &none, NULL)));
+    }
     if (says(context, "uring")) return give(output, output_len, gave(syscall(SYS_io_uring_setup, 1, answer)));
     if (says(context, "ptrace")) return give(output, output_len, gave(syscall(SYS_ptrace, 16, getppid(), 0, 0)));
     if (says(context, "unshare")) return give(output, output_len, gave(syscall(SYS_unshare, 0x10000000)));
