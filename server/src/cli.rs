@@ -141,6 +141,9 @@ pub struct DevArgs {
     /// Directory of task plugins for the worker in this process.
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
+    /// File that names the programs which the worker in this process runs, and allows a shell.
+    #[arg(long, value_name = "FILE")]
+    pub programs: Option<PathBuf>,
     /// Do not run a worker in this process.
     #[arg(long)]
     pub no_worker: bool,
@@ -196,6 +199,9 @@ pub struct WorkerArgs {
     /// Directory of task plugins.
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
+    /// File that names the programs which it runs, and allows a shell.
+    #[arg(long, value_name = "FILE")]
+    pub programs: Option<PathBuf>,
     /// End when stdin is closed: for a parent that must not leave this process behind.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,

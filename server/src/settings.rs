@@ -45,6 +45,7 @@ pub fn of_worker(args: &WorkerArgs) -> Result<Loaded, Failure> {
     flags.option("worker.memory_bytes", "--memory", args.memory.as_deref());
     flags.option("worker.labels", "--labels", args.labels.as_deref());
     flags.path("worker.plugins", "--plugins", args.plugins.as_ref());
+    flags.path("worker.programs", "--programs", args.programs.as_ref());
     flags.finish(&args.config, args.config.config.as_deref())
 }
 

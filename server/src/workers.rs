@@ -1,16 +1,18 @@
 //! Workers with the built-in executors: beside a node, or as a process of their own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use distric_core::NodeHandle;
+use distric_core::config::table::WORKER_LABELS_MAX;
 use distric_core::config::{Config, WorkerConfig};
 use distric_model::{Slot, Timestamp, WorkerId};
-use distric_plugins_host::{Isolation, Keeper, StartError};
+use distric_plugins_host::{Isolation, Keeper, ProgramError, StartError};
 use distric_sdk::worker::{WorkerBuilder, WorkerGauge, WorkerOptions};
-use distric_worker::{Builtins, Databases, Plugins, PluginsError};
+use distric_worker::{Builtins, Databases, Plugins, PluginsError, Programs, ProgramsError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,6 +24,10 @@ use crate::signals;
 const WORKER_ID_FILE: &str = "worker-id";
 /// The label under which placement can ask for a level of isolation.
 const ISOLATION_LABEL: &str = "plugin_isolation";
+/// The same for programs.
+const PROGRAM_ISOLATION_LABEL: &str = "program_isolation";
+/// Before a program's name: the label under which placement can ask for a worker that has it.
+const PROGRAM_LABEL: &str = "program_";
 /// How long tasks may go on after the end was asked for, milliseconds; below what the process allows for everything.
 const DRAIN_WITHIN_MS: u64 = 10_000;
 
@@ -40,21 +46,55 @@ pub async fn beside(
         None => None,
     };
     tracing::debug!(node = %node.node_id(), "worker beside the node");
-    let plugins = plugins(&config.worker).await?;
-    let builder = builder([wire.to_string()], &config.worker, id, None, &plugins, WorkerGauge::default())?;
+    let guests = Guests::start(&config.worker).await?;
+    let builder = builder([wire.to_string()], &config.worker, id, None, &guests, WorkerGauge::default())?;
     Ok(tokio::spawn(async move {
         if let Err(error) = run(builder, stopping).await {
             tracing::error!(%error, "the worker beside the node ended; tasks wait for another one");
         }
-        plugins.close().await;
+        guests.plugins.close().await;
     }))
 }
 
-/// Starts the plugins of the configured directory; none when there is none.
-pub async fn plugins(config: &WorkerConfig) -> Result<Plugins, Failure> {
-    let Some(dir) = &config.plugins else { return Ok(Plugins::default()) };
-    let required = Isolation::of_name(&config.plugin_isolation).expect("the configuration takes only names of levels");
-    Plugins::start(dir, &keeper()?, required).await.map_err(|error| refused(&error))
+/// Foreign code that a worker runs, each in processes of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Guests {
+    /// Those of the configured directory; none when there is none.
+    pub plugins: Plugins,
+    /// Those of the configured file; none when there is none.
+    pub programs: Programs,
+}
+
+impl Guests {
+    /// Starts what the configuration names. Errors: what cannot be offered, for whoever started the worker.
+    pub async fn start(config: &WorkerConfig) -> Result<Self, Failure> {
+        let mut guests = Self::default();
+        if config.plugins.is_none() && config.programs.is_none() {
+            return Ok(guests);
+        }
+        let required = Isolation::of_name(&config.plugin_isolation).expect("the configuration takes only names of levels");
+        let keeper = keeper()?;
+        if let Some(dir) = &config.plugins {
+            guests.plugins = Plugins::start(dir, &keeper, required).await.map_err(|error| refused(&error))?;
+        }
+        if let Some(file) = &config.programs {
+            guests.programs = Programs::start(file, &keeper, required).await.map_err(|error| refused_program(&error))?;
+        }
+        Ok(guests)
+    }
+
+    /// What placement may ask of a worker with these: how far they are kept apart, and which programs there are.
+    fn labels(&self, labels: &mut BTreeMap<String, String>) {
+        let levels = [(ISOLATION_LABEL, self.plugins.isolation()), (PROGRAM_ISOLATION_LABEL, self.programs.isolation())];
+        let levels = levels.into_iter().filter_map(|(label, level)| Some((label.to_owned(), level?.name().to_owned())));
+        let programs = self.programs.names().map(|(name, _)| (format!("{PROGRAM_LABEL}{name}"), "yes".to_owned()));
+        for (label, value) in levels.chain(programs) {
+            // What is configured comes first, and is never crowded out.
+            if labels.len() < WORKER_LABELS_MAX {
+                labels.entry(label).or_insert(value);
+            }
+        }
+    }
 }
 
 /// What starts the processes of plugins: this very program, also when its file has been replaced meanwhile.
@@ -81,25 +121,39 @@ pub fn refused(error: &PluginsError) -> Failure {
     }
 }
 
-/// A worker for these coordinators, with the built-in task types and these plugins. `generation`: which run this is, microseconds; the start
+/// A program that cannot be offered, for whoever started the worker.
+fn refused_program(error: &ProgramsError) -> Failure {
+    let exit = match error {
+        ProgramsError::Start { source: ProgramError::Isolation { .. } | ProgramError::Spawn { .. }, .. } => Exit::Environment,
+        _ => Exit::BadInput,
+    };
+    let failure = Failure::new(exit, error.to_string());
+    match error {
+        ProgramsError::Settings { problems, .. } => failure.with_findings(problems),
+        ProgramsError::Start { source: ProgramError::Isolation { .. }, .. } => failure
+            .with_remedy("use a machine that gives it, or require less: worker.plugin_isolation, and `isolation` in the file of worker.programs"),
+        _ => failure.with_remedy("docs/plugins.md says what the file of worker.programs holds"),
+    }
+}
+
+/// A worker for these coordinators, with the built-in task types, these plugins and programs. `generation`: which run this is, microseconds; the start
 /// when `None`. `gauge` tells what the worker has in hand.
 ///
 /// Errors: a database of the configuration whose address is missing or none.
 ///
-/// Its label `plugin_isolation` is the level that all its plugins have reached, unless the configuration sets that label.
+/// Its labels `plugin_isolation` and `program_isolation` are the levels that all of them have reached, and `program_NAME` is `yes` for each program,
+/// unless the configuration sets those labels.
 pub fn builder(
     addresses: impl IntoIterator<Item = String>,
     config: &WorkerConfig,
     id: Option<WorkerId>,
     generation: Option<u64>,
-    plugins: &Plugins,
+    guests: &Guests,
     gauge: WorkerGauge,
 ) -> Result<WorkerBuilder, Failure> {
     let builtins = Builtins::default().databases(databases(config)?);
     let mut labels = config.labels.clone();
-    if let Some(isolation) = plugins.isolation() {
-        labels.entry(ISOLATION_LABEL.to_owned()).or_insert_with(|| isolation.name().to_owned());
-    }
+    guests.labels(&mut labels);
     let options = WorkerOptions {
         gauge: Some(gauge),
         worker_id: id,
@@ -114,7 +168,8 @@ pub fn builder(
         drain_deadline_ms: DRAIN_WITHIN_MS,
         ..WorkerOptions::default()
     };
-    Ok(plugins.register(builtins.register(WorkerBuilder::new(addresses, options))))
+    let worker = builtins.register(WorkerBuilder::new(addresses, options));
+    Ok(guests.programs.register(guests.plugins.register(worker)))
 }
 
 /// The databases of the configuration, their addresses from the environment.

@@ -6,8 +6,10 @@ use crate::clients::{ClientOptions, Clients};
 use crate::sql::Databases;
 use crate::{http, log, sql, transform, webhook};
 
-/// The names of the types that [`Builtins::register`] offers in any case; `sql` is offered by a worker that has a database.
+/// The names of the types that [`Builtins::register`] offers in any case.
 pub const BUILTIN_TYPES: [&str; 4] = ["transform", "log", "http", "webhook"];
+/// The names of those that a worker offers if its configuration says so: with a database, with programs, with leave to run a shell.
+pub const CONFIGURED_TYPES: [&str; 3] = ["sql", "exec", "shell"];
 
 /// The built-in executors and what they share: the pools of outgoing connections.
 ///

@@ -27,13 +27,19 @@ pub enum Code {
     SqlFailed,
     /// The database could not carry the statement out now: a deadlock, a serialization failure, a lack of resources.
     SqlPassing,
+    /// The worker has no program of that name.
+    UnknownProgram,
+    /// The program ended with a code that is not expected.
+    ExitStatus,
+    /// The program was ended by a signal.
+    ExitSignal,
     /// The worker could not prepare the request. Our environment, not the task.
     Internal,
 }
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::BadConfig,
         Self::ExpressionFailed,
         Self::ConnectFailed,
@@ -45,6 +51,9 @@ impl Code {
         Self::OutputTooLarge,
         Self::SqlFailed,
         Self::SqlPassing,
+        Self::UnknownProgram,
+        Self::ExitStatus,
+        Self::ExitSignal,
         Self::Internal,
     ];
 
@@ -62,6 +71,9 @@ impl Code {
             Self::OutputTooLarge => "output_too_large",
             Self::SqlFailed => "sql_failed",
             Self::SqlPassing => "sql_passing",
+            Self::UnknownProgram => "unknown_program",
+            Self::ExitStatus => "exit_status",
+            Self::ExitSignal => "exit_signal",
             Self::Internal => "internal",
         }
     }

@@ -142,6 +142,7 @@ fn meaning(raw: &RawConfig) -> Config {
             labels: labels(raw, "worker.labels"),
             coordinators: addresses(raw, "worker.coordinators"),
             plugins: path(raw, "worker.plugins"),
+            programs: path(raw, "worker.programs"),
             plugin_isolation: text(raw, "worker.plugin_isolation"),
             sql: labels(raw, "worker.sql"),
         },

@@ -283,7 +283,9 @@ pub struct WorkerConfig {
     pub coordinators: Vec<String>,
     /// Directory of task plugins.
     pub plugins: Option<PathBuf>,
-    /// Weakest isolation with which a plugin may run.
+    /// File that names the programs for `exec` and `shell` tasks.
+    pub programs: Option<PathBuf>,
+    /// Weakest isolation with which a plugin or a program may run.
     pub plugin_isolation: String,
     /// Databases for `sql` tasks: name to the environment variable with the address.
     pub sql: BTreeMap<String, String>,

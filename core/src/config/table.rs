@@ -391,7 +391,14 @@ pub const KEYS: &[KeyInfo] = &[
         "worker.plugin_isolation",
         Kind::Choice(&["none", "process", "syscalls", "full"]),
         Fallback::Value("process"),
-        "Weakest isolation with which a plugin may run; `none` also admits those that are configured to run in the worker's own process.",
+        "Weakest isolation with which a plugin or a program may run; `none` also admits plugins that are configured to run in the worker's own process.",
+    ),
+    key(
+        "worker.programs",
+        Kind::Path,
+        Fallback::Unset("no programs, and no shell"),
+        "File that names the programs for `exec` tasks and says whether `shell` tasks may run, with limits and grants of each \
+         (docs/plugins.md). Without it the worker offers neither.",
     ),
     key(
         "worker.sql",

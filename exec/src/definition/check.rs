@@ -8,11 +8,11 @@ use distric_rules::document::{Cursor, Document, NodeValue, Position, Problem, Pr
 
 use super::calls::{check_calls, place_of_call};
 use super::graph::Upstream;
-use super::read::{Draft, TaskSource, read_workflow, suggests, unsupported};
+use super::read::{Draft, TaskSource, read_workflow, suggests};
 use super::references::{Place, References};
 use super::{
-    Body, Definition, KnownTypes, MACHINE_TYPES, OnFailure, Strategy, TaskDefinition, UNSUPPORTED_TYPES, WORKER_TYPES, WORKFLOWS_MAX,
-    admission, body, config, placement, schema,
+    Body, Definition, KnownTypes, MACHINE_TYPES, OnFailure, Strategy, TaskDefinition, WORKER_TYPES, WORKFLOWS_MAX, admission, body, config,
+    placement, schema,
 };
 
 /// What came of a text of workflows.
@@ -237,9 +237,6 @@ fn check_type(task: &TaskDefinition, source: &TaskSource<'_>, known_types: &Know
         return;
     }
     let place = source.member("type");
-    if UNSUPPORTED_TYPES.contains(&name) {
-        return place.error(problems, unsupported(&format!("the task type `{name}`")), None);
-    }
     if known_types.any_custom {
         return;
     }

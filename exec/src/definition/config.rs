@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::aggregate::{Field, GROUP_FIELDS_MAX, GROUP_MEMBER, MEASURES_MAX, Operator};
 use super::body::check_items;
 use super::compile::{bare, parse_instant};
+use super::programs::{check_args, check_env, check_exit_codes, check_program, check_script};
 use super::read::known_members;
 
 /// Most names that one `set` of a `transform` may have.
@@ -80,6 +81,8 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
         }
         "webhook" => (&["url", "body", "headers", "secret", "expect_status", "timeout"], &["tls", "auth", "proxy"]),
         "sql" => (&["connection", "query", "params", "dedupe", "rows_max", "timeout"], &NO_KEYS),
+        "exec" => (&["program", "args", "env", "expect_exit", "permanent_exit"], &NO_KEYS),
+        "shell" => (&["script", "env", "expect_exit", "permanent_exit"], &NO_KEYS),
         "wait" => (&["duration", "for", "until"], &NO_KEYS),
         "wait_for_signal" => (&["name", "key", "timeout"], &NO_KEYS),
         "branch" => (&["cases", "default"], &NO_KEYS),
@@ -97,6 +100,8 @@ pub(super) fn check(task_type: &str, task: &Members<'_>, problems: &mut Problems
         "log" => check.log(),
         "http" | "webhook" => check.request(task_type == "http"),
         "sql" => check.sql(),
+        "exec" => check.exec(),
+        "shell" => check.shell(),
         "wait" => check.wait(),
         "wait_for_signal" => check.wait_for_signal(),
         "branch" => check.branch(),
@@ -185,6 +190,34 @@ impl<'a> Check<'a, '_> {
             rows.integer(self.problems, 1, SQL_ROWS_MAX);
         }
         self.exchange_timeout();
+    }
+
+    fn exec(self) {
+        if let Some(program) = self.config.required(self.problems, "program") {
+            check_program(&program, self.problems);
+        }
+        if let Some(args) = self.constant("args") {
+            check_args(&args, self.problems);
+        }
+        self.program_env_and_exit();
+    }
+
+    fn shell(self) {
+        if let Some(script) = self.config.required(self.problems, "script") {
+            check_script(&script, self.problems);
+        }
+        self.program_env_and_exit();
+    }
+
+    fn program_env_and_exit(self) {
+        if let Some(env) = self.config.get("env") {
+            check_env(&env, self.problems);
+        }
+        for name in ["expect_exit", "permanent_exit"] {
+            if let Some(codes) = self.config.get(name) {
+                check_exit_codes(&codes, self.problems);
+            }
+        }
     }
 
     fn expect_status(&mut self) {

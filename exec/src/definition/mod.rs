@@ -17,6 +17,7 @@ mod config;
 mod graph;
 mod names;
 pub(crate) mod placement;
+mod programs;
 mod read;
 mod references;
 mod schedule;
@@ -224,10 +225,8 @@ pub const UNDO_TYPE: &str = ":undo";
 const COMPENSATION_MACHINE_TYPES: [&str; 1] = ["publish"];
 /// What follows a task's id in the id of its compensation. No id of a user holds it.
 pub const COMPENSATION_SUFFIX: &str = ":compensate";
-/// The task types built into workers; `sql` is offered by those that have a database.
-pub const WORKER_TYPES: [&str; 5] = ["transform", "log", "http", "webhook", "sql"];
-/// Words of the language that are task types in other versions.
-const UNSUPPORTED_TYPES: [&str; 2] = ["shell", "exec"];
+/// The task types built into workers; `sql`, `exec` and `shell` are offered by those whose configuration has a database, has programs, allows it.
+pub const WORKER_TYPES: [&str; 7] = ["transform", "log", "http", "webhook", "sql", "exec", "shell"];
 
 /// The task types, beside the built-in ones, that a workflow may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -194,7 +194,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
   ordering_key: a
   on_failure: fail
   tasks:
-    - { id: a, type: shell, for_each: {} }
+    - { id: a, type: shell, for_each: {}, config: { script: 'true' } }
     - { id: b, type: log, config: { message: m }, retry: { max_attempts: 2, retry_on: [connect_failed] } }
     - { id: c, type: log, config: { message: m }, placement: { strategy: affinity, affinity_key: k } }
     - { id: d, type: http, config: { url: 'http://x', tls: {} } }
@@ -202,19 +202,11 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
         &[
             "f.yaml:3:3: workflow.output_schema: `output_schema` is not supported by this version",
             "f.yaml:4:3: workflow.ordering_key: `ordering_key` is not supported by this version",
-            "f.yaml:7:22: workflow.tasks[0].type: the task type `shell` is not supported by this version",
             "f.yaml:7:29: workflow.tasks[0].for_each: `for_each` is not supported by this version",
             "f.yaml:9:74: workflow.tasks[2].placement.strategy: the strategy `affinity` is not supported by this version (expected least_loaded or round_robin or power_of_two or random or locality or custom or cluster)",
             "f.yaml:10:55: workflow.tasks[3].config.tls: `tls` is not supported by this version",
         ],
     );
-    for name in UNSUPPORTED_TYPES {
-        let text = format!("workflow: {{ id: w, tasks: [{{ id: a, type: {name} }}] }}");
-        for known in [KnownTypes::builtin(), KnownTypes::any()] {
-            let checked = check_workflows("f", &text, &known);
-            assert_eq!(checked.problems[0].message, format!("the task type `{name}` is not supported by this version"));
-        }
-    }
     refuse_tasks(
         &["{ id: a, type: wait, config: { duration: 1s }, retry: 2, timeout: 5 }"],
         &[
@@ -256,7 +248,7 @@ fn a_compensation_is_checked_like_a_task_and_sees_the_output_of_its_own() {
             "f.yaml:5:71: workflow.tasks[0].compensate.type: a `wait` undoes nothing (expected a type that does something)",
             "f.yaml:5:77: workflow.tasks[0].compensate.when: unknown key `when` (expected one of type, config, input, timeout, retry, priority, placement, resources, idempotency_key)",
             "f.yaml:6:95: workflow.tasks[1].compensate.config.message: `b` does not depend on `a`, so `a` may not have run, at column 3 of the text",
-            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
+            "f.yaml:7:71: workflow.tasks[2].compensate.type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, exec, shell, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
         ],
     );
     refuse(
@@ -359,8 +351,8 @@ fn task_types_are_known() {
     refuse_tasks(
         &["{ id: a, type: htp }", "{ id: b, type: payment_validator }"],
         &[
-            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
-            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, sql, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
+            "f.yaml:4:22: workflow.tasks[0].type: there is no task type `htp`, did you mean `http`? (expected one of transform, log, http, webhook, sql, exec, shell, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
+            "f.yaml:5:22: workflow.tasks[1].type: there is no task type `payment_validator` (expected one of transform, log, http, webhook, sql, exec, shell, wait, wait_for_signal, branch, fail, publish, aggregate, for_each, while, sub_workflow)",
         ],
     );
     let text = "workflow: { id: w, tasks: [{ id: a, type: payment_validator, config: { threshold: '${params.max}', any: [1] } }] }";
@@ -576,6 +568,52 @@ fn configs_are_checked_by_type() {
             "method: unknown key `method` (one of url, body, headers, secret, expect_status, timeout)",
             "secret: found a number (a string)",
         ],
+    );
+    refuse_config(
+        "exec",
+        "{ program: /bin/rm, args: [a, [b], null], env: { 1A: x, LD_PRELOAD: x, PATH: '/', OK: {} }, expect_exit: [], permanent_exit: 256 }",
+        &[
+            "program: a path is not taken from a workflow (the name that the worker's configuration gives a program, such as `resize`)",
+            "args[1]: found a list (text, a number or a boolean)",
+            "args[2]: found null (text, a number or a boolean)",
+            "env.1A: not the name of a variable (1 to 128 of a-z A-Z 0-9 _, no digit first)",
+            "env.LD_PRELOAD: the variable `LD_PRELOAD` is the worker's to set",
+            "env.PATH: the variable `PATH` is the worker's to set",
+            "env.OK: found a map (text, a number or a boolean)",
+            "expect_exit: the list is empty (an exit code from 0 to 255, or a list of them)",
+            "permanent_exit: not an exit code (an exit code from 0 to 255, or a list of them)",
+        ],
+    );
+    refuse_config(
+        "exec",
+        "{ program: '${input.program}', args: 5, path: /bin/rm, expect_exit: [0, 1.5, '2'] }",
+        &[
+            "program: the name of a program is constant text (the name that the worker's configuration gives a program, such as `resize`)",
+            "args: found a number (a list)",
+            "path: unknown key `path` (one of program, args, env, expect_exit, permanent_exit)",
+            "expect_exit[1]: not an exit code (an exit code from 0 to 255, or a list of them)",
+            "expect_exit[2]: not an exit code (an exit code from 0 to 255, or a list of them)",
+        ],
+    );
+    refuse_config(
+        "shell",
+        "{ script: 'rm -r ${input.dir}', program: x }",
+        &[
+            "script: a script is constant text: a value in it would be taken for commands (`env: { NAME: \"${…}\" }` and \"$NAME\" without braces in the script, or the input as JSON on stdin)",
+            "program: unknown key `program` (one of script, env, expect_exit, permanent_exit)",
+        ],
+    );
+    refuse_config("shell", "{ script: ' ' }", &["script: the script is empty (commands of a shell)"]);
+    refuse_tasks(&["{ id: a, type: shell }"], &["f.yaml:4:7: workflow.tasks[0]: `config` is missing"]);
+    accept(
+        "workflow:
+  id: w
+  tasks:
+    - id: a
+      type: exec
+      config: { program: resize, args: ['-w', 640, '${input.file}'], env: { LANG: C, SIZE: '${input.size}' }, expect_exit: [0, 3], permanent_exit: 2 }
+    - { id: b, type: shell, config: { script: 'cat; echo \"$WHO\"', env: { WHO: '${input.who}' }, expect_exit: 0 } }
+",
     );
     refuse_config("wait", "{}", &[": a wait needs `duration` or `until`"]);
     refuse_config("wait", "{ duration: 5, until: '2030-01-01T00:00:00Z' }", &["until: a wait has `duration` or `until`, not both"]);

@@ -15,6 +15,9 @@ pub fn run(args: &DevArgs, output: Output) -> Result<Exit, Failure> {
     if let Some(plugins) = &args.plugins {
         loaded.config.worker.plugins = Some(plugins.clone());
     }
+    if let Some(programs) = &args.programs {
+        loaded.config.worker.programs = Some(programs.clone());
+    }
     let (temporary, data_dir) = settings::data_dir_or_temporary(&loaded.config)?;
     let wishes = Wishes {
         verb: "dev",

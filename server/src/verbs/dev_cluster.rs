@@ -76,6 +76,7 @@ fn arguments(args: &DevArgs, config: &Config) -> Vec<String> {
     option("--log-format", node.config.log_format.clone());
     option("--partitions", node.partitions.clone());
     option("--plugins", args.plugins.as_ref().map(text));
+    option("--programs", args.programs.as_ref().map(text));
     // The nodes share one machine: none of them may think that its cores are its own.
     let shards = if config.shards == Shards::Auto { "1".to_owned() } else { node.shards.clone().unwrap_or_default() };
     option("--shards", Some(shards).filter(|shards| !shards.is_empty()));

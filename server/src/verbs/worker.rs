@@ -1,6 +1,7 @@
 //! `distric worker`: takes tasks from coordinators elsewhere.
 
 use distric_core::reactor::gossip_core;
+use distric_plugins_host::Isolation;
 use distric_sdk::worker::WorkerGauge;
 use serde_json::{Value, json};
 
@@ -8,6 +9,7 @@ use crate::cli::WorkerArgs;
 use crate::client::block_on;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::workers::Guests;
 use crate::{gossip, host, logging, settings, signals, workers};
 
 /// Runs a worker until a signal ends it; reconnects for as long as it runs.
@@ -21,20 +23,29 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
     };
     block_on(async {
         let worker = &config.worker;
-        let plugins = workers::plugins(worker).await?;
+        let guests = Guests::start(worker).await?;
+        let Guests { plugins, programs } = &guests;
         let offered: Vec<Value> = plugins
             .identities()
             .map(|plugin| json!({"name": plugin.name, "version": plugin.version, "isolation": plugin.isolation.name()}))
             .collect();
-        output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators, "plugins": offered}));
+        let named: Vec<Value> = programs.names().map(|(name, isolation)| json!({"name": name, "isolation": isolation.name()})).collect();
+        let shell = programs.shell().map(Isolation::name);
+        output.json(&json!({"event": "started", "verb": "worker", "pid": std::process::id(), "name": worker.name, "coordinators": worker.coordinators, "plugins": offered, "programs": named, "shell": shell}));
         output.text(format!("worker {} for {}, {} slots", worker.name, worker.coordinators.join(", "), worker.slots));
         for plugin in plugins.identities() {
             output.text(format!("  plugin {} {}, isolation {}", plugin.name, plugin.version, plugin.isolation));
         }
+        for (name, isolation) in programs.names() {
+            output.text(format!("  program {name}, isolation {isolation}"));
+        }
+        if let Some(isolation) = programs.shell() {
+            output.text(format!("  shell, isolation {isolation}"));
+        }
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let (id, generation) = workers::fresh_identity()?;
         let gauge = WorkerGauge::default();
-        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &plugins, gauge.clone())?;
+        let builder = workers::builder(worker.coordinators.clone(), worker, Some(id), Some(generation), &guests, gauge.clone())?;
         let joining = {
             let config = config.clone();
             tokio::spawn(async move { gossip::join(&config, gossip::Part { worker: id, generation, keys, gauge }).await })
@@ -48,7 +59,7 @@ pub fn run(args: &WorkerArgs, output: Output) -> Result<Exit, Failure> {
         // The worker holds the receiver for as long as it runs.
         let _ = stop.send(true);
         let ended = running.await;
-        plugins.close().await;
+        guests.plugins.close().await;
         // The good-bye comes last: until then the worker may have results to report. Without it the others would wait for a suspicion.
         joining.abort();
         if let Ok(Some(agent)) = joining.await {

@@ -3,7 +3,7 @@
 //! Every plugin is started once before the worker says what it offers, so that a file that is no plugin is found when the worker starts and not
 //! when a task comes.
 
-mod settings;
+pub(crate) mod settings;
 
 use std::fs;
 use std::io;
@@ -106,7 +106,9 @@ impl Plugins {
             let other =
                 plugins.iter().find(|other| other.runner.identity().name == identity.name).map(|other| other.path.display().to_string());
             let built_in = crate::BUILTIN_TYPES.contains(&identity.name.as_str()).then(|| "every worker".to_owned());
-            if let Some(other) = other.or(built_in) {
+            let configured =
+                crate::CONFIGURED_TYPES.contains(&identity.name.as_str()).then(|| "a worker that is configured for it".to_owned());
+            if let Some(other) = other.or(built_in).or(configured) {
                 return Err(PluginsError::Twice { path, name: identity.name.clone(), other });
             }
             tracing::info!(plugin = identity.name, version = identity.version, isolation = %identity.isolation, path = %path.display(), "plugin");
@@ -216,8 +218,8 @@ fn call(context: &TaskContext, input: &Value) -> Call {
     }
 }
 
-/// How long the plugin has of the attempt's time: a little less, so that its end is told with its last words before the attempt's is.
-fn within(timeout_ms: u64) -> u64 {
+/// How long the plugin or program has of the attempt's time: a little less, so that its end is told with its last words before the attempt's is.
+pub(crate) fn within(timeout_ms: u64) -> u64 {
     timeout_ms - (timeout_ms / REPORT_SHARE).min(REPORT_MS_MAX)
 }
 

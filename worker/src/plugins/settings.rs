@@ -16,7 +16,7 @@ const MEMBERS: &[&str] = &["config", "in_process", "isolation", "limits", "grant
 const LIMITS: &[&str] =
     &["memory_mb", "cpu_s", "files", "file_mb", "output_bytes", "timeout", "start_timeout", "processes", "calls_per_process"];
 const GRANTS: &[&str] = &["read", "write", "network", "threads", "secrets"];
-const LEVELS: &[&str] = &["process", "syscalls", "full"];
+pub(crate) const LEVELS: &[&str] = &["process", "syscalls", "full"];
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,20 +108,33 @@ impl Settings {
 }
 
 fn read_limits(limits: &mut Limits, members: &Members<'_>, problems: &mut Problems) {
-    let mut number = |key: &str, min: i64, max: i64, unit: u64, into: &mut u64| {
-        if let Some(value) = members.get(key).and_then(|value| value.integer(problems, min, max)) {
-            *into = value.unsigned_abs() * unit;
-        }
-    };
-    let (mut output_bytes, mut processes) = (limits.output_bytes as u64, limits.processes as u64);
-    number("memory_mb", 64, 1 << 20, 1 << 20, &mut limits.memory_bytes);
-    number("cpu_s", 1, 86_400, 1, &mut limits.cpu_s);
-    number("files", 8, 65_536, 1, &mut limits.files);
-    number("file_mb", 0, 1 << 20, 1 << 20, &mut limits.file_bytes);
-    number("output_bytes", 1, Limits::default().output_bytes as i64, 1, &mut output_bytes);
-    number("processes", 1, 1_024, 1, &mut processes);
-    number("calls_per_process", 1, i64::MAX, 1, &mut limits.calls_per_process);
-    (limits.output_bytes, limits.processes) = (output_bytes as usize, processes as usize);
+    read_numbers(limits, members, problems);
+    let mut processes = limits.processes as u64;
+    number(members, "processes", 1, 1_024, 1, &mut processes, problems);
+    number(members, "calls_per_process", 1, i64::MAX, 1, &mut limits.calls_per_process, problems);
+    limits.processes = processes as usize;
+    read_durations(limits, members, problems);
+}
+
+/// Reads the limits that plugins and programs have alike.
+pub(crate) fn read_numbers(limits: &mut Limits, members: &Members<'_>, problems: &mut Problems) {
+    let mut output_bytes = limits.output_bytes as u64;
+    number(members, "memory_mb", 64, 1 << 20, 1 << 20, &mut limits.memory_bytes, problems);
+    number(members, "cpu_s", 1, 86_400, 1, &mut limits.cpu_s, problems);
+    number(members, "files", 8, 65_536, 1, &mut limits.files, problems);
+    number(members, "file_mb", 0, 1 << 20, 1 << 20, &mut limits.file_bytes, problems);
+    number(members, "output_bytes", 1, Limits::default().output_bytes as i64, 1, &mut output_bytes, problems);
+    limits.output_bytes = output_bytes as usize;
+}
+
+fn number(members: &Members<'_>, key: &str, min: i64, max: i64, unit: u64, into: &mut u64, problems: &mut Problems) {
+    if let Some(value) = members.get(key).and_then(|value| value.integer(problems, min, max)) {
+        *into = value.unsigned_abs() * unit;
+    }
+}
+
+/// Reads how long an attempt and a start may take.
+pub(crate) fn read_durations(limits: &mut Limits, members: &Members<'_>, problems: &mut Problems) {
     for (key, into) in [("timeout", &mut limits.timeout_ms), ("start_timeout", &mut limits.start_timeout_ms)] {
         let Some(value) = members.get(key) else { continue };
         match parse_duration_ms(value.node) {
@@ -135,22 +148,38 @@ fn read_limits(limits: &mut Limits, members: &Members<'_>, problems: &mut Proble
 fn read_grants(grants: &mut Grants, members: &Members<'_>, secret: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) {
     grants.read = paths(members.get("read"), problems);
     grants.write = paths(members.get("write"), problems);
+    read_flags(grants, members, problems);
+    grants.secrets = read_variables(members.get("secrets"), secret, problems);
+}
+
+/// Reads the grants that are there or not.
+pub(crate) fn read_flags(grants: &mut Grants, members: &Members<'_>, problems: &mut Problems) {
     for (key, into) in [("network", &mut grants.network), ("threads", &mut grants.threads)] {
         if let Some(value) = members.get(key).and_then(|value| value.bool(problems)) {
             *into = value;
         }
     }
-    grants.secrets = BTreeMap::new();
-    for item in members.get("secrets").and_then(|list| list.list(problems)).unwrap_or_default() {
+}
+
+/// Reads a list of variables of the worker's environment, and takes their values.
+pub(crate) fn read_variables(
+    list: Option<Cursor<'_>>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for item in list.and_then(|list| list.list(problems)).unwrap_or_default() {
         let Some(name) = item.string_or(problems, "the name of an environment variable of the worker") else { continue };
-        match secret(name) {
-            Some(value) => drop(grants.secrets.insert(name.to_owned(), value)),
+        match variable(name) {
+            Some(value) => drop(variables.insert(name.to_owned(), value)),
             None => item.error(problems, format!("the worker's environment has no variable `{name}`"), None),
         }
     }
+    variables
 }
 
-fn paths(list: Option<Cursor<'_>>, problems: &mut Problems) -> Vec<PathBuf> {
+/// Reads a list of paths, absolute and there.
+pub(crate) fn paths(list: Option<Cursor<'_>>, problems: &mut Problems) -> Vec<PathBuf> {
     let items = list.and_then(|list| list.list(problems)).unwrap_or_default();
     let mut paths = Vec::new();
     for item in items {

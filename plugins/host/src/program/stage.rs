@@ -20,9 +20,9 @@ use crate::wire::{FromChild, HEAD_BYTES, ToChild};
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Largest order, without its input.
 const ORDER_BYTES_MAX: usize = 8 << 20;
-/// How much nicer than its supervisor and the worker a program is: with its tenth of their weight it cannot keep them from counting, killing and
+/// How much nicer than its supervisor and the worker a program is: with a third of their weight it cannot keep them from counting, killing and
 /// answering, however many processes it makes; on a machine that is idle otherwise it is no slower.
-const NICER_BY: i32 = 10;
+const NICER_BY: i32 = 5;
 /// Processes of the worker's user that may come beside the program's own before these are refused.
 const USER_PROCESSES_SLACK: u64 = 256;
 /// What a shell gives for a file that it cannot run.
