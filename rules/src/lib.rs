@@ -16,6 +16,7 @@ mod compile;
 mod condition;
 mod conflict;
 mod decision;
+mod equal_comparisons;
 mod explain;
 mod hands;
 mod index;
@@ -32,7 +33,6 @@ mod predicate;
 mod price;
 mod rule;
 mod ruleset;
-mod shared;
 mod transform;
 mod walk;
 

@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::action::parse_name;
 use crate::document::{Cursor, Document, Node, Problem, Problems, parse_document};
+use crate::equal_comparisons::SharedComparisons;
 use crate::hands::{Alone, Hands, each, parts};
 use crate::lint;
 use crate::rule::Rule;
-use crate::shared::SharedComparisons;
 
 /// Rules that are read at once by one pair of hands.
 const PART_RULES: usize = 1_024;
