@@ -130,8 +130,9 @@ fn refused_program(error: &ProgramsError) -> Failure {
     let failure = Failure::new(exit, error.to_string());
     match error {
         ProgramsError::Settings { problems, .. } => failure.with_findings(problems),
-        ProgramsError::Start { source: ProgramError::Isolation { .. }, .. } => failure
-            .with_remedy("use a machine that gives it, or require less: worker.plugin_isolation, and `isolation` in the file of worker.programs"),
+        ProgramsError::Start { source: ProgramError::Isolation { .. }, .. } => failure.with_remedy(
+            "use a machine that gives it, or require less: worker.plugin_isolation, and `isolation` in the file of worker.programs",
+        ),
         _ => failure.with_remedy("docs/plugins.md says what the file of worker.programs holds"),
     }
 }
