@@ -200,7 +200,7 @@ fn cell(cluster: &Cluster, store: &str, in_flight: u32, seconds: u64, dir: &Path
         ..Options::default()
     };
     run_blocking(&options)?;
-    let (flush_us, second_us, round_trip_us) = (flush_us(dir)?, second_of_three_us(dir)?, round_trip_us()?);
+    let (alone_us, second_us, round_trip_us) = (flush_us(dir, 1)?, flush_us(dir, NODES)?, round_trip_us()?);
     const FLUSHED: &str = "distric_raft_log_flushes_total";
     let (cpu, flushes, commits) = (cluster.cpu_us()?, cluster.counter(leader, FLUSHED)?, cluster.commits(leader)?);
     let report = run_blocking(&Options { duration_ms: seconds * 1_000, ..options })?;
@@ -208,7 +208,7 @@ fn cell(cluster: &Cluster, store: &str, in_flight: u32, seconds: u64, dir: &Path
     let ended = cluster.commits(leader)?;
     ensure!(report.rejected.is_empty() && report.connections_lost == 0, "refused: {:?}", report.rejected);
     println!(
-        "| {store} | {in_flight} | {:.0} | {:.2} | {:.2} | {:.0} | {:.1} | {:.1} | {flush_us:.0} | {second_us:.0} | {round_trip_us:.0} |",
+        "| {store} | {in_flight} | {:.0} | {:.2} | {:.2} | {:.0} | {:.1} | {:.1} | {alone_us:.0} | {second_us:.0} | {round_trip_us:.0} |",
         report.messages_per_second,
         report.latency_us.p50 as f64 / 1e3,
         report.latency_us.p99 as f64 / 1e3,
@@ -237,22 +237,11 @@ fn flush_block(file: &File, number: usize) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// One flush of one written block: the least that any store waits for.
-fn flush_us(dir: &Path) -> Result<f64> {
-    let file = filled_ahead(&dir.join("flushed"))?;
-    let mut samples = Vec::with_capacity(FLUSHES);
-    for number in 0..FLUSHES {
-        let began = Instant::now();
-        flush_block(&file, number)?;
-        samples.push(began.elapsed().as_secs_f64() * 1e6);
-    }
-    Ok(median(samples))
-}
-
-/// Three files flushed at the same moment: from the first start to the second end.
-fn second_of_three_us(dir: &Path) -> Result<f64> {
-    let gate = Barrier::new(NODES);
-    let files = (0..NODES).map(|number| filled_ahead(&dir.join(format!("flushed-{number}")))).collect::<Result<Vec<_>>>()?;
+/// So many files flushed at the same moment, a written block each: from the first start until a majority is done. Of one file it is the least
+/// that any store waits for.
+fn flush_us(dir: &Path, count: usize) -> Result<f64> {
+    let gate = Barrier::new(count);
+    let files = (0..count).map(|number| filled_ahead(&dir.join(format!("flushed-{number}")))).collect::<Result<Vec<_>>>()?;
     let flush = |file: &File| -> std::io::Result<Vec<(Instant, Instant)>> {
         let flushed = (0..FLUSHES).map(|number| {
             gate.wait();
@@ -266,13 +255,13 @@ fn second_of_three_us(dir: &Path) -> Result<f64> {
         let threads: Vec<_> = files.iter().map(|file| scope.spawn(|| flush(file))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a flushing thread does not panic")).collect::<std::io::Result<_>>()
     })?;
-    let second = |number: usize| {
-        let began = times.iter().map(|of_one| of_one[number].0).min().expect("there are three");
+    let majority = |number: usize| {
+        let began = times.iter().map(|of_one| of_one[number].0).min().expect("there is a file");
         let mut ended: Vec<Instant> = times.iter().map(|of_one| of_one[number].1).collect();
         ended.sort();
-        (ended[NODES / 2] - began).as_secs_f64() * 1e6
+        (ended[count / 2] - began).as_secs_f64() * 1e6
     };
-    Ok(median((0..FLUSHES).map(second).collect()))
+    Ok(median((0..FLUSHES).map(majority).collect()))
 }
 
 /// A message of an entry's size over loopback, there and back.

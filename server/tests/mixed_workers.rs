@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use distric_harness::{Node, Running, free_address, http, wait_until};
+use distric_harness::{Node, Running, free_address, wait_until};
 use distric_sdk::worker::{WorkerBuilder, WorkerOptions};
 use serde_json::{Value, json};
-use support::{compile, dir_with, program, root};
+use support::{begin, compile, dir_with, output_of, program, root, view};
 
 /// Stands in for a crowd of workers that come and go: its tasks take as long as their input says.
 const SLEEPER: &str = r#"
@@ -56,28 +56,12 @@ fn has_python() -> bool {
     found
 }
 
-fn begin(node: &Node, workflow: &str, input: &Value) -> String {
-    let body = json!({ "workflow": workflow, "input": input }).to_string();
-    let reply = http(&node.http, "POST", "/api/v1/workflows", &[("content-type", "application/json")], &body);
-    assert!((200..300).contains(&reply.status), "{} {}", reply.status, reply.body);
-    reply.json()["instance"].as_str().unwrap_or_else(|| panic!("{}", reply.body)).to_owned()
-}
-
-fn view(node: &Node, instance: &str) -> Value {
-    http(&node.http, "GET", &format!("/api/v1/workflows/{instance}"), &[], "").json()
-}
-
 fn completes(node: &Node, instance: &str) -> Value {
     wait_until("the workflow completes", Duration::from_secs(60), || {
         let view = view(node, instance);
         assert_ne!(view["status"], "failed", "{view}");
         Some(view).filter(|view| view["status"] == "completed")
     })
-}
-
-fn output_of(view: &Value, task: &str) -> Value {
-    let tasks = view["tasks"].as_array().unwrap_or_else(|| panic!("{view}"));
-    tasks.iter().find(|one| one["task"] == task).unwrap_or_else(|| panic!("no {task} in {view}"))["output"].clone()
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 mod support;
 
-use std::path::Path;
 use std::time::Duration;
 
-use distric_harness::{Node, Running, http, wait_until};
-use serde_json::Value;
-use support::{compile, dir_with, program};
+use distric_harness::{Node, wait_until};
+use serde_json::{Value, json};
+use support::{begin, compile, dir_with, program, view, worker};
 
 const WORKFLOWS: &str = r#"
 workflows:
@@ -34,23 +33,9 @@ workflows:
         config: { do: loop }
 "#;
 
-fn worker(node: &Node, plugins: Option<&Path>) -> Running {
-    let mut arguments = vec!["--json".to_owned(), "worker".to_owned(), "--coordinators".to_owned(), node.addr()];
-    if let Some(dir) = plugins {
-        arguments.extend(["--plugins".to_owned(), dir.display().to_string()]);
-    }
-    program().start(arguments)
-}
-
-fn begin(node: &Node, workflow: &str) -> String {
-    let body = format!(r#"{{"workflow":"{workflow}","input":{{"name":"Ada"}}}}"#);
-    let reply = http(&node.http, "POST", "/api/v1/workflows", &[("content-type", "application/json")], &body);
-    assert!((200..300).contains(&reply.status), "{} {}", reply.status, reply.body);
-    reply.json()["instance"].as_str().unwrap_or_else(|| panic!("{}", reply.body)).to_owned()
-}
-
-fn view(node: &Node, instance: &str) -> Value {
-    http(&node.http, "GET", &format!("/api/v1/workflows/{instance}"), &[], "").json()
+/// What every workflow here is given.
+fn ada() -> Value {
+    json!({ "name": "Ada" })
 }
 
 fn ends(node: &Node, instance: &str, status: &str) -> Value {
@@ -71,29 +56,29 @@ fn plugins_of_a_directory_are_task_types_and_attacks_cost_their_attempt_alone() 
     let node = Node::start(&program(), "coordinator", &dir.path().join("data"), ["--workflows".to_owned(), workflows]);
 
     // No worker has the plugin: the task waits.
-    let mut without = worker(&node, None);
+    let mut without = worker(&node, "--plugins", None);
     without.wait_for_event("started", Duration::from_secs(20));
-    let early = begin(&node, "welcome");
+    let early = begin(&node, "welcome", &ada());
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(view(&node, &early)["status"], "running", "{}", view(&node, &early));
 
     // One that has it takes it.
-    let mut with = worker(&node, Some(&plugins));
+    let mut with = worker(&node, "--plugins", Some(&plugins));
     let started = with.wait_for_event("started", Duration::from_secs(30));
     let offered: Vec<&str> = started["plugins"].as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
     assert_eq!(offered, ["attacker", "hello"]);
     ends(&node, &early, "completed");
-    let view = ends(&node, &begin(&node, "welcome"), "completed");
+    let view = ends(&node, &begin(&node, "welcome", &ada()), "completed");
     assert!(view.to_string().contains("Hello, Ada!!"), "{view}");
 
     // Attacks fail with their reason, and the worker greets on.
-    let fallen = ends(&node, &begin(&node, "fall"), "failed").to_string();
+    let fallen = ends(&node, &begin(&node, "fall", &ada()), "failed").to_string();
     assert!(fallen.contains("plugin_crashed") && fallen.contains("SIGSEGV") && fallen.contains("about to fall"), "{fallen}");
-    let spun = ends(&node, &begin(&node, "spin"), "failed").to_string();
+    let spun = ends(&node, &begin(&node, "spin", &ada()), "failed").to_string();
     // The plugin's host, the worker's session and the coordinator count the same two seconds; whoever is first says so.
     let by_host = spun.contains("plugin_timeout") && spun.contains("round and round");
     assert!(by_host || spun.contains("timed_out") || spun.contains("not done within 2000 ms"), "{spun}");
-    ends(&node, &begin(&node, "welcome"), "completed");
+    ends(&node, &begin(&node, "welcome", &ada()), "completed");
 
     without.terminate();
     without.wait().expect(0);
@@ -110,11 +95,11 @@ fn a_worker_killed_in_the_middle_leaves_no_plugin_process_behind() {
     compile("host/tests/plugins/attacker.c", &plugins);
     let workflows = dir.path().join("workflows.yaml").display().to_string();
     let node = Node::start(&program(), "coordinator", &dir.path().join("data"), ["--workflows".to_owned(), workflows]);
-    let mut worker = worker(&node, Some(&plugins));
+    let mut worker = worker(&node, "--plugins", Some(&plugins));
     worker.wait_for_event("started", Duration::from_secs(30));
     let children = children_of(worker.pid());
     assert!(!children.is_empty(), "the plugin has a process");
-    begin(&node, "spin");
+    begin(&node, "spin", &ada());
     worker.kill();
     wait_until("the plugin's processes are gone", Duration::from_secs(20), || children.iter().all(|pid| !is_alive(*pid)).then_some(()));
     node.stop().expect(0);

@@ -5,9 +5,9 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use distric_harness::{Node, Running, http, wait_until};
+use distric_harness::{Node, http, wait_until};
 use serde_json::{Value, json};
-use support::{dir_with, program, root};
+use support::{begin, dir_with, output_of, program, root, view, worker};
 
 const PROGRAMS: &str = "
 programs:
@@ -52,37 +52,17 @@ workflows:
       - { id: sleep, type: exec, timeout: 5m, config: { program: sleep, args: ['300'] } }
 "#;
 
-fn worker(node: &Node, programs: Option<&Path>) -> Running {
-    let mut arguments = vec!["--json".to_owned(), "worker".to_owned(), "--coordinators".to_owned(), node.addr()];
-    if let Some(file) = programs {
-        arguments.extend(["--programs".to_owned(), file.display().to_string()]);
-    }
-    program().start(arguments)
-}
-
 fn node(dir: &Path, workflows: &Path) -> Node {
     Node::start(&program(), "coordinator", &dir.join("data"), ["--workflows".to_owned(), workflows.display().to_string()])
 }
 
-fn begin(node: &Node, workflow: &str, input: &Value) -> String {
-    let body = json!({ "workflow": workflow, "input": input }).to_string();
-    let reply = http(&node.http, "POST", "/api/v1/workflows", &[("content-type", "application/json")], &body);
-    assert!((200..300).contains(&reply.status), "{} {}", reply.status, reply.body);
-    reply.json()["instance"].as_str().unwrap_or_else(|| panic!("{}", reply.body)).to_owned()
-}
-
 fn ends(node: &Node, instance: &str, status: &str) -> Value {
     wait_until(&format!("the workflow becomes {status}"), Duration::from_secs(60), || {
-        let view = http(&node.http, "GET", &format!("/api/v1/workflows/{instance}"), &[], "").json();
+        let view = view(node, instance);
         let is_over = ["completed", "failed"].iter().any(|end| view["status"] == *end);
         assert!(!is_over || view["status"] == status, "{view}");
         is_over.then_some(view)
     })
-}
-
-fn output_of<'a>(view: &'a Value, task: &str) -> &'a Value {
-    let tasks = view["tasks"].as_array().unwrap_or_else(|| panic!("{view}"));
-    &tasks.iter().find(|one| one["task"] == task).unwrap_or_else(|| panic!("no {task} in {view}"))["output"]
 }
 
 #[test]
@@ -95,7 +75,7 @@ fn the_examples_do_what_they_say() {
     for (file, workflow, input) in cases {
         let dir = tempfile::tempdir().unwrap();
         let node = node(dir.path(), &examples.join(file));
-        let mut worker = worker(&node, Some(&examples.join("programs.yaml")));
+        let mut worker = worker(&node, "--programs", Some(&examples.join("programs.yaml")));
         let started = worker.wait_for_event("started", Duration::from_secs(30));
         assert_eq!(started["programs"][0]["name"], "fingerprint");
         assert!(started["shell"].is_string(), "{started}");
@@ -120,7 +100,7 @@ fn programs_run_where_they_are_allowed_and_fail_with_their_reason() {
     let node = node(dir.path(), &dir.path().join("workflows.yaml"));
 
     // No worker has programs: the task waits, and says what for.
-    let mut without = worker(&node, None);
+    let mut without = worker(&node, "--programs", None);
     let started = without.wait_for_event("started", Duration::from_secs(20));
     assert_eq!((&started["programs"], &started["shell"]), (&json!([]), &Value::Null));
     let early = begin(&node, "echo", &json!({"name": "Ada"}));
@@ -129,7 +109,7 @@ fn programs_run_where_they_are_allowed_and_fail_with_their_reason() {
         (why.contains("no_worker") || why.contains("no worker")).then_some(()).filter(|()| why.contains("exec"))
     });
 
-    let mut with = worker(&node, Some(&dir.path().join("programs.yaml")));
+    let mut with = worker(&node, "--programs", Some(&dir.path().join("programs.yaml")));
     with.wait_for_event("started", Duration::from_secs(30));
     let view = ends(&node, &early, "completed");
     assert_eq!(output_of(&view, "show"), &json!({"name": "Ada", "list": [1, 2.5, null]}));
@@ -159,7 +139,7 @@ fn programs_run_where_they_are_allowed_and_fail_with_their_reason() {
 fn a_worker_killed_in_the_middle_leaves_no_program_behind() {
     let dir = dir_with(&[("workflows.yaml", WORKFLOWS), ("programs.yaml", PROGRAMS)]);
     let node = node(dir.path(), &dir.path().join("workflows.yaml"));
-    let mut worker = worker(&node, Some(&dir.path().join("programs.yaml")));
+    let mut worker = worker(&node, "--programs", Some(&dir.path().join("programs.yaml")));
     worker.wait_for_event("started", Duration::from_secs(30));
     begin(&node, "linger", &json!({}));
     let running = wait_until("the program runs", Duration::from_secs(30), || {

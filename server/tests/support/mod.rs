@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use distric_harness::Program;
+use distric_harness::{Node, Program, Running, http};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The binary under test.
@@ -29,6 +30,34 @@ impl Draw {
 /// A runtime of this thread.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
+}
+
+/// A worker process of this node, with `flag PATH` where a path is given.
+pub fn worker(node: &Node, flag: &str, path: Option<&Path>) -> Running {
+    let mut arguments = vec!["--json".to_owned(), "worker".to_owned(), "--coordinators".to_owned(), node.addr()];
+    if let Some(path) = path {
+        arguments.extend([flag.to_owned(), path.display().to_string()]);
+    }
+    program().start(arguments)
+}
+
+/// Starts a workflow over HTTP; the id of its instance.
+pub fn begin(node: &Node, workflow: &str, input: &Value) -> String {
+    let body = json!({ "workflow": workflow, "input": input }).to_string();
+    let reply = http(&node.http, "POST", "/api/v1/workflows", &[("content-type", "application/json")], &body);
+    assert!((200..300).contains(&reply.status), "{} {}", reply.status, reply.body);
+    reply.json()["instance"].as_str().unwrap_or_else(|| panic!("{}", reply.body)).to_owned()
+}
+
+/// An instance as it is told over HTTP.
+pub fn view(node: &Node, instance: &str) -> Value {
+    http(&node.http, "GET", &format!("/api/v1/workflows/{instance}"), &[], "").json()
+}
+
+/// What a task of such a view has returned.
+pub fn output_of<'a>(view: &'a Value, task: &str) -> &'a Value {
+    let tasks = view["tasks"].as_array().unwrap_or_else(|| panic!("{view}"));
+    &tasks.iter().find(|one| one["task"] == task).unwrap_or_else(|| panic!("no {task} in {view}"))["output"]
 }
 
 /// The root of the repository.

@@ -15,8 +15,10 @@ use super::{PluginsError, SETTINGS_BYTES_MAX};
 const MEMBERS: &[&str] = &["config", "in_process", "isolation", "limits", "grants"];
 const LIMITS: &[&str] =
     &["memory_mb", "cpu_s", "files", "file_mb", "output_bytes", "timeout", "start_timeout", "processes", "calls_per_process"];
+/// Most attempts at one time that a limit may allow.
+pub(crate) const AT_ONCE_MAX: i64 = 1_024;
 const GRANTS: &[&str] = &["read", "write", "network", "threads", "secrets"];
-pub(crate) const LEVELS: &[&str] = &["process", "syscalls", "full"];
+const LEVELS: &[&str] = &["process", "syscalls", "full"];
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,14 +54,9 @@ impl Settings {
     pub fn beside(library: &Path) -> Result<Self, PluginsError> {
         let path = library.with_extension("yaml");
         let read = |source| PluginsError::Read { path: path.clone(), source };
-        let text = match fs::metadata(&path) {
+        let text = match text_of(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(read(error)),
-            Ok(metadata) if metadata.len() > SETTINGS_BYTES_MAX => {
-                let words = format!("it has {} bytes, at most {SETTINGS_BYTES_MAX}", metadata.len());
-                return Err(read(io::Error::new(io::ErrorKind::FileTooLarge, words)));
-            }
-            Ok(_) => fs::read_to_string(&path).map_err(read)?,
+            text => text.map_err(read)?,
         };
         Self::parse(&path.display().to_string(), &text, |name| std::env::var(name).ok())
             .map_err(|problems| PluginsError::Settings { path: path.clone(), problems: problems.into_sorted() })
@@ -84,8 +81,8 @@ impl Settings {
         if let Some(in_process) = members.get("in_process").and_then(|value| value.bool(problems)) {
             self.in_process = in_process;
         }
-        if let Some(word) = members.get("isolation").and_then(|value| value.word(problems, LEVELS)) {
-            self.isolation = Isolation::of_name(LEVELS[word]).expect("the words are names of levels");
+        if let Some(level) = read_isolation(members.get("isolation"), problems) {
+            self.isolation = level;
         }
         if let Some(limits) = members.get("limits").and_then(|value| value.map(problems, LIMITS)) {
             read_limits(&mut self.limits, &limits, problems);
@@ -107,12 +104,26 @@ impl Settings {
     }
 }
 
+/// The text of a file of settings. Errors: as when a file is read, and one of more than [`SETTINGS_BYTES_MAX`].
+pub(crate) fn text_of(path: &Path) -> io::Result<String> {
+    let bytes = fs::metadata(path)?.len();
+    if bytes > SETTINGS_BYTES_MAX {
+        let words = format!("it has {bytes} bytes, at most {SETTINGS_BYTES_MAX}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, words));
+    }
+    fs::read_to_string(path)
+}
+
+/// Reads the weakest isolation with which something may run.
+pub(crate) fn read_isolation(value: Option<Cursor<'_>>, problems: &mut Problems) -> Option<Isolation> {
+    let word = value?.word(problems, LEVELS)?;
+    Some(Isolation::of_name(LEVELS[word]).expect("the words are names of levels"))
+}
+
 fn read_limits(limits: &mut Limits, members: &Members<'_>, problems: &mut Problems) {
     read_numbers(limits, members, problems);
-    let mut processes = limits.processes as u64;
-    number(members, "processes", 1, 1_024, 1, &mut processes, problems);
+    count(members, "processes", AT_ONCE_MAX, &mut limits.processes, problems);
     number(members, "calls_per_process", 1, i64::MAX, 1, &mut limits.calls_per_process, problems);
-    limits.processes = processes as usize;
     read_durations(limits, members, problems);
 }
 
@@ -131,6 +142,13 @@ fn number(members: &Members<'_>, key: &str, min: i64, max: i64, unit: u64, into:
     if let Some(value) = members.get(key).and_then(|value| value.integer(problems, min, max)) {
         *into = value.unsigned_abs() * unit;
     }
+}
+
+/// Reads how many there may be.
+pub(crate) fn count(members: &Members<'_>, key: &str, max: i64, into: &mut usize, problems: &mut Problems) {
+    let mut counted = *into as u64;
+    number(members, key, 1, max, 1, &mut counted, problems);
+    *into = counted as usize;
 }
 
 /// Reads how long an attempt and a start may take.

@@ -23,8 +23,6 @@ pub use settings::ProgramSettings;
 
 /// Most programs of one worker.
 pub const PROGRAMS_MAX: usize = 256;
-/// Largest file of settings, bytes.
-pub const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 
 /// Why the programs of a worker cannot be offered.
 #[derive(Debug, thiserror::Error)]

@@ -1,16 +1,16 @@
 //! Which programs a worker runs, and whether a shell: one file, named by `worker.programs`. Nothing is granted that it does not say.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use distric_plugins_host::{Isolation, Limits, ProgramSpec, Spec};
 use distric_rules::Problems;
 use distric_rules::document::{Cursor, Members, parse_document};
 
-use super::{PROGRAMS_MAX, ProgramsError, SETTINGS_BYTES_MAX};
-use crate::plugins::settings::{LEVELS, paths, read_durations, read_flags, read_numbers, read_variables};
+use super::{PROGRAMS_MAX, ProgramsError};
+use crate::plugins::settings::{
+    AT_ONCE_MAX, count, paths, read_durations, read_flags, read_isolation, read_numbers, read_variables, text_of,
+};
 
 const MEMBERS: &[&str] = &["programs", "shell"];
 const PROGRAM: &[&str] = &["path", "args", "isolation", "limits", "grants"];
@@ -46,12 +46,7 @@ impl ProgramSettings {
     /// Errors: [`ProgramsError::Read`] and [`ProgramsError::Settings`].
     pub fn of(path: &Path) -> Result<Self, ProgramsError> {
         let read = |source| ProgramsError::Read { path: path.to_owned(), source };
-        let bytes = fs::metadata(path).map_err(read)?.len();
-        if bytes > SETTINGS_BYTES_MAX {
-            let words = format!("it has {bytes} bytes, at most {SETTINGS_BYTES_MAX}");
-            return Err(read(io::Error::new(io::ErrorKind::FileTooLarge, words)));
-        }
-        let text = fs::read_to_string(path).map_err(read)?;
+        let text = text_of(path).map_err(read)?;
         Self::parse(&path.display().to_string(), &text, |name| std::env::var(name).ok())
             .map_err(|problems| ProgramsError::Settings { path: path.to_owned(), problems: problems.into_sorted() })
     }
@@ -130,8 +125,8 @@ fn read_program(program: &Cursor<'_>, variable: &dyn Fn(&str) -> Option<String>,
 
 fn read_common(program: &mut ProgramSpec, members: &Members<'_>, variable: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) {
     let spec = &mut program.spec;
-    if let Some(word) = members.get("isolation").and_then(|value| value.word(problems, LEVELS)) {
-        spec.isolation_required = Isolation::of_name(LEVELS[word]).expect("the words are names of levels");
+    if let Some(level) = read_isolation(members.get("isolation"), problems) {
+        spec.isolation_required = level;
     }
     if let Some(limits) = members.get("limits").and_then(|value| value.map(problems, LIMITS)) {
         read_limits(&mut spec.limits, &mut program.processes, &limits, problems);
@@ -146,15 +141,8 @@ fn read_common(program: &mut ProgramSpec, members: &Members<'_>, variable: &dyn 
 
 fn read_limits(limits: &mut Limits, processes: &mut usize, members: &Members<'_>, problems: &mut Problems) {
     read_numbers(limits, members, problems);
-    let count = |key: &str, max: i64, problems: &mut Problems| {
-        members.get(key).and_then(|value| value.integer(problems, 1, max)).and_then(|number| usize::try_from(number).ok())
-    };
-    if let Some(most) = count("processes", PROCESSES_MAX, problems) {
-        *processes = most;
-    }
-    if let Some(most) = count("attempts", 1_024, problems) {
-        limits.processes = most;
-    }
+    count(members, "processes", PROCESSES_MAX, processes, problems);
+    count(members, "attempts", AT_ONCE_MAX, &mut limits.processes, problems);
     read_durations(limits, members, problems);
 }
 
